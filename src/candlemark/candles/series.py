@@ -1,0 +1,265 @@
+"""`CandleSeries`: the validated candles of one symbol and interval, with gaps known.
+
+    series = CandleSeries.from_pandas(frame, symbol="BTCUSDT", interval="1h")
+    series.gaps            # where candles are missing, never silently filled
+    series.slots.close     # one value per time slot, NaN where no candle exists
+
+Stamps are open times in UTC milliseconds, sorted, unique and on the interval's own grid.
+A *slot* is one interval of time between the first and the last candle; a slot without a
+candle is a gap and carries NaN. Windows, charts and labels count in slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from candlemark.errors import CandleError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+INTERVAL_MS: dict[str, int] = {
+    "1s": 1_000,
+    "1m": 60_000,
+    "3m": 180_000,
+    "5m": 300_000,
+    "15m": 900_000,
+    "30m": 1_800_000,
+    "1h": 3_600_000,
+    "2h": 7_200_000,
+    "4h": 14_400_000,
+    "6h": 21_600_000,
+    "8h": 28_800_000,
+    "12h": 43_200_000,
+    "1d": 86_400_000,
+    "3d": 259_200_000,
+    "1w": 604_800_000,
+}
+"""Intervals of fixed length. A month ("1M") has none, so it has no slots and is refused."""
+
+PRICE_COLUMNS = ("open", "high", "low", "close")
+COLUMNS = (*PRICE_COLUMNS, "volume")
+
+
+def interval_ms(interval: str) -> int:
+    """Length of an interval in milliseconds; CandleError names the known ones."""
+    if interval not in INTERVAL_MS:
+        raise CandleError(f"unknown interval '{interval}'; known: {', '.join(INTERVAL_MS)}")
+    return INTERVAL_MS[interval]
+
+
+def format_time(time_ms: int) -> str:
+    """UTC milliseconds as `2024-01-05 13:00`, with seconds only where there are any."""
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if moment.second else "%Y-%m-%d %H:%M")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A run of slots without candles: first missing open time and how many."""
+
+    start_ms: int
+    slot_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slots:
+    """The series laid on its time grid: float64[S] each, NaN in slots without a candle.
+
+    S = (last stamp - first stamp) / interval + 1. Slot i opens at start_ms + i * interval_ms.
+    """
+
+    start_ms: int
+    interval_ms: int
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.close)
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """bool[S], True where a candle exists."""
+        return ~np.isnan(self.close)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CandleSeries:
+    """Validated columnar candles of one symbol and interval.
+
+    open_time_ms: int64[N], UTC, strictly increasing, on one grid of `interval`
+    open, high, low, close: float64[N], finite, low <= open, close <= high
+    volume: float64[N], finite, >= 0
+
+    Prices may be any finite number (spreads go below zero). Raises CandleError naming the
+    first broken rule, the row and its time.
+    """
+
+    symbol: str
+    interval: str
+    open_time_ms: IntArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "open_time_ms", np.ascontiguousarray(self.open_time_ms, dtype=np.int64)
+        )
+        for name in COLUMNS:
+            column = np.ascontiguousarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, column)
+        self._validate()
+        for name in ("open_time_ms", *COLUMNS):
+            getattr(self, name).flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.open_time_ms)
+
+    def _validate(self) -> None:
+        step = interval_ms(self.interval)
+        if len(self) == 0:
+            raise CandleError(f"{self.symbol} {self.interval}: no candles")
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if column.shape != self.open_time_ms.shape:
+                raise CandleError(
+                    f"{self.symbol}: column {name} has shape {column.shape}, "
+                    f"open_time_ms {self.open_time_ms.shape}"
+                )
+            self._refuse(~np.isfinite(column), f"{name} is not a finite number")
+        self._refuse(self.volume < 0, "volume is negative")
+        self._refuse(self.high < self.low, "high is below low")
+        self._refuse(
+            (np.maximum(self.open, self.close) > self.high)
+            | (np.minimum(self.open, self.close) < self.low),
+            "open or close lies outside low..high",
+        )
+        steps = np.diff(self.open_time_ms, prepend=self.open_time_ms[0] - step)
+        self._refuse(steps == 0, "stamp is a duplicate of the row before")
+        self._refuse(steps < 0, "stamp is earlier than the row before")
+        self._refuse(
+            (self.open_time_ms - self.open_time_ms[0]) % step != 0,
+            f"stamp is not on the {self.interval} grid of the first candle",
+        )
+
+    def _refuse(self, broken: npt.NDArray[np.bool_], rule: str) -> None:
+        rows = np.flatnonzero(broken)
+        if len(rows):
+            row = int(rows[0])
+            more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+            raise CandleError(
+                f"{self.symbol} {self.interval}: {rule} in row {row}, "
+                f"{format_time(int(self.open_time_ms[row]))} UTC{more}"
+            )
+
+    @property
+    def interval_ms(self) -> int:
+        """Length of one slot in milliseconds."""
+        return INTERVAL_MS[self.interval]
+
+    @cached_property
+    def slots(self) -> Slots:
+        """The series on its time grid, NaN where a candle is missing."""
+        start = int(self.open_time_ms[0])
+        index = (self.open_time_ms - start) // self.interval_ms
+        count = int(index[-1]) + 1
+
+        def spread(column: FloatArray) -> FloatArray:
+            grid = np.full(count, np.nan)
+            grid[index] = column
+            grid.flags.writeable = False
+            return grid
+
+        return Slots(
+            start_ms=start,
+            interval_ms=self.interval_ms,
+            **{name: spread(getattr(self, name)) for name in COLUMNS},
+        )
+
+    @cached_property
+    def gaps(self) -> tuple[Gap, ...]:
+        """Runs of missing slots, in time order."""
+        missing = np.diff(self.open_time_ms) // self.interval_ms - 1
+        before = np.flatnonzero(missing)
+        return tuple(
+            Gap(
+                start_ms=int(self.open_time_ms[row]) + self.interval_ms,
+                slot_count=int(missing[row]),
+            )
+            for row in before
+        )
+
+    def between(self, start_ms: int | None = None, end_ms: int | None = None) -> CandleSeries:
+        """Candles with start_ms <= open time < end_ms; CandleError if none is left."""
+        first = 0 if start_ms is None else int(np.searchsorted(self.open_time_ms, start_ms))
+        last = len(self) if end_ms is None else int(np.searchsorted(self.open_time_ms, end_ms))
+        columns = {name: getattr(self, name)[first:last] for name in ("open_time_ms", *COLUMNS)}
+        return CandleSeries(symbol=self.symbol, interval=self.interval, **columns)
+
+    @classmethod
+    def from_numpy(
+        cls, columns: Mapping[str, npt.ArrayLike], *, symbol: str, interval: str
+    ) -> CandleSeries:
+        """From arrays named open_time_ms, open, high, low, close, volume."""
+        missing = [name for name in ("open_time_ms", *COLUMNS) if name not in columns]
+        if missing:
+            raise CandleError(f"{symbol}: missing columns {', '.join(missing)}")
+        arrays: dict[str, Any] = {
+            name: np.asarray(columns[name]) for name in ("open_time_ms", *COLUMNS)
+        }
+        return cls(symbol=symbol, interval=interval, **arrays)
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """Read-only views of the columns, the inverse of `from_numpy`."""
+        return {name: getattr(self, name) for name in ("open_time_ms", *COLUMNS)}
+
+    @classmethod
+    def from_arrow(cls, table: pyarrow.Table, *, symbol: str, interval: str) -> CandleSeries:
+        """From a pyarrow table with the column names of `from_numpy`."""
+        columns = {name: table.column(name).to_numpy() for name in table.column_names}
+        return cls.from_numpy(columns, symbol=symbol, interval=interval)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """A pyarrow table, zero-copy where pyarrow allows."""
+        import pyarrow
+
+        return pyarrow.table(self.to_numpy())
+
+    @classmethod
+    def from_pandas(cls, frame: pandas.DataFrame, *, symbol: str, interval: str) -> CandleSeries:
+        """From a frame with a `open_time_ms` column or a datetime index (naive means UTC)."""
+        import pandas
+
+        columns: dict[str, npt.ArrayLike] = {
+            name: frame[name].to_numpy() for name in COLUMNS if name in frame
+        }
+        if "open_time_ms" in frame:
+            columns["open_time_ms"] = frame["open_time_ms"].to_numpy()
+        elif isinstance(frame.index, pandas.DatetimeIndex):
+            index = frame.index if frame.index.tz is None else frame.index.tz_convert("UTC")
+            columns["open_time_ms"] = index.to_numpy().astype("datetime64[ms]").astype(np.int64)
+        return cls.from_numpy(columns, symbol=symbol, interval=interval)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A frame with a UTC datetime index named `open_time`."""
+        import pandas
+
+        index = pandas.to_datetime(self.open_time_ms, unit="ms", utc=True).rename("open_time")
+        return pandas.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)

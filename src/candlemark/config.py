@@ -1,0 +1,111 @@
+"""Configs: strict pydantic models, read from YAML or JSON with `${ENV}` substituted at load.
+
+    config = load(BenchmarkConfig, Path("bench.yaml"))
+
+Unknown keys are refused with the nearest known one. `${NAME}` must be set in the
+environment; `${NAME:-default}` falls back. Secrets never belong in a config, so a saved
+config can be shared as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from candlemark.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+class Config(BaseModel):
+    """A frozen config that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def load(model: type[ConfigT], path: Path) -> ConfigT:
+    """Read a YAML or JSON file into `model`.
+
+    Raises ConfigError: the file is missing, is not a mapping, names a variable that is
+    not set, or does not fit the model.
+    """
+    return parse(model, read_mapping(path), where=str(path))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON mapping with variables substituted."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
+    try:
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {first_line}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds {type(value).__name__}; a config is a mapping of keys")
+    return {str(key): substitute(item) for key, item in value.items()}
+
+
+def substitute(value: Any) -> Any:
+    """Replace `${NAME}` and `${NAME:-default}` in every string of a nested value."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(_environment_value, value)
+    if isinstance(value, list):
+        return [substitute(item) for item in value]
+    if isinstance(value, dict):
+        return {key: substitute(item) for key, item in value.items()}
+    return value
+
+
+def _environment_value(match: re.Match[str]) -> str:
+    name, default = match["name"], match["default"]
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ConfigError(f"the config uses ${{{name}}}, which is not set; export {name}=...")
+    return value
+
+
+def parse(model: type[ConfigT], value: Any, *, where: str = "config") -> ConfigT:
+    """Validate a plain value; every problem found is named in one ConfigError."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = "; ".join(_sentence(model, item) for item in error.errors())
+        raise ConfigError(f"{where}: {problems}") from error
+
+
+def _sentence(model: type[BaseModel], item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    name = ".".join(location) or "config"
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(sorted(known))}"
+        return f"unknown key '{name}'; {hint}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name} = {item['input']!r}: {message}"
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Field names of the config that `location` leads to."""
+    current: type[BaseModel] = model
+    for part in location:
+        field = current.model_fields.get(part)
+        nested = field.annotation if field is not None else None
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            break
+        current = nested
+    return list(current.model_fields)
