@@ -1,0 +1,54 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from candlemark.candles.series import CandleSeries, interval_ms
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real archives, models and scans that stand beside a checkout, where there are any."""
+    folder = Path(__file__).parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real data beside this checkout (../shared/data)")
+    return folder
+
+
+@pytest.fixture
+def make_series() -> Callable[..., CandleSeries]:
+    """A factory of small random walks, with slots left out where asked."""
+
+    def make(
+        count: int,
+        *,
+        seed: int = 0,
+        symbol: str = "TEST",
+        interval: str = "1h",
+        missing: Sequence[int] = (),
+    ) -> CandleSeries:
+        random = np.random.default_rng(seed)
+        close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, count)))
+        open_ = np.concatenate([[100.0], close[:-1]])
+        spread = np.abs(random.normal(0, 0.004, (2, count)))
+        keep = ~np.isin(np.arange(count), np.asarray(missing, dtype=int))
+        columns = {
+            "open_time_ms": 1_704_067_200_000 + np.arange(count) * interval_ms(interval),
+            "open": open_,
+            "high": np.maximum(open_, close) * (1 + spread[0]),
+            "low": np.minimum(open_, close) * (1 - spread[1]),
+            "close": close,
+            "volume": random.lognormal(3, 1, count),
+        }
+        return CandleSeries.from_numpy(
+            {name: column[keep] for name, column in columns.items()},
+            symbol=symbol,
+            interval=interval,
+        )
+
+    return make
