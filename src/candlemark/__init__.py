@@ -1,0 +1,63 @@
+"""From market candles to chart images to benchmarks of Hugging Face models that can be trusted.
+
+    import candlemark
+
+    candles = candlemark.load_candles("random_walk")
+    pictures = candlemark.render(candles, "ohlc4", window=60, count=100)
+
+Names load what they need when they are first used, so `import candlemark` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from candlemark.candles.series import CandleSeries
+    from candlemark.candles.source import load_candles
+    from candlemark.charts.render import render
+    from candlemark.dataset.audit import audit
+    from candlemark.dataset.build import build_dataset
+    from candlemark.dataset.lazy import load_images, open_dataset
+    from candlemark.launch import run
+    from candlemark.results.store import open_results
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CandleSeries",
+    "audit",
+    "build_dataset",
+    "load_candles",
+    "load_images",
+    "open_dataset",
+    "open_results",
+    "render",
+    "run",
+]
+
+_HOMES = {
+    "CandleSeries": "candlemark.candles.series",
+    "audit": "candlemark.dataset.audit",
+    "build_dataset": "candlemark.dataset.build",
+    "load_candles": "candlemark.candles.source",
+    "load_images": "candlemark.dataset.lazy",
+    "open_dataset": "candlemark.dataset.lazy",
+    "open_results": "candlemark.results.store",
+    "render": "candlemark.charts.render",
+    "run": "candlemark.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'candlemark' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
