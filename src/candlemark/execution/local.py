@@ -74,7 +74,7 @@ class _Worker:
     """A process running `candlemark.execution.worker`, and the pipes to it."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "candlemark.execution.worker"],
             stdin=subprocess.PIPE,
