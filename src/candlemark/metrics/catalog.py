@@ -1,0 +1,145 @@
+"""The table of scores: what each is called, its range, direction, chance level and limits.
+
+    METRICS["auroc"].function(target, probability, weight)
+
+A third party adds a score through the entry point group `candlemark.metrics`: an entry
+point whose object is a `Metric`; `all_metrics()` holds the table and those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+
+from candlemark.errors import ConfigError
+from candlemark.metrics import classification
+from candlemark.metrics.classification import WeightedScore
+
+ENTRY_POINTS = "candlemark.metrics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One score of a classifier.
+
+    low, high: the range of the score, both reachable.
+    chance: class count -> what a blind guess scores, None where that depends on the cases.
+    degenerate: when the score is undefined, as the end of "... is undefined: ".
+    """
+
+    name: str
+    title: str
+    function: WeightedScore
+    unit: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    higher_is_better: bool = True
+    chance: Callable[[int], float | None] = lambda _classes: None
+    degenerate: str
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(
+        name="accuracy",
+        title="Accuracy",
+        function=classification.accuracy,
+        degenerate="there is no case",
+    ),
+    "balanced_accuracy": Metric(
+        name="balanced_accuracy",
+        title="Balanced accuracy",
+        function=classification.balanced_accuracy,
+        chance=lambda classes: 1 / classes,
+        degenerate="a class has no case",
+    ),
+    "f1": Metric(
+        name="f1",
+        title="F1",
+        function=classification.f1,
+        degenerate="a class has no case and is never predicted",
+    ),
+    "recall": Metric(
+        name="recall",
+        title="Recall",
+        function=classification.recall,
+        degenerate="a class has no case",
+    ),
+    "precision": Metric(
+        name="precision",
+        title="Precision",
+        function=classification.precision,
+        degenerate="a class is never predicted",
+    ),
+    "auroc": Metric(
+        name="auroc",
+        title="AUROC",
+        function=classification.auroc,
+        chance=lambda _classes: 0.5,
+        degenerate="a class has no case",
+    ),
+    "auprc": Metric(
+        name="auprc",
+        title="AUPRC",
+        function=classification.auprc,
+        degenerate="a class has no case",
+    ),
+    "mcc": Metric(
+        name="mcc",
+        title="MCC",
+        function=classification.mcc,
+        low=-1.0,
+        chance=lambda _classes: 0.0,
+        degenerate="all cases or all predictions are of one class",
+    ),
+    "brier": Metric(
+        name="brier",
+        title="Brier score",
+        function=classification.brier,
+        higher_is_better=False,
+        degenerate="there is no case",
+    ),
+    "ece": Metric(
+        name="ece",
+        title="Calibration error",
+        function=classification.ece,
+        higher_is_better=False,
+        degenerate="there is no case",
+    ),
+}
+
+
+@cache
+def all_metrics() -> dict[str, Metric]:
+    """The table and what installed packages add to it.
+
+    Raises ConfigError: an entry point holds no `Metric` or takes a name that is taken.
+    """
+    found = dict(METRICS)
+    for entry in entry_points(group=ENTRY_POINTS):
+        metric = entry.load()
+        if not isinstance(metric, Metric):
+            raise ConfigError(
+                f"entry point {entry.value} of {ENTRY_POINTS} is a {type(metric).__name__}; "
+                "it must be a candlemark.metrics.catalog.Metric"
+            )
+        if metric.name in found:
+            raise ConfigError(
+                f"entry point {entry.value} of {ENTRY_POINTS} is called '{metric.name}', "
+                "which exists; uninstall that package or rename its metric"
+            )
+        found[metric.name] = metric
+    return found
+
+
+def find(names: tuple[str, ...] | None) -> tuple[Metric, ...]:
+    """Metrics by name in the order given; all of them for None.
+
+    Raises ConfigError: a name is not known.
+    """
+    known = all_metrics()
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ConfigError(f"unknown metric '{unknown[0]}'; known: {', '.join(known)}")
+    return tuple(known[name] for name in (names or known))
