@@ -226,12 +226,14 @@ def _draw_blocks(
         layout.paint(rows[:n], lines[:n], out[begin : begin + n])
 
 
-def _checked_out(out: UInt8Array | None, shape: tuple[int, ...]) -> UInt8Array:
+def _checked_out(out: object, shape: tuple[int, ...]) -> UInt8Array:
     if out is None:
         return np.empty(shape, dtype=np.uint8)
+    wanted = f"it must be a uint8 array of shape {shape}"
+    if not isinstance(out, np.ndarray):
+        raise ChartError(f"out is a {type(out).__name__}; {wanted}")
     if out.dtype != np.uint8 or out.shape != shape:
-        seen = f"{out.dtype} of shape {out.shape}"
-        raise ChartError(f"out is {seen}; it must be a uint8 array of shape {shape}")
+        raise ChartError(f"out is {out.dtype} of shape {out.shape}; {wanted}")
     if not out.flags.c_contiguous or not out.flags.writeable:
         what = "read-only" if out.flags.c_contiguous else "not C-contiguous"
         raise ChartError(

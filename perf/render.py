@@ -1,0 +1,138 @@
+"""Pictures a second of each chart style, next to filling the same buffer with a constant.
+
+    python perf/render.py [--seconds 1.0] [--json render.json]
+
+The bound of any raster is writing its bytes once, so each style is measured against
+`ndarray.fill` on the same 50 MB buffer in the same process, in turns, on one thread and on
+two. `share of fill` is the first divided by the second. Where mplfinance is installed, the same
+candlestick charts are drawn with it for scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from candlemark.candles.series import COLUMNS, CandleSeries, interval_ms
+from candlemark.charts.render import render_windows
+from candlemark.charts.style import ChartStyle, image_shape
+
+BUFFER_BYTES = 50_000_000
+CANDLES = 20_000
+
+CASES: dict[str, tuple[ChartStyle, int]] = {
+    "ohlc4 500x400": (ChartStyle(kind="ohlc4"), 100),
+    "jkx 64x60, volume, average": (ChartStyle(kind="jkx"), 20),
+    "candlestick 224x224, volume, 2 averages": (
+        ChartStyle(kind="candlestick", volume=True, moving_averages=(7, 25)),
+        30,
+    ),
+}
+
+
+def walk(count: int) -> CandleSeries:
+    """A seeded random walk of `count` hourly candles."""
+    random = np.random.default_rng(0)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, count)))
+    open_ = np.concatenate([[100.0], close[:-1]])
+    spread = np.abs(random.normal(0, 0.004, (2, count)))
+    columns = {
+        "open_time_ms": 1_704_067_200_000 + np.arange(count) * interval_ms("1h"),
+        "open": open_,
+        "high": np.maximum(open_, close) * (1 + spread[0]),
+        "low": np.minimum(open_, close) * (1 - spread[1]),
+        "close": close,
+        "volume": random.lognormal(3, 1, count),
+    }
+    return CandleSeries.from_numpy(columns, symbol="WALK", interval="1h")
+
+
+def median_times(seconds: float, *works: Callable[[], object]) -> list[float]:
+    """Median wall time of each work in seconds, taken in turns so that they meet alike."""
+    for work in works:
+        work()
+    times: list[list[float]] = [[] for _ in works]
+    end = time.perf_counter() + seconds * len(works)
+    while time.perf_counter() < end or len(times[0]) < 5:
+        for work, own in zip(works, times, strict=True):
+            begin = time.perf_counter()
+            work()
+            own.append(time.perf_counter() - begin)
+    return [statistics.median(own) for own in times]
+
+
+def measure(style: ChartStyle, window: int, seconds: float) -> dict[str, float]:
+    """Draw a full buffer on one thread and on two, and fill it."""
+    slots = walk(CANDLES).slots
+    shape = image_shape(style, window)
+    count = BUFFER_BYTES // int(np.prod(shape))
+    starts = np.arange(count) % (len(slots) - window)
+    out = np.empty((count, *shape), dtype=np.uint8)
+
+    def draw(threads: int) -> Callable[[], object]:
+        return lambda: render_windows(slots, style, starts, window=window, out=out, threads=threads)
+
+    one, two, fill = median_times(seconds, draw(1), draw(2), lambda: out.fill(255))
+    return {
+        "pictures_per_s": count / one,
+        "pictures_per_s_2_threads": count / two,
+        "fill_bytes_per_s": out.nbytes / fill,
+        "share_of_fill": fill / one,
+        "speedup_2_threads": one / two,
+    }
+
+
+def mplfinance_rate(window: int, count: int = 8) -> float | None:
+    """Candlestick charts a second drawn with mplfinance, or None where it is absent."""
+    try:
+        mplfinance = importlib.import_module("mplfinance")
+    except ImportError:
+        return None
+    import io
+
+    frame = walk(200).to_pandas()[list(COLUMNS)].rename(columns=str.title)
+    begin = time.perf_counter()
+    for start in range(count):
+        mplfinance.plot(
+            frame.iloc[start : start + window],
+            type="candle",
+            volume=True,
+            mav=(7, 25),
+            savefig={"fname": io.BytesIO(), "dpi": 56},
+            figsize=(4, 4),
+        )
+    return count / (time.perf_counter() - begin)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each work of each case")
+    parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {"machine": platform.processor() or platform.machine()}
+    print(f"{'style':42}{'pictures/s':>12}{'2 threads':>11}{'fill GB/s':>11}{'share of fill':>15}")
+    for name, (style, window) in CASES.items():
+        row = measure(style, window, arguments.seconds)
+        results[name] = row
+        print(
+            f"{name:42}{row['pictures_per_s']:12,.0f}{row['speedup_2_threads']:10.2f}x"
+            f"{row['fill_bytes_per_s'] / 1e9:11.1f}{row['share_of_fill']:15.2f}"
+        )
+    rate = mplfinance_rate(30)
+    results["mplfinance_pictures_per_s"] = rate
+    print(f"mplfinance: {'not installed' if rate is None else f'{rate:.1f} pictures/s'}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
