@@ -15,16 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.errors import CandleError
+from candlemark.errors import CandleError, MissingExtraError
 
 if TYPE_CHECKING:
-    import pandas
-    import pyarrow
+    import pandas as pd
+    import pyarrow as pa
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -48,6 +49,9 @@ INTERVAL_MS: dict[str, int] = {
 }
 """Intervals of fixed length. A month ("1M") has none, so it has no slots and is refused."""
 
+_FIRST_MS = -5_364_662_400_000  # 1800-01-01
+_LAST_MS = 7_258_118_400_000  # 2200-01-01
+
 PRICE_COLUMNS = ("open", "high", "low", "close")
 COLUMNS = (*PRICE_COLUMNS, "volume")
 
@@ -63,6 +67,45 @@ def format_time(time_ms: int) -> str:
     """UTC milliseconds as `2024-01-05 13:00`, with seconds only where there are any."""
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%S" if moment.second else "%Y-%m-%d %H:%M")
+
+
+def _whole_milliseconds(stamps: npt.ArrayLike, symbol: str) -> npt.NDArray[Any]:
+    """Stamps as whole numbers: datetime64 is converted, floats must be whole."""
+    array = np.asarray(stamps)
+    if array.dtype.kind == "M":
+        if np.isnat(array).any():
+            raise CandleError(
+                f"{symbol}: a stamp is missing in row {np.flatnonzero(np.isnat(array))[0]}"
+            )
+        whole = array.astype("datetime64[ms]")
+        if (whole != array).any():
+            raise CandleError(f"{symbol}: a stamp is no whole number of milliseconds")
+        return whole.astype(np.int64)
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            odd = np.flatnonzero(~np.isfinite(array) | (array != np.floor(array)))
+        if len(odd):
+            raise CandleError(
+                f"{symbol}: stamp {array[odd[0]]} in row {odd[0]} is no whole millisecond"
+            )
+    elif array.dtype.kind not in "iu":
+        raise CandleError(
+            f"{symbol}: stamps are {array.dtype}; UTC milliseconds or datetime64 are allowed"
+        )
+    return array
+
+
+def _frozen(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A contiguous read-only array; a copy wherever the caller could still write to it."""
+    array = np.ascontiguousarray(values, dtype=dtype)
+    if (
+        array.flags.writeable
+        and isinstance(values, np.ndarray)
+        and np.may_share_memory(array, values)
+    ):
+        array = array.copy()
+    array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,23 +162,33 @@ class CandleSeries:
     volume: FloatArray
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "open_time_ms", np.ascontiguousarray(self.open_time_ms, dtype=np.int64)
-        )
+        stamps = _frozen(_whole_milliseconds(self.open_time_ms, self.symbol), np.int64)
+        object.__setattr__(self, "open_time_ms", stamps)
         for name in COLUMNS:
-            column = np.ascontiguousarray(getattr(self, name), dtype=np.float64)
+            try:
+                column = _frozen(getattr(self, name), np.float64)
+            except (ValueError, TypeError) as error:
+                raise CandleError(f"{self.symbol}: column {name} holds no numbers: {error}") from (
+                    error
+                )
             object.__setattr__(self, name, column)
         self._validate()
-        for name in ("open_time_ms", *COLUMNS):
-            getattr(self, name).flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.open_time_ms)
 
     def _validate(self) -> None:
         step = interval_ms(self.interval)
+        if self.open_time_ms.ndim != 1:
+            raise CandleError(f"{self.symbol}: open_time_ms has shape {self.open_time_ms.shape}")
         if len(self) == 0:
             raise CandleError(f"{self.symbol} {self.interval}: no candles")
+        far = np.flatnonzero((self.open_time_ms < _FIRST_MS) | (self.open_time_ms >= _LAST_MS))
+        if len(far):
+            raise CandleError(
+                f"{self.symbol} {self.interval}: stamp {self.open_time_ms[far[0]]} in row {far[0]} "
+                "lies outside the years 1800 to 2200; stamps are UTC milliseconds"
+            )
         for name in COLUMNS:
             column = getattr(self, name)
             if column.shape != self.open_time_ms.shape:
@@ -231,35 +284,69 @@ class CandleSeries:
         return {name: getattr(self, name) for name in ("open_time_ms", *COLUMNS)}
 
     @classmethod
-    def from_arrow(cls, table: pyarrow.Table, *, symbol: str, interval: str) -> CandleSeries:
-        """From a pyarrow table with the column names of `from_numpy`."""
-        columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    def from_arrow(cls, table: pa.Table, *, symbol: str, interval: str) -> CandleSeries:
+        """From a pyarrow table with the column names of `from_numpy`; others are ignored.
+
+        open_time_ms may be a timestamp column (with no zone: UTC). Nulls are a CandleError.
+        """
+        import pyarrow as pa
+
+        columns: dict[str, npt.ArrayLike] = {}
+        for name in ("open_time_ms", *COLUMNS):
+            if name not in table.column_names:
+                continue
+            column = table.column(name)
+            if column.null_count:
+                raise CandleError(f"{symbol}: column {name} has {column.null_count} empty rows")
+            if pa.types.is_timestamp(column.type):
+                column = column.cast(pa.timestamp("ns")).cast(pa.int64())
+                columns[name] = column.to_numpy().view("datetime64[ns]")
+            else:
+                columns[name] = column.to_numpy()
         return cls.from_numpy(columns, symbol=symbol, interval=interval)
 
-    def to_arrow(self) -> pyarrow.Table:
+    def to_arrow(self) -> pa.Table:
         """A pyarrow table, zero-copy where pyarrow allows."""
-        import pyarrow
+        import pyarrow as pa
 
-        return pyarrow.table(self.to_numpy())
+        return pa.table(self.to_numpy())
 
     @classmethod
-    def from_pandas(cls, frame: pandas.DataFrame, *, symbol: str, interval: str) -> CandleSeries:
-        """From a frame with a `open_time_ms` column or a datetime index (naive means UTC)."""
-        import pandas
+    def from_pandas(cls, frame: pd.DataFrame, *, symbol: str, interval: str) -> CandleSeries:
+        """From a frame with an `open_time_ms` or `open_time` column, or a datetime index.
 
+        Times with no zone mean UTC. Raises MissingExtraError: pandas is not installed.
+        """
+        pandas = _pandas()
         columns: dict[str, npt.ArrayLike] = {
             name: frame[name].to_numpy() for name in COLUMNS if name in frame
         }
         if "open_time_ms" in frame:
             columns["open_time_ms"] = frame["open_time_ms"].to_numpy()
-        elif isinstance(frame.index, pandas.DatetimeIndex):
-            index = frame.index if frame.index.tz is None else frame.index.tz_convert("UTC")
-            columns["open_time_ms"] = index.to_numpy().astype("datetime64[ms]").astype(np.int64)
+        else:
+            times = frame.get("open_time", frame.index)
+            if pandas.api.types.is_datetime64_any_dtype(times.dtype):
+                index = pandas.DatetimeIndex(times)
+                utc = index if index.tz is None else index.tz_convert("UTC").tz_localize(None)
+                columns["open_time_ms"] = utc.to_numpy()
         return cls.from_numpy(columns, symbol=symbol, interval=interval)
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """A frame with a UTC datetime index named `open_time`."""
-        import pandas
+    def to_pandas(self) -> pd.DataFrame:
+        """A frame with a UTC datetime index named `open_time`.
 
+        Raises MissingExtraError: pandas is not installed.
+        """
+        pandas = _pandas()
         index = pandas.to_datetime(self.open_time_ms, unit="ms", utc=True).rename("open_time")
-        return pandas.DataFrame({name: getattr(self, name) for name in COLUMNS}, index=index)
+        # The frame is the caller's to change, so it gets copies of the read-only columns.
+        columns = {name: getattr(self, name).copy() for name in COLUMNS}
+        frame: pd.DataFrame = pandas.DataFrame(columns, index=index)
+        return frame
+
+
+def _pandas() -> ModuleType:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError("pandas", "pandas") from error
+    return pd

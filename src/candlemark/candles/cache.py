@@ -1,0 +1,165 @@
+"""Downloads kept by content: verified on the way in, and again each time they are read.
+
+    cache = Cache()
+    sha256 = cache.remembered(url)
+    data = cache.read(sha256)         # None: not here, or no longer what it was
+
+    objects/ab/abcd....zip   the bytes whose SHA-256 is abcd...
+    index/....json           which bytes an address gave
+    partial/abcd....part     what has arrived so far of a download
+
+Every file appears by rename, so a reader never sees half of one, and several processes may
+share a cache: a lock on the content makes the second one wait and then find it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from candlemark.errors import FetchError
+from candlemark.progress import warning
+
+ENVIRONMENT = "CANDLEMARK_CACHE"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def default_folder() -> Path:
+    """`CANDLEMARK_CACHE`, or `~/.cache/candlemark`."""
+    named = os.environ.get(ENVIRONMENT)
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "candlemark"
+
+
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of some bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Cache:
+    """A folder of downloads; made when the first file comes in."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+
+    def object_path(self, sha256: str) -> Path:
+        """Where the bytes with this SHA-256 are kept."""
+        return self.folder / "objects" / sha256[:2] / f"{sha256}.zip"
+
+    def partial_path(self, sha256: str) -> Path:
+        """Where a download that will have this SHA-256 grows."""
+        return self.folder / "partial" / f"{sha256}.part"
+
+    def read(self, sha256: str) -> bytes | None:
+        """The bytes, hashed again now; None if they are not here.
+
+        A file that is no longer what its name says is warned of and removed.
+        """
+        path = self.object_path(sha256)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FetchError(_explain(error, path)) from error
+        if sha256_of(data) == sha256:
+            return data
+        warning(f"{path} was damaged on disk; it is fetched again")
+        path.unlink(missing_ok=True)
+        return None
+
+    def remembered(self, url: str) -> str | None:
+        """SHA-256 of what this address gave before; None if it never did."""
+        try:
+            entry = json.loads(self._index_path(url).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            # The index only saves a question to the server: a lost or torn entry asks again.
+            return None
+        sha256 = entry.get("sha256") if isinstance(entry, dict) else None
+        known = isinstance(sha256, str) and _SHA256.fullmatch(sha256) and entry.get("url") == url
+        return sha256 if known else None
+
+    def remember(self, url: str, sha256: str) -> None:
+        """Note what this address gave."""
+        text = json.dumps({"url": url, "sha256": sha256}) + "\n"
+        path = self._index_path(url)
+        with self.explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_by_rename(path, text.encode())
+
+    def _index_path(self, url: str) -> Path:
+        return self.folder / "index" / f"{sha256_of(url.encode())[:32]}.json"
+
+    @contextlib.contextmanager
+    def growing(self, sha256: str) -> Iterator[Path]:
+        """Lock this content and give the path its download grows at."""
+        import filelock
+
+        partial = self.partial_path(sha256)
+        with self.explained(partial):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(partial.with_suffix(".lock")):
+                try:
+                    yield partial
+                except OSError:
+                    # A full disk: the part is dropped, so that nothing truncated stays.
+                    partial.unlink(missing_ok=True)
+                    raise
+
+    def keep(self, partial: Path, sha256: str) -> bytes | None:
+        """Move a finished download into place if its bytes are right, else drop it.
+
+        Returns the bytes, or None where their SHA-256 differs.
+        """
+        data = partial.read_bytes()
+        if sha256_of(data) != sha256:
+            partial.unlink()
+            return None
+        path = self.object_path(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # No fsync: after a power cut a torn file fails its hash and is fetched again.
+        partial.replace(path)
+        return data
+
+    @contextlib.contextmanager
+    def explained(self, path: Path) -> Iterator[None]:
+        """Turn an OSError about the cache into one clear FetchError."""
+        try:
+            yield
+        except OSError as error:
+            raise FetchError(_explain(error, path)) from error
+
+
+def write_by_rename(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _explain(error: OSError, path: Path) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(path.parent).free
+            return (
+                f"the disk is full: {free:,} bytes are free at {path.parent}; nothing truncated "
+                f"was kept; free some space or set {ENVIRONMENT} to a folder on another disk"
+            )
+        return f"the disk is full at {path.parent}; free some space or set {ENVIRONMENT}"
+    return (
+        f"cannot use the cache at {path}: {error.strerror or error}; "
+        f"set {ENVIRONMENT} to a folder that can be written"
+    )
