@@ -1,0 +1,306 @@
+"""Build a dataset: candles in, a directory of windows with labels, splits and pictures out.
+
+    dataset = build_dataset(config, Path("datasets/btc"))
+    dataset = build_dataset(config, candles=[series])       # your own candles
+
+The directory appears whole or not at all. It is built beside its place under a hidden name,
+the manifest last, and renamed when everything is on disk; a build that was killed leaves a
+hidden folder that the next build of the same dataset removes. A directory that holds the
+same dataset already is opened and nothing is done; one that holds anything else is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+
+import psutil
+
+from candlemark.candles.series import CandleSeries
+from candlemark.candles.source import load, resolve
+from candlemark.dataset import index as index_file
+from candlemark.dataset import manifest as manifest_file
+from candlemark.dataset.config import DatasetConfig
+from candlemark.dataset.drawing import Painter
+from candlemark.dataset.index import Index, write_index
+from candlemark.dataset.labels import make_label
+from candlemark.dataset.lazy import CANDLES_FILE, Dataset, open_dataset, write_candles
+from candlemark.dataset.manifest import (
+    Manifest,
+    SeriesEntry,
+    describe_files,
+    hash_arrays,
+    hash_candles,
+    hash_file,
+    read_manifest,
+    write_manifest,
+)
+from candlemark.dataset.select import Selection, count_by_class, select_windows
+from candlemark.dataset.storage.base import open_writer
+from candlemark.errors import ConfigError, DatasetError
+from candlemark.progress import note, track, warning
+from candlemark.records import content_id
+
+__all__ = ["DEFAULT_FOLDER", "DatasetConfig", "build_dataset"]
+
+DEFAULT_FOLDER = Path("datasets")
+"""Where datasets go, below the current directory, unless they are told otherwise."""
+
+BATCH_BYTES = 8 << 20
+"""Pictures drawn at once: enough to keep drawing threads busy, little enough to stay small."""
+
+
+def build_dataset(
+    config: DatasetConfig,
+    out: Path | None = None,
+    *,
+    candles: Sequence[CandleSeries] | None = None,
+) -> Dataset:
+    """Build the dataset that `config` describes, or open it if it is there already.
+
+    out: its directory; None: a folder in `datasets/` named after config and content
+    candles: series to use instead of those that `config.candles` names
+
+    Raises DatasetError: the directory holds something else, no window is left, a split would
+    be empty, the disk is full. Whatever was in `out` is untouched then.
+    """
+    if candles is not None:
+        config = config.model_copy(update={"candles": None})
+    elif config.candles is None:
+        raise ConfigError(
+            "the config names no candles and none were handed in; name a symbol: --symbol BTCUSDT"
+        )
+    else:
+        config = config.model_copy(update={"candles": resolve(config.candles)})
+    key = _config_hash(config, candles)
+    folder = out if out is not None else DEFAULT_FOLDER / _folder_name(config, key, candles)
+    if _is_built(folder, key):
+        note(f"{folder} holds this dataset already")
+        return open_dataset(folder)
+
+    series = _checked(load(config.candles) if config.candles else list(candles or ()))
+    selection = select_windows(config, series)
+    with _appearing_whole(folder) as scratch:
+        _write(config, key, series, selection, scratch)
+    _report(folder, selection)
+    return open_dataset(folder)
+
+
+def _write(
+    config: DatasetConfig,
+    key: str,
+    series: Sequence[CandleSeries],
+    selection: Selection,
+    folder: Path,
+) -> None:
+    """Write every file, the manifest last."""
+    label = make_label(config.label)
+    index, reach = selection.index, label.reach(config.window)
+    write_candles(series, folder / CANDLES_FILE)
+    write_index(
+        index,
+        folder / index_file.FILE,
+        symbols=[one.symbol for one in series],
+        class_names=label.class_names,
+    )
+    names = [CANDLES_FILE, index_file.FILE, *_write_images(config, series, index, folder)]
+    manifest = Manifest(
+        candlemark_version=version("candlemark"),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config,
+        config_hash=key,
+        content_hash=_content_hash(config, series, index),
+        interval=series[0].interval,
+        label_kind=label.kind(config.window),
+        label_first_slot=reach.first,
+        label_last_slot=reach.last,
+        class_names=label.class_names,
+        image_shape=config.image_shape,
+        counts=count_by_class(index, label.class_names),
+        boundaries_ms=dict(selection.boundaries_ms),
+        dropped=dict(selection.dropped),
+        series=tuple(SeriesEntry.of(one) for one in series),
+        files=describe_files(folder, names),
+    )
+    for name in names:
+        _sync(folder / name)
+    write_manifest(manifest, folder)
+
+
+def _write_images(
+    config: DatasetConfig, series: Sequence[CandleSeries], index: Index, folder: Path
+) -> tuple[str, ...]:
+    """Draw and store all pictures, batch by batch; the names of the files written."""
+    if config.storage.format == "none":
+        return ()
+    painter, shape = Painter(config, series), config.image_shape
+    batch = max(1, BATCH_BYTES // prod(shape))
+    count = len(index)
+    with (
+        track("drawing", total=count, unit="images") as bar,
+        open_writer(config.storage, folder, count=count, shape=shape) as writer,
+    ):
+        for first in range(0, count, batch):
+            part = index.take(slice(first, first + batch))
+            writer.append(painter.draw(part))
+            bar.advance(len(part))
+    return writer.files
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` that takes its place when the block ends well.
+
+    The name carries the process, so that what a killed build left is known from what another
+    build is writing at the moment.
+    """
+    folder = folder.absolute()
+    _refuse_occupied(folder)
+    scratch = folder.parent / f".{folder.name}.building-{os.getpid()}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        scratch.mkdir()
+        yield scratch
+        if folder.is_dir():
+            folder.rmdir()
+        scratch.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise _disk_error(folder, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DatasetError(
+            f"{folder} exists and is no finished dataset; remove it, or build somewhere else "
+            f"with: candlemark dataset build --out {folder}-2"
+        )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what builds of this dataset left whose process is gone."""
+    for leftover in folder.parent.glob(f".{folder.name}.building-*"):
+        process = leftover.name.rpartition("-")[2]
+        if process.isdigit() and (
+            int(process) == os.getpid() or not psutil.pid_exists(int(process))
+        ):
+            note(f"removing {leftover.name}, left by a build that did not finish")
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _disk_error(folder: Path, error: OSError) -> DatasetError:
+    # HDF5 wraps the system's error in its own text and may lose the number on the way.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    if not full:
+        return DatasetError(f"cannot write {folder}: {error}")
+    home = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(home).free / 1e6
+    return DatasetError(
+        f"the disk is full while writing {folder} ({free:,.0f} MB free at {home}); nothing was "
+        "left behind; free some space, build elsewhere with --out, or keep no pictures with "
+        "--storage none"
+    )
+
+
+def _is_built(folder: Path, key: str) -> bool:
+    """True if `folder` holds exactly this dataset; DatasetError if it holds another one."""
+    if not (folder / manifest_file.FILE).is_file():
+        return False
+    found = read_manifest(folder)
+    if found.config_hash == key:
+        return True
+    label, style = found.config.label.name, found.config.style.kind
+    raise DatasetError(
+        f"{folder} holds another dataset ({', '.join(found.symbols)} {found.interval}, {label}, "
+        f"{style}, config {found.config_hash}; asked for {key}); give another --out, "
+        "or remove that folder first"
+    )
+
+
+def _checked(series: Sequence[CandleSeries]) -> list[CandleSeries]:
+    """One interval, symbols unique."""
+    if not series:
+        raise ConfigError("no candles were given; name a symbol: --symbol BTCUSDT")
+    intervals = sorted({one.interval for one in series})
+    if len(intervals) > 1:
+        raise DatasetError(
+            f"candles have intervals {', '.join(intervals)}; a dataset has one: build one each"
+        )
+    symbols = [one.symbol for one in series]
+    twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    if twice:
+        raise DatasetError(
+            f"symbol {twice[0]} is there {symbols.count(twice[0])} times; name each symbol once"
+        )
+    return list(series)
+
+
+def _config_hash(config: DatasetConfig, candles: Sequence[CandleSeries] | None) -> str:
+    """Hash of all that decides the result: the config, and candles that it does not name."""
+    given: str | None = None
+    if candles is not None:
+        given = hash_candles(candles)
+    elif config.candles is not None and config.candles.path is not None:
+        # A file may change under the same name.
+        given = hash_file(Path(config.candles.path).expanduser())
+    return content_id({"config": config.model_dump(mode="json"), "candles": given})
+
+
+def _content_hash(config: DatasetConfig, series: Sequence[CandleSeries], index: Index) -> str:
+    look = config.model_dump(mode="json", exclude={"candles", "storage"})
+    return content_id(
+        {
+            "look": look,
+            "candles": hash_candles(series),
+            "index": hash_arrays(index.columns()),
+        }
+    )
+
+
+def _folder_name(config: DatasetConfig, key: str, candles: Sequence[CandleSeries] | None) -> str:
+    """Such as `BTCUSDT-1h-regular-candlestick-next_candle-1a2b3c4d`."""
+    source = config.candles
+    if source is not None:
+        symbols, interval = list(source.symbols) or [source.kind], source.interval
+    else:
+        symbols = [one.symbol for one in candles or ()]
+        interval = candles[0].interval if candles else ""
+    market = "+".join(symbols[:3])
+    if len(symbols) > 3:
+        market += f"+{len(symbols) - 3}"
+    parts = (market, interval, config.experiment, config.style.kind, config.label.name, key[:8])
+    return "-".join("".join(c if c.isalnum() or c in "+_" else "_" for c in p) for p in parts)
+
+
+def _report(folder: Path, selection: Selection) -> None:
+    left_out = [f"{count} {reason}" for reason, count in selection.dropped.items() if count]
+    text = f"{folder}: {len(selection.index)} windows"
+    note(f"{text}; left out: {', '.join(left_out)}" if left_out else text)
+    if not selection.boundaries_ms:
+        warning(f"{folder} is split at random: windows of different splits share candles (leaky)")
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or a folder's list of files, to disk where the system can."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
