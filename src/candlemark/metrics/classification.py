@@ -56,7 +56,8 @@ def balanced_accuracy(target: IntArray, probability: FloatArray, weight: FloatAr
     NaN where a class has no case.
     """
     counts = weighted_confusion(target, probability, weight)
-    return _per_class_recall(counts).mean(axis=1)
+    mean: FloatArray = _per_class_recall(counts).mean(axis=1)
+    return mean
 
 
 def recall(target: IntArray, probability: FloatArray, weight: FloatArray) -> FloatArray:
