@@ -69,7 +69,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.mkdir()
     (folder / "inside").write_text("")
-    with pytest.raises(ResultsError, match="cannot write .*taken"):
+    with pytest.raises(ResultsError, match=r"cannot write .*taken"):
         write_bytes(folder, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

@@ -115,8 +115,11 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     }
     if "candlemark_schema" not in tables:
         return None if tables else 0
-    row = connection.execute("SELECT max(version) FROM candlemark_schema").fetchone()
-    return int(row[0]) if row and row[0] is not None else 0
+    # fetchall, not fetchone: a result that is not read to its end keeps the connection busy.
+    ((version,),) = connection.execute(
+        "SELECT coalesce(max(version), 0) FROM candlemark_schema"
+    ).fetchall()
+    return int(version)
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, migrations: Sequence[str] = MIGRATIONS) -> None:

@@ -257,8 +257,8 @@ class Results:
 
     def _next(self, column: str, source: str, parameters: list[str]) -> int:
         query = f"SELECT coalesce(max({column}), 0) + 1 FROM {source}"  # noqa: S608 - constants
-        row = self._connection.execute(query, parameters).fetchone()
-        return int(row[0]) if row else 1
+        ((number,),) = self._connection.execute(query, parameters).fetchall()
+        return int(number)
 
     def _environment_id(self, record: RunRecord) -> str:
         snapshot = _finite(record.environment)
