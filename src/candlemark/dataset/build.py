@@ -71,13 +71,7 @@ def build_dataset(
     Raises DatasetError: the directory holds something else, no window is left, a split would
     be empty, the disk is full. Whatever was in `out` is untouched then.
     """
-    if candles is not None:
-        config = config.model_copy(update={"candles": None})
-    elif config.candles is None:
-        raise ConfigError(
-            "the config names no candles and none were handed in; name a symbol: --symbol BTCUSDT"
-        )
-    else:
+    if candles is None:
         config = config.model_copy(update={"candles": resolve(config.candles)})
     key = _config_hash(config, candles)
     folder = out if out is not None else DEFAULT_FOLDER / _folder_name(config, key, candles)
@@ -85,10 +79,10 @@ def build_dataset(
         note(f"{folder} holds this dataset already")
         return open_dataset(folder)
 
-    series = _checked(load(config.candles) if config.candles else list(candles or ()))
+    series = _checked(load(config.candles) if candles is None else list(candles))
     selection = select_windows(config, series)
     with _appearing_whole(folder) as scratch:
-        _write(config, key, series, selection, scratch)
+        _write(config, key, series, selection, scratch, given=candles is not None)
     _report(folder, selection)
     return open_dataset(folder)
 
@@ -99,6 +93,8 @@ def _write(
     series: Sequence[CandleSeries],
     selection: Selection,
     folder: Path,
+    *,
+    given: bool,
 ) -> None:
     """Write every file, the manifest last."""
     label = make_label(config.label)
@@ -116,6 +112,7 @@ def _write(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         config=config,
         config_hash=key,
+        candles_given=given,
         content_hash=_content_hash(config, series, index),
         interval=series[0].interval,
         label_kind=label.kind(config.window),
@@ -250,7 +247,7 @@ def _config_hash(config: DatasetConfig, candles: Sequence[CandleSeries] | None) 
     given: str | None = None
     if candles is not None:
         given = hash_candles(candles)
-    elif config.candles is not None and config.candles.path is not None:
+    elif config.candles.path is not None:
         # A file may change under the same name.
         given = hash_file(Path(config.candles.path).expanduser())
     return content_id({"config": config.model_dump(mode="json"), "candles": given})
@@ -269,12 +266,11 @@ def _content_hash(config: DatasetConfig, series: Sequence[CandleSeries], index: 
 
 def _folder_name(config: DatasetConfig, key: str, candles: Sequence[CandleSeries] | None) -> str:
     """Such as `BTCUSDT-1h-regular-candlestick-next_candle-1a2b3c4d`."""
-    source = config.candles
-    if source is not None:
-        symbols, interval = list(source.symbols) or [source.kind], source.interval
+    if candles:
+        symbols, interval = [one.symbol for one in candles], candles[0].interval
     else:
-        symbols = [one.symbol for one in candles or ()]
-        interval = candles[0].interval if candles else ""
+        symbols = list(config.candles.symbols) or [config.candles.kind]
+        interval = config.candles.interval
     market = "+".join(symbols[:3])
     if len(symbols) > 3:
         market += f"+{len(symbols) - 3}"

@@ -106,6 +106,11 @@ class Dataset:
         return self.manifest.content_hash
 
     @property
+    def slot_count(self) -> int:
+        """Slots of the longest series."""
+        return max(len(one.slots) for one in self.series)
+
+    @property
     def split_names(self) -> tuple[str, ...]:
         """The splits that hold windows."""
         return tuple(name for name in SPLITS if len(self.split(name)))

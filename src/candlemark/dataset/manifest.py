@@ -83,6 +83,7 @@ class Manifest(Config):
 
     config: complete and resolved, so that the same dataset can be built again
     config_hash: of the config and, for candles handed in, of the candles
+    candles_given: the candles were handed in, and are not those that the config names
     content_hash: of candles, index and look; the same whatever the storage
     label_first_slot, label_last_slot: the label's reach, relative to the window's first slot
     counts: windows by split and class
@@ -97,6 +98,7 @@ class Manifest(Config):
     created_at: str
     config: DatasetConfig
     config_hash: str
+    candles_given: bool
     content_hash: str
     interval: str
     label_kind: Literal["recognition", "forecast"]
