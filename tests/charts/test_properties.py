@@ -183,9 +183,12 @@ def test_a_broken_candle_is_not_drawn() -> None:
     slots = slots_of(np.full((WINDOW, 4), 5.0))
     slots.high[2] = 1.0
     slots.open[3] = np.inf
-    picture = draw(slots, ChartStyle(kind="ohlc4"))[0]
-    assert (picture[:, 8:16] == 255).all()
-    assert (picture[:, :8] == 0).any()
+    slots.volume[4] = np.inf
+    slots.volume[5] = np.nan
+    picture = draw(slots, ChartStyle(kind="jkx"))[0]
+    assert (picture[:, 6:18] == 0).all()
+    assert (picture[:, :6] == 255).any()
+    assert (picture[:, 18:] == 255).any()
 
 
 def test_scratch_of_a_layout_is_counted() -> None:

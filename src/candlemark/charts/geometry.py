@@ -30,8 +30,9 @@ every row between the one before (left out) and its own (included); at x0 of a l
 only its own. A line `thick` rows tall adds thick - 1 rows below. Averages may lie outside the
 panel: they are held at most P rows outside it, and what is outside is not drawn.
 
-**Missing.** A slot without a candle, or not visible, or whose numbers break
-low <= open, close <= high, draws nothing.
+**Missing.** A slot without a candle, or not visible, draws nothing. Nor does one whose numbers
+break the rules of a `CandleSeries` (finite, low <= open, close <= high, 0 <= volume): slots can
+be made by hand, and a row computed from NaN could lie outside the picture's memory.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ def measure(  # noqa: PLR0917 -- kernels take positions only
                 & (close[s] <= high[s])
                 & (abs(low[s]) < np.inf)
                 & (abs(high[s]) < np.inf)
+                & (volume[s] >= 0.0)
+                & (volume[s] < np.inf)
             )
             if whole and not (masked and not visible[n, i]):
                 rows[n, HIGH, i] = 0

@@ -70,9 +70,10 @@ def checked_visible(
     """`visible` as bool[N, window], or bool[0, 0] for None; ChartError for another shape."""
     if visible is None:
         return np.empty((0, 0), dtype=np.bool_)
-    if visible.dtype != np.bool_ or visible.shape != (window_count, window):
+    array = np.asarray(visible)
+    if array.dtype != np.bool_ or array.shape != (window_count, window):
         raise ChartError(
-            f"visible is {visible.dtype} of shape {visible.shape}; "
+            f"visible is {array.dtype} of shape {array.shape}; "
             f"it must be bool of shape ({window_count}, {window})"
         )
-    return np.ascontiguousarray(visible)
+    return np.ascontiguousarray(array)
