@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from candlemark.candles.series import CandleSeries
+from candlemark.candles.series import COLUMNS, CandleSeries, Slots
+from candlemark.charts.candlestick import paint_candles
+from candlemark.charts.geometry import measure, trace
+from candlemark.charts.indicators import window_averages
+from candlemark.charts.ohlc import paint_bars
 from candlemark.charts.render import render, render_windows
 from candlemark.errors import ChartError
 
@@ -61,6 +65,25 @@ def test_threads_change_nothing(make_series: MakeSeries) -> None:
     for threads in (None, 2, 7):
         many = render_windows(series.slots, "ohlc4", np.arange(300), window=100, threads=threads)
         np.testing.assert_array_equal(many, one)
+
+
+def test_kernels_are_compiled_once(make_series: MakeSeries) -> None:
+    """Whatever may be written, hidden or empty among the inputs: compiling takes seconds."""
+    series = make_series(40)
+    writable = Slots(
+        start_ms=0,
+        interval_ms=1000,
+        **{name: np.array(getattr(series.slots, name)) for name in COLUMNS},
+    )
+    visible = np.ones((3, 10), dtype=np.bool_)
+    for slots in (series.slots, writable):
+        for style in ("ohlc4", "jkx", "candlestick"):
+            render_windows(slots, style, [0, 5, 9], window=10)
+            render_windows(slots, style, [0, 5, 9], window=10, visible=visible)
+    visible.flags.writeable = False
+    render_windows(writable, "jkx", np.arange(0, 9, 3), window=10, visible=visible)
+    for kernel in (window_averages, measure, trace, paint_bars, paint_candles):
+        assert len(kernel.signatures) == 1
 
 
 def test_drawing_from_several_threads_at_once(make_series: MakeSeries) -> None:

@@ -28,7 +28,7 @@ def moving_average(close: FloatArray, length: int) -> FloatArray:
     """
     if length < 1:
         raise ChartError(f"a moving average of {length} slots; it must be at least 1")
-    visible = np.empty((0, 0), dtype=np.bool_)
+    visible = read_only(np.empty((0, 0), dtype=np.bool_))
     means = np.empty((1, 1, len(close)))
     window_averages(
         read_only(close), read_only(np.zeros(1, np.int64)), visible, np.array([length]), means
@@ -38,7 +38,11 @@ def moving_average(close: FloatArray, length: int) -> FloatArray:
 
 
 def read_only(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """A read-only view: kernels are compiled once, for arrays that nobody may write."""
+    """A read-only view.
+
+    Compiled code is bound to whether its input may be written. A series is read-only and
+    hand-made slots are not; passing both as read-only spares a second compilation.
+    """
     view = array.view()
     view.flags.writeable = False
     return view

@@ -201,7 +201,7 @@ def _draw_blocks(
     for begin in range(0, len(starts), block):
         part = read_only(starts[begin : begin + block])
         n = len(part)
-        shown = visible[begin : begin + block] if len(visible) else visible
+        shown = read_only(visible[begin : begin + block] if len(visible) else visible)
         if averages:
             window_averages(columns[3], part, shown, layout.lengths, means[:n])
         geometry.measure(
