@@ -123,10 +123,14 @@ def _draw_header(draw: ImageDraw.ImageDraw, dataset: Dataset) -> None:
         kind,
         OTHER_COLORS[1] if kind == "recognition" else OTHER_COLORS[0],
     )
-    facts = (
-        f"label {config.label.name}   {config.window} candles a window   "
-        f"{config.experiment} {config.style.kind} "
-        f"{dataset.image_shape[1]} x {dataset.image_shape[0]} px   {len(dataset):,} windows"
+    height, width = dataset.image_shape[:2]
+    facts = "   ·   ".join(
+        (
+            f"label {config.label.name}",
+            f"{config.window} candles a window",
+            f"{config.experiment} {config.style.kind}, {width} x {height} px",
+            f"{len(dataset):,} windows",
+        )
     )
     draw.text((MARGIN, 56), facts, font=_font(14), fill=FAINT)
 

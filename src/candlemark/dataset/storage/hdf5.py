@@ -12,6 +12,7 @@ little. Each chunk carries a checksum, and one that does not hold is named when 
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,7 +104,7 @@ class Hdf5Reader:
         chunk = images.chunks[0]
         # One read a chunk: HDF5's own selection of single rows decodes a chunk once a row.
         edges = np.flatnonzero(np.diff(wanted // chunk, prepend=-1))
-        for first, last in zip(edges, np.append(edges[1:], len(wanted)), strict=True):
+        for first, last in pairwise([*edges.tolist(), len(wanted)]):
             low, high = int(wanted[first]), int(wanted[last - 1]) + 1
             try:
                 block = images[low:high]

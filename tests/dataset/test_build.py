@@ -1,0 +1,326 @@
+"""Building: whole or not at all, once only, every window accounted for."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from candlemark import progress
+from candlemark.candles.series import CandleSeries
+from candlemark.config import parse
+from candlemark.dataset import build
+from candlemark.dataset.build import build_dataset
+from candlemark.dataset.config import DatasetConfig
+from candlemark.dataset.lazy import Dataset, open_dataset
+from candlemark.dataset.storage import hdf5
+from candlemark.errors import ConfigError, DatasetError
+
+
+def test_every_window_is_in_the_index_or_counted(
+    make_series: Callable[..., CandleSeries], make_dataset: Callable[..., Dataset]
+) -> None:
+    series = make_series(300, missing=[40, 41, 42, 150])
+    dataset = make_dataset(series=[series], max_samples=100)
+    dropped = dataset.manifest.dropped
+    assert len(dataset) == 100 == dataset.manifest.sample_count
+    assert len(dataset) + sum(dropped.values()) == 300 - 10 + 1
+    # One missing slot of ten is allowed: starts 32 to 41 hold two or three.
+    assert dropped["missing candles"] == 10
+    # The slot after the window is missing: 40, 41, 150, and 300 past the end.
+    assert dropped["label undefined"] == 4
+    assert dropped["not sampled"] > 0
+
+
+def test_what_the_manifest_says(make_dataset: Callable[..., Dataset]) -> None:
+    dataset = make_dataset()
+    manifest = json.loads((dataset.path / "manifest.json").read_text())
+    assert manifest["label_kind"] == "forecast"
+    assert (manifest["label_first_slot"], manifest["label_last_slot"]) == (10, 10)
+    assert manifest["class_names"] == ["down", "up"]
+    assert set(manifest["files"]) == {"candles.parquet", "index.parquet"}
+    assert manifest["series"][0]["candle_count"] == 400
+    total = sum(sum(by_class.values()) for by_class in manifest["counts"].values())
+    assert total == len(dataset)
+    assert manifest["boundaries_ms"]["train"][1] <= manifest["boundaries_ms"]["validation"][0]
+
+
+def test_recognition_is_called_so(make_dataset: Callable[..., Dataset]) -> None:
+    assert make_dataset(label={"name": "last_candle"}).label_kind == "recognition"
+
+
+def test_a_second_build_does_nothing(
+    make_config: Callable[..., DatasetConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_dataset(make_config(), tmp_path / "data")
+    monkeypatch.setattr(build, "load", lambda config: pytest.fail("loaded candles again"))
+    again = build_dataset(make_config(), tmp_path / "data")
+    assert again.content_hash == first.content_hash
+
+
+def test_another_dataset_in_the_same_place_is_refused(
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    make_dataset()
+    with pytest.raises(DatasetError, match=r"holds another dataset .* give another --out, or rem"):
+        make_dataset(window=12)
+
+
+def test_a_folder_with_other_things_is_refused(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "thesis.txt").write_text("mine")
+    with pytest.raises(DatasetError, match=r"exists and is no finished dataset; remove it, or bui"):
+        make_dataset()
+    assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_used(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert len(make_dataset()) > 0
+
+
+def test_same_content_whatever_the_storage(make_dataset: Callable[..., Dataset]) -> None:
+    lazy, stored = make_dataset("a"), make_dataset("b", storage={"format": "hdf5"})
+    assert lazy.content_hash == stored.content_hash
+    assert make_dataset("c", window=11).content_hash != lazy.content_hash
+
+
+def test_default_folder_is_named_after_the_dataset(
+    make_config: Callable[..., DatasetConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = build_dataset(make_config())
+    assert dataset.path.parent == Path("datasets")
+    assert dataset.path.name.startswith("random_walk-1h-regular-jkx-next_candle-")
+
+
+def test_candles_of_a_changed_file_are_another_dataset(
+    make_series: Callable[..., CandleSeries],
+    make_config: Callable[..., DatasetConfig],
+    tmp_path: Path,
+) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "prices.parquet"
+    config = make_config(candles={"kind": "file", "path": str(path)})
+    pq.write_table(make_series(300, seed=1).to_arrow(), path)
+    build_dataset(config, tmp_path / "data")
+    pq.write_table(make_series(300, seed=2).to_arrow(), path)
+    with pytest.raises(DatasetError, match="holds another dataset"):
+        build_dataset(config, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "intervals", "message"),
+    [
+        (["A", "A"], ["1h", "1h"], "symbol A is there 2 times; name each symbol once"),
+        (["A", "B"], ["1h", "1m"], "candles have intervals 1h, 1m; a dataset has one"),
+    ],
+)
+def test_series_that_do_not_go_together(
+    make_series: Callable[..., CandleSeries],
+    make_dataset: Callable[..., Dataset],
+    symbols: list[str],
+    intervals: list[str],
+    message: str,
+) -> None:
+    series = [
+        make_series(100, symbol=symbol, interval=interval)
+        for symbol, interval in zip(symbols, intervals, strict=True)
+    ]
+    with pytest.raises(DatasetError, match=message):
+        make_dataset(series=series)
+
+
+def test_no_candles_at_all(make_dataset: Callable[..., Dataset]) -> None:
+    with pytest.raises(ConfigError, match="no candles were given; name a symbol: --symbol"):
+        make_dataset(series=[])
+
+
+def test_too_few_candles_for_one_window(
+    make_series: Callable[..., CandleSeries], make_dataset: Callable[..., Dataset]
+) -> None:
+    with pytest.raises(
+        DatasetError, match="no window fits: 8 candles, and one window with its label needs 11"
+    ):
+        make_dataset(series=[make_series(8)])
+
+
+def test_nothing_but_holes(
+    make_series: Callable[..., CandleSeries], make_dataset: Callable[..., Dataset]
+) -> None:
+    series = make_series(100, missing=[n for n in range(100) if n % 3 == 1])
+    with pytest.raises(DatasetError, match=r"none of 91 windows of 10 is left \(91 missing candl"):
+        make_dataset(series=[series])
+
+
+class _DiskFull:
+    """A writer on a disk that fills up."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Can't write data (file write failed: error message = 'No space left on device')"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    make_dataset: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: OSError,
+) -> None:
+    monkeypatch.setattr(hdf5.Hdf5Writer, "append", _DiskFull(error))
+    with pytest.raises(DatasetError, match=r"the disk is full while writing .* --storage none"):
+        make_dataset(storage={"format": "hdf5"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_build_leaves_nothing(
+    make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "write_manifest", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset()
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+    from pathlib import Path
+    import time
+    from candlemark.config import parse
+    from candlemark.dataset import build
+    from candlemark.dataset.config import DatasetConfig
+
+    def hang(manifest, folder):
+        print("writing", flush=True)
+        time.sleep(60)
+
+    build.write_manifest = hang
+    build.build_dataset(parse(DatasetConfig, {config!r}), Path({out!r}))
+"""
+
+
+def test_a_killed_build_is_never_read_and_is_built_again(
+    make_config: Callable[..., DatasetConfig], tmp_path: Path
+) -> None:
+    config = make_config(storage={"format": "hdf5"})
+    out = tmp_path / "data"
+    script = textwrap.dedent(KILLED).format(config=config.model_dump(mode="json"), out=str(out))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    with process.stdout as output:
+        assert output.readline() == b"writing\n"
+        process.kill()
+        process.wait()
+    (leftover,) = tmp_path.iterdir()
+    assert leftover.name.startswith(".data.building-")
+    assert (leftover / "images.h5").exists()
+    with pytest.raises(DatasetError, match="no dataset at"):
+        open_dataset(out)
+    with pytest.raises(DatasetError, match="never finished"):
+        open_dataset(leftover)
+
+    dataset = build_dataset(config, out)
+    assert len(open_dataset(out)) == len(dataset)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_another_process_is_building_is_left_alone(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        theirs = tmp_path / f".data.building-{sleeper.pid}"
+        theirs.mkdir()
+        make_dataset()
+        assert theirs.is_dir()
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+class _Events:
+    def __init__(self) -> None:
+        self.seen: list[progress.Event] = []
+
+    def handle(self, event: progress.Event) -> None:
+        self.seen.append(event)
+
+
+def test_progress_counts_every_picture(make_dataset: Callable[..., Dataset]) -> None:
+    events = _Events()
+    before = progress.set_reporter(events)
+    try:
+        dataset = make_dataset(storage={"format": "hdf5"})
+    finally:
+        progress.set_reporter(before)
+    drawn = [event.amount or 0 for event in events.seen if event.kind == "advance"]
+    assert sum(drawn) == len(dataset)
+
+
+def test_a_random_split_warns(make_dataset: Callable[..., Dataset]) -> None:
+    events = _Events()
+    before = progress.set_reporter(events)
+    try:
+        make_dataset(split={"method": "random"})
+    finally:
+        progress.set_reporter(before)
+    warned = [event.text for event in events.seen if event.kind == "warning"]
+    assert any("leaky" in text for text in warned)
+
+
+def test_the_same_config_gives_the_same_bytes(make_dataset: Callable[..., Dataset]) -> None:
+    one, two = make_dataset("a"), make_dataset("b")
+    assert one.manifest.files == two.manifest.files
+    np.testing.assert_array_equal(one.index.target, two.index.target)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"windw": 3}, "unknown key 'windw'; did you mean 'window'"),
+        ({"style": "candlestik"}, "unknown chart style 'candlestik'"),
+        ({"experiment": "fullimage", "style": "ohlc4"}, "take --style candlestick or --style jkx"),
+        ({"style": {"kind": "candlestick", "width": 5}}, "width is 5 px"),
+        ({"window": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_configs_that_are_refused(changes: dict[str, Any], message: str) -> None:
+    value = {"candles": {"kind": "random_walk"}, **changes}
+    with pytest.raises(ConfigError, match=message):
+        parse(DatasetConfig, value)
+
+
+def test_fullimage_fills_in_what_the_style_leaves_open() -> None:
+    value = {"candles": {"kind": "random_walk"}, "experiment": "fullimage"}
+    config = parse(DatasetConfig, value)
+    assert config.image_shape == (448, 448, 3)
+    assert config.drawn_style.draws_volume
+    assert config.drawn_style.moving_averages == (7, 25)
+    small = parse(DatasetConfig, {**value, "style": {"kind": "candlestick", "height": 96}})
+    assert small.image_shape == (96, 448, 3)
+    jkx = parse(DatasetConfig, {**value, "style": "jkx", "window": 20})
+    assert jkx.image_shape == (128, 120)

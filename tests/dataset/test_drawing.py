@@ -1,0 +1,93 @@
+"""The candles that `irregular` hides: how many, always the same, whatever is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candlemark.candles.series import CandleSeries
+from candlemark.dataset.drawing import visible_mask
+from candlemark.dataset.lazy import Dataset
+
+
+def walk(count: int = 200, first: int = 0, symbol: str = "TEST") -> CandleSeries:
+    price = 100 + np.arange(first, first + count, dtype=np.float64)
+    columns = {
+        "open_time_ms": (np.arange(count) + first) * 3_600_000,
+        "open": price,
+        "high": price + 1,
+        "low": price - 1,
+        "close": price + 0.5,
+        "volume": np.ones(count),
+    }
+    return CandleSeries.from_numpy(columns, symbol=symbol, interval="1h")
+
+
+@given(
+    share=st.floats(0, 0.99),
+    window=st.integers(2, 40),
+    seed=st.integers(-5, 2**40),
+)
+@settings(max_examples=60, deadline=None)
+def test_so_many_stay_visible(share: float, window: int, seed: int) -> None:
+    starts = np.arange(0, 200 - window + 1)
+    mask = visible_mask(walk(), starts, window=window, missing_share=share, seed=seed)
+    assert mask.shape == (len(starts), window)
+    expected = min(window, max(2, round((1 - share) * window)))
+    assert (mask.sum(axis=1) == expected).all()
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
+def test_every_position_is_hidden_alike(share: float) -> None:
+    window = 20
+    mask = visible_mask(walk(4020), np.arange(4000), window=window, missing_share=share, seed=1)
+    kept = max(2, round((1 - share) * window)) / window
+    # Four standard deviations of a binomial share.
+    tolerance = 4 * np.sqrt(kept * (1 - kept) / 4000)
+    np.testing.assert_allclose(mask.mean(axis=0), kept, atol=tolerance)
+
+
+def test_a_window_is_hidden_the_same_in_any_batch_and_range() -> None:
+    hide = partial(visible_mask, window=12, missing_share=0.6, seed=3)
+    whole = hide(walk(), np.arange(100))
+    alone = hide(walk(), np.array([37, 5]))
+    np.testing.assert_array_equal(alone, whole[[37, 5]])
+    # The same market loaded from 20 candles later on: the same times look the same.
+    later = hide(walk(100, first=20), np.array([17]))
+    np.testing.assert_array_equal(later[0], whole[37])
+
+
+def test_seed_symbol_and_time_all_count() -> None:
+    starts = np.arange(50)
+    hide = partial(visible_mask, window=20, missing_share=0.6)
+    base = hide(walk(), starts, seed=0)
+    assert (base != hide(walk(), starts, seed=1)).any(axis=1).mean() > 0.9
+    other = hide(walk(symbol="OTHER"), starts, seed=0)
+    assert (base != other).any(axis=1).mean() > 0.9
+    assert len(np.unique(base, axis=0)) > 45
+
+
+def test_what_stays_visible_exists(make_series: Callable[..., CandleSeries]) -> None:
+    series = make_series(100, missing=[11, 12, 13, 14])
+    mask = visible_mask(series, np.array([10]), window=8, missing_share=0.6, seed=0)
+    assert mask[0].sum() == 3
+    assert not mask[0, 1:5].any()
+
+
+def test_hidden_candles_are_drawn_as_empty_slots(make_dataset: Callable[..., Dataset]) -> None:
+    dataset = make_dataset(experiment="irregular", missing_share=0.6)
+    rows = np.arange(len(dataset))
+    slots = dataset.images(rows).reshape(len(rows), 32, 10, 3)
+    painted = slots.any(axis=(1, 3))
+    np.testing.assert_array_equal(painted, dataset.visible(rows))
+
+
+def test_labels_read_the_true_candles(make_dataset: Callable[..., Dataset]) -> None:
+    plain, holed = make_dataset("a"), make_dataset("b", experiment="irregular")
+    np.testing.assert_array_equal(plain.index.target, holed.index.target)
+    np.testing.assert_array_equal(plain.index.value, holed.index.value)
