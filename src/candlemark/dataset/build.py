@@ -68,8 +68,8 @@ def build_dataset(
     out: its directory; None: a folder in `datasets/` named after config and content
     candles: series to use instead of those that `config.candles` names
 
-    Raises ConfigError: there is no such label. What `candlemark.candles.source.load` raises:
-    the candles cannot be had. DatasetError: the directory holds something else, no window is left, a split would
+    Raises ConfigError: there is no such label. FetchError and CandleError: the candles cannot
+    be had. DatasetError: the directory holds something else, no window is left, a split would
     be empty, the disk is full. Whatever was in `out` is untouched then.
     """
     make_label(config.label)  # a misspelt label is told before anything is downloaded
