@@ -271,7 +271,9 @@ class TestPairedDifference:
         target, probability = market(np.random.default_rng(0), 60)
         found = paired_difference(target, probability, probability, block_length=30)
         assert found.value is None
-        assert found.reason == "2.0 blocks of 30 cases; 90 more cases needed"
+        assert found.reason == (
+            "60 cases are 2.0 blocks of 30; an interval needs 5 blocks, 90 more cases"
+        )
 
 
 def predictions(start: list[int], series: list[str], target: list[int]) -> Predictions:

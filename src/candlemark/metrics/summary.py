@@ -136,16 +136,6 @@ def paired_difference(
     chosen = find((metric,))[0]
     target, first = checked_cases(target, first)
     _, second = checked_cases(target, second)
-    blocks = len(target) / block_length
-    if blocks < MINIMUM_BLOCKS:
-        missing = _missing_cases(len(target), block_length)
-        return Difference(
-            metric=metric,
-            value=None,
-            level=level,
-            case_count=len(target),
-            reason=f"{blocks:.1f} blocks of {block_length} cases; {missing} more cases needed",
-        )
     ((points, resampled),) = _replicate(
         (chosen,),
         target,
@@ -155,26 +145,50 @@ def paired_difference(
         seed=seed,
         scheme="circular",
     )
-    value = float(points[0] - points[1])
-    change = resampled[0] - resampled[1]
+    return difference(
+        (float(points[0]), resampled[0]),
+        (float(points[1]), resampled[1]),
+        metric=chosen,
+        case_count=len(target),
+        block_length=block_length,
+        level=level,
+    )
+
+
+def difference(
+    first: tuple[float, FloatArray],
+    second: tuple[float, FloatArray],
+    *,
+    metric: Metric,
+    case_count: int,
+    block_length: int,
+    level: float = LEVEL,
+    extra_variance: float = 0.0,
+) -> Difference:
+    """`paired_difference` from scores and resamples of the same cases with the same seed.
+
+    first, second: what `replicates_of` gives; extra_variance as for `interval`.
+    """
+    value = first[0] - second[0]
+    change = first[1] - second[1]
     usable = change[np.isfinite(change)]
-    if not np.isfinite(value) or len(usable) < (1 - _MOST_UNDEFINED) * len(change):
+    if not np.isfinite(value) or len(usable) < max(1, (1 - _MOST_UNDEFINED) * len(change)):
+        reason = f"{metric.title} is undefined: {metric.degenerate}"
+        if case_count / block_length < MINIMUM_BLOCKS:
+            reason = _too_few(case_count, block_length)
         return Difference(
-            metric=metric,
-            value=None,
-            level=level,
-            case_count=len(target),
-            reason=f"{chosen.title} is undefined: {chosen.degenerate}",
+            metric=metric.name, value=None, level=level, case_count=case_count, reason=reason
         )
-    low, high, p_value = _student(value, float(usable.std()), blocks, level)
+    error = float(np.hypot(usable.std(), np.sqrt(extra_variance)))
+    low, high, p_value = _student(value, error, case_count / block_length, level)
     return Difference(
-        metric=metric,
+        metric=metric.name,
         value=value,
         low=low,
         high=high,
         level=level,
         p_value=p_value,
-        case_count=len(target),
+        case_count=case_count,
     )
 
 
@@ -445,12 +459,8 @@ def _without_spread(value: float, metric: Metric, blocks: float, level: float) -
     )
 
 
-def _missing_cases(case_count: int, block_length: int) -> int:
-    return MINIMUM_BLOCKS * block_length - case_count
-
-
 def _too_few(case_count: int, block_length: int) -> str:
-    missing = _missing_cases(case_count, block_length)
+    missing = MINIMUM_BLOCKS * block_length - case_count
     return (
         f"{case_count} cases are {case_count / block_length:.1f} blocks of {block_length}; "
         f"an interval needs {MINIMUM_BLOCKS} blocks, {missing} more cases"

@@ -1,0 +1,47 @@
+"""`candlemark report`: figures, page, CSV and text from stored results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    results_dir: Annotated[
+        Path, typer.Option("--results-dir", help="Folder of candlemark.duckdb, or the file.")
+    ] = Path("benchmarks/results"),
+    reports_dir: Annotated[
+        Path, typer.Option("--reports-dir", help="Folder that gets the report.")
+    ] = Path("benchmarks/reports"),
+    pattern: Annotated[
+        str | None,
+        typer.Option("--pattern", help="Only suites whose id or export name fits this glob."),
+    ] = None,
+    output_prefix: Annotated[
+        str, typer.Option("--output-prefix", help="First part of every file name.")
+    ] = "benchmark",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write the report of stored results and show its tables.
+
+    - `candlemark report`
+    - `candlemark report --pattern 'benchmark_suite_202506*' --output-prefix june`
+    """
+    from candlemark.report.build import build_report
+    from candlemark.results.query import matching
+    from candlemark.results.store import open_results
+
+    with open_results(results_dir, read_only=True) as results:
+        chosen = None if pattern is None else [s.suite_id for s in matching(results, pattern)]
+        files = build_report(results, reports_dir, prefix=output_prefix, suite_ids=chosen)
+    if json:
+        from candlemark.cli.output import print_json
+
+        print_json(files.to_dict())
+        return
+    from candlemark.report.text import show
+
+    show(files.boards)
+    typer.echo(f"\nreport: {files.html}")

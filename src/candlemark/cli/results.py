@@ -1,0 +1,149 @@
+"""`candlemark results`: look into the store and copy it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from candlemark.results.query import SuiteSummary
+
+app = typer.Typer(help="List, show, query and export stored results.", no_args_is_help=True)
+
+ResultsDir = Annotated[
+    Path, typer.Option("--results-dir", help="Folder of candlemark.duckdb, or the file.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DEFAULT_DIR = Path("benchmarks/results")
+
+
+@app.command("list")
+def list_suites(results_dir: ResultsDir = DEFAULT_DIR, json: Json = False) -> None:
+    """List suites: when they started and how far they are.
+
+    - `candlemark results list`
+    """
+    from dataclasses import asdict
+
+    from candlemark.cli.output import print_json
+    from candlemark.results.query import summaries
+    from candlemark.results.store import open_results
+
+    with open_results(results_dir, read_only=True) as results:
+        found = summaries(results)
+    if json:
+        print_json({"suites": [asdict(line) for line in found]})
+    else:
+        _print_suites(found)
+
+
+def _print_suites(found: list[SuiteSummary]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("suite", "started", "planned", "finished", "failed"):
+        table.add_column(head, justify="left" if head in {"suite", "started"} else "right")
+    for line in found:
+        planned = "" if line.planned is None else str(line.planned)
+        failed = f"[red]{line.failed}[/]" if line.failed else "0"
+        table.add_row(line.suite_id, line.started_at, planned, str(line.finished), failed)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    suite: Annotated[str, typer.Argument(help="Suite id or a glob over ids.")] = "*",
+    results_dir: ResultsDir = DEFAULT_DIR,
+    json: Json = False,
+) -> None:
+    """Show the tables of stored suites without writing a report.
+
+    - `candlemark results show`
+    - `candlemark results show 3f2a* --json`
+    """
+    from candlemark.cli.output import print_json
+    from candlemark.report.build import board_to_dict
+    from candlemark.report.recommendations import answer
+    from candlemark.report.statistics import build_boards
+    from candlemark.results.query import matching
+    from candlemark.results.store import open_results
+
+    with open_results(results_dir, read_only=True) as results:
+        records = {
+            record.trial_id: record
+            for found in matching(results, suite)
+            for record in results.records(found.suite_id)
+        }
+    boards = build_boards(records.values())
+    if json:
+        shown = [board_to_dict(board) for board in boards]
+        print_json({"answer": answer(boards), "boards": shown})
+    else:
+        from candlemark.report.text import show as show_boards
+
+        show_boards(boards)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A SELECT; the tables are in the docs.")],
+    results_dir: ResultsDir = DEFAULT_DIR,
+    json: Json = False,
+) -> None:
+    """Answer an SQL query; the store is opened for reading only. Prints CSV.
+
+    - `candlemark results sql "SELECT row_name, value FROM scores WHERE name = 'auroc'"`
+    """
+    from candlemark.cli.output import print_json
+    from candlemark.results.export import to_csv
+    from candlemark.results.store import open_results
+
+    with open_results(results_dir, read_only=True) as results:
+        table = results.sql(query)
+    rows = table.to_pylist()
+    if json:
+        print_json({"rows": rows})
+    else:
+        lines = (list(row.values()) for row in rows)
+        typer.echo(to_csv(table.column_names, lines), nl=False)
+
+
+@app.command()
+def export(
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; beside the store.")] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite.")] = None,
+    results_dir: ResultsDir = DEFAULT_DIR,
+) -> None:
+    """Write JSON and CSV copies of the store.
+
+    - `candlemark results export --out copies`
+    """
+    from candlemark.results.export import export as export_results
+    from candlemark.results.store import open_results
+
+    with open_results(results_dir, read_only=True) as results:
+        written = export_results(results, out or results.path.parent, suite_id=suite)
+    for path in written:
+        typer.echo(str(path))
+
+
+@app.command()
+def upgrade(results_dir: ResultsDir = DEFAULT_DIR) -> None:
+    """Bring a store of an earlier candlemark up to date.
+
+    - `candlemark results upgrade`
+    """
+    from candlemark.errors import ResultsError
+    from candlemark.results.opening import store_path
+    from candlemark.results.schema import VERSION
+    from candlemark.results.store import open_results
+
+    file = store_path(results_dir)
+    if not file.is_file():
+        raise ResultsError(f"no results at {file}; name the folder with --results-dir")
+    open_results(file).close()
+    typer.echo(f"{file} has schema {VERSION}")

@@ -1,0 +1,296 @@
+"""The report as one HTML page that opens with no network: plotly.js is inside, once.
+
+    page(boards, suites, title="demo")      # the text of report.html
+
+Everything that comes from records is escaped; the page holds no reference to another host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from candlemark.report import charts
+from candlemark.report.contests import Contest, flatten, hold
+from candlemark.report.format import p_value, quantity, short, title_of
+from candlemark.report.recommendations import RECOGNITION, answer, recommendations
+from candlemark.report.statistics import PRIMARY, Board, Row
+from candlemark.report.text import standing
+from candlemark.results.store import Suite
+
+_COLUMNS = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "mcc",
+    "brier",
+    "ece",
+    "training_time_s",
+    "latency_ms_p50",
+    "throughput_items_per_s",
+    "peak_memory_bytes",
+    "parameters",
+    "flops",
+)
+
+
+def page(boards: Sequence[Board], suites: Sequence[Suite], *, title: str) -> str:
+    """The whole page."""
+    from plotly.offline import get_plotlyjs
+
+    drawn: dict[str, charts.Chart] = {}
+    contests = [hold(board) for board in boards]
+    sections = [
+        _board_section(board, contest, place, drawn)
+        for place, (board, contest) in enumerate(zip(boards, contests, strict=True))
+    ]
+    body = [
+        _header(boards, title),
+        "<main>",
+        *sections,
+        _failures(boards),
+        _audits(boards),
+        _environments(boards),
+        _configs(suites),
+        "</main>",
+        _footer(),
+    ]
+    assets = files("candlemark.report") / "assets"
+    style = (assets / "dashboard.css").read_text(encoding="utf-8")
+    script = (assets / "dashboard.js").read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en" data-theme="light">\n<head>',
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<link rel="icon" href="data:,">',
+            f"<title>{escape(title)}: candlemark report</title>",
+            f"<style>\n{style}</style>\n</head>\n<body>",
+            *body,
+            f'<script type="application/json" id="charts">{_embedded(drawn)}</script>',
+            f"<script>{get_plotlyjs()}</script>",
+            f"<script>\n{script}</script>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _embedded(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _header(boards: Sequence[Board], title: str) -> str:
+    links = "".join(
+        f'<a href="#board-{place}">{escape(board.title)}</a>' for place, board in enumerate(boards)
+    )
+    return (
+        f'<header><div><p class="asked">{escape(title)}: which model is worth using on this data, '
+        "how right is it, what does it cost, and can the answer be trusted?</p>"
+        f"<h1>{escape(answer(boards))}</h1>"
+        f'<nav aria-label="Sections">{links}<a href="#audit">Audit</a>'
+        '<a href="#environment">Environment</a><a href="#config">Config</a>'
+        '<button class="theme" type="button" aria-label="Change colours">dark</button>'
+        "</nav></div></header>"
+    )
+
+
+def _badges(board: Board) -> str:
+    badges = [("recognition", RECOGNITION) if board.is_recognition else ("forecast", "forecast")]
+    if any(row.random_weights for row in board.rows):
+        badges.append(("random", "random weights"))
+    if board.leaky_split:
+        badges.append(("leaky", "random split: leaky"))
+    return "".join(f'<span class="badge {kind}">{escape(text)}</span>' for kind, text in badges)
+
+
+def _board_section(
+    board: Board, contest: Contest, place: int, drawn: dict[str, charts.Chart]
+) -> str:
+    parts = [
+        f'<section id="board-{place}"><h2>{escape(board.title)}</h2>',
+        f"<div>{_badges(board)}</div>",
+    ]
+    if board.attainable_auroc is not None:
+        parts.append(
+            f'<p class="note">The best that can be reached here is an AUROC of '
+            f"{board.attainable_auroc:.3f}.</p>"
+        )
+    parts.append('<ul class="advice">')
+    parts += [
+        f"<li><b>{escape(item.title)}</b> {escape(item.text)}</li>"
+        for item in recommendations(board, contest)
+    ]
+    parts += ["</ul>", _chart(f"forest-{place}", charts.forest(board), drawn)]
+    parts.append(_leaderboard(board, contest))
+    if board.market != "random_walk" and not board.is_recognition:
+        parts.append('<div class="pair">')
+        for cost in ("parameters", "latency_ms_p50", "peak_memory_bytes"):
+            parts.append(_chart(f"{cost}-{place}", charts.trade_off(board, cost), drawn))
+        parts.append(_chart(f"curves-{place}", charts.curves(board), drawn))
+        parts.append(_chart(f"calibration-{place}", charts.calibration(board), drawn))
+        parts += ["</div>", _duels(contest)]
+    return "\n".join([*parts, "</section>"])
+
+
+def _chart(name: str, chart: charts.Chart | None, drawn: dict[str, charts.Chart]) -> str:
+    if chart is None:
+        return ""
+    drawn[name] = chart
+    height = int(chart["layout"]["height"])
+    return f'<div class="chart" id="{name}" style="height:{height}px"></div>'
+
+
+def _leaderboard(board: Board, contest: Contest) -> str:
+    columns = [name for name in _COLUMNS if any(row.value(name) is not None for row in board.rows)]
+    head = "".join(
+        f'<th class="number"><button type="button">{escape(_head(name))}</button></th>'
+        for name in (PRIMARY, *columns)
+    )
+    lines = "\n".join(_line(row, board, contest, columns) for row in board.rows if row.records)
+    return (
+        '<div class="scroll"><table><thead><tr><th><button type="button">Row</button></th>'
+        f'{head}<th><button type="button">Against the controls</button></th></tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _head(name: str) -> str:
+    title = title_of(name)
+    return title[:1].upper() + title[1:]
+
+
+def _line(row: Row, board: Board, contest: Contest, columns: Sequence[str]) -> str:
+    notes = [row.role] + ([f"{row.weights} weights"] if row.weights else [])
+    if len(row.seeds) > 1:
+        notes.append(f"mean of {len(row.seeds)} seeds")
+    cells = [
+        f'<td class="name">{escape(short(row.name))}<small>{escape(", ".join(notes))}</small></td>',
+        *(_cell(row, name) for name in (PRIMARY, *columns)),
+        f"<td>{escape(standing(row, board, contest))}</td>",
+    ]
+    return f'<tr class="{escape(row.role)}">{"".join(cells)}</tr>'
+
+
+def _cell(row: Row, name: str) -> str:
+    m = row.scores.get(name)
+    value = "" if m is None or m.value is None else repr(m.value)
+    shown = escape(quantity(name, m.value)) if m is not None else ""
+    if m is not None and m.low is not None and m.high is not None:
+        shown += f"<small>{m.low:.3f} to {m.high:.3f}</small>"
+    if m is not None and m.verdict != "VALID":
+        shown += f"<small>{escape(m.verdict)}</small>"
+    hint = f' title="{escape(m.reason)}"' if m is not None and m.reason else ""
+    return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'
+
+
+def _duels(contest: Contest) -> str:
+    lines = []
+    for duel in contest.beats_controls.values():
+        d = duel.difference
+        found = d.reason or "unknown"
+        if d.value is not None and d.low is not None and d.high is not None:
+            found = f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        lines.append(
+            f'<tr><td class="name">{escape(short(duel.model))}</td>'
+            f"<td>{escape(short(duel.other))}</td><td>{escape(found)}</td>"
+            f"<td>{escape(p_value(duel.p_value))}</td></tr>"
+        )
+    if not lines:
+        return ""
+    return (
+        "<details><summary>Each model against the control it is hardest to tell from</summary>"
+        '<div class="scroll"><table><thead><tr><th>Model</th><th>Control</th>'
+        "<th>Difference of AUROC, 95 %</th><th>p, corrected over all controls and models</th>"
+        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div></details>"
+    )
+
+
+def _failures(boards: Sequence[Board]) -> str:
+    lines = [
+        f'<tr><td class="name">{escape(short(row.name))}</td><td>{escape(board.title)}</td>'
+        f'<td class="failed">{escape(str(record.status))}</td>'
+        f"<td>{escape(record.reason or '')}</td></tr>"
+        for board in boards
+        for row in board.rows
+        for record in row.failed
+    ]
+    if not lines:
+        return ""
+    return (
+        '<section id="failed"><h2>Failed trials</h2><div class="scroll"><table><thead><tr>'
+        "<th>Row</th><th>Board</th><th>Status</th><th>Reason</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+    )
+
+
+def _audits(boards: Sequence[Board]) -> str:
+    parts = []
+    for board in boards:
+        audit = next(
+            (r.facts["audit"] for row in board.rows for r in row.records if r.facts.get("audit")),
+            None,
+        )
+        if audit is None:
+            continue
+        ok = "passed" if audit.get("ok") else "FAILED"
+        checks = "".join(
+            f"<tr><td>{'ok' if check.get('ok') else '<b class=failed>FAILED</b>'}</td>"
+            f"<td>{escape(str(check.get('name', '')))}</td>"
+            f"<td>{escape(str(check.get('detail', '')))}</td></tr>"
+            for check in audit.get("checks", ())
+        )
+        parts.append(
+            f"<details><summary>{escape(board.title)}: {ok}</summary>"
+            f'<div class="scroll"><table><tbody>{checks}</tbody></table></div></details>'
+        )
+    shown = "".join(parts) or '<p class="note">No audit is stored with these trials.</p>'
+    return f'<section id="audit"><h2>Audit</h2>{shown}</section>'
+
+
+def _environments(boards: Sequence[Board]) -> str:
+    seen: dict[str, Mapping[str, Any]] = {
+        json.dumps(record.environment, sort_keys=True): record.environment
+        for board in boards
+        for row in board.rows
+        for record in row.records
+        if record.environment
+    }
+    lists = [
+        "<dl>"
+        + "".join(
+            f"<dt>{escape(name)}</dt><dd>{escape('unknown' if value is None else str(value))}</dd>"
+            for name, value in flatten(environment).items()
+        )
+        + "</dl>"
+        for environment in seen.values()
+    ]
+    note = ""
+    if len(seen) > 1:
+        note = (
+            f'<p class="note">{len(seen)} environments: timings compare only where '
+            "comparability_key is the same.</p>"
+        )
+    return f'<section id="environment"><h2>Environment</h2>{note}{"".join(lists)}</section>'
+
+
+def _configs(suites: Sequence[Suite]) -> str:
+    parts = [
+        f"<details><summary>Suite {escape(suite.suite_id)}, started {escape(suite.started_at)}"
+        f"</summary><pre>{escape(json.dumps(suite.config, indent=2))}</pre></details>"
+        for suite in suites
+    ]
+    shown = "".join(parts) or '<p class="note">No suite is stored with these trials.</p>'
+    return f'<section id="config"><h2>Config</h2>{shown}</section>'
+
+
+def _footer() -> str:
+    return (
+        "<footer>Intervals: block bootstrap, 95 %. Thin lines and the random-walk check hold for "
+        "all rows of a board together (Bonferroni). Paired tests use the same resamples for both "
+        "rows; p-values are corrected by Holm. Unknown numbers are left empty with a reason. "
+        "Made by candlemark.</footer>"
+    )

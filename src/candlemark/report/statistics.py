@@ -1,0 +1,306 @@
+"""From records to leaderboards: one board for each market, dataset and label.
+
+    for board in build_boards(results.records()):
+        board.title, board.rows, board.contests
+
+A board holds what may be compared: rows that answered the same question on the same cases.
+Rows of several seeds are one row: scores are means over seeds, and their intervals carry the
+spread over seeds as well as that over cases. AUROC intervals come twice: at 95 % each, and
+*simultaneous*, at 1 - 5 % / rows, so that all rows of a board hold together with 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from candlemark.errors import ConfigError
+from candlemark.metrics.catalog import METRICS
+from candlemark.metrics.summary import Interval, interval, replicates_of, time_order
+from candlemark.records import Measurement, Predictions, RunRecord, Status, Verdict
+from candlemark.results.export import row_name
+
+FloatArray = npt.NDArray[np.float64]
+
+PRIMARY = "auroc"
+REPLICATES = 1000
+_REPLICATES_OF_THE_REST = 300  # of other scores over several seeds; their bounds are only shown
+FAMILY_LEVEL = 0.95
+_MARKET_ORDER = {"real": 0, "planted": 1, "random_walk": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Resampled:
+    """AUROC of a row and its block resamples, the same resamples for all rows of a board.
+
+    cases: what must be equal for two rows to be compared resample by resample.
+    seed_variance: variance of the mean over training seeds, 0 where there is one seed.
+    """
+
+    value: float
+    replicates: FloatArray
+    cases: bytes
+    case_count: int
+    block_length: int
+    seed_variance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """One line of a board: a model, a baseline or a control, over all its seeds.
+
+    scores: measurements by name, means over the seeds that ended well.
+    adjusted: the simultaneous AUROC interval.
+    """
+
+    name: str
+    role: str
+    weights: str | None
+    records: tuple[RunRecord, ...]
+    failed: tuple[RunRecord, ...]
+    scores: dict[str, Measurement]
+    resampled: Resampled | None
+    adjusted: Interval
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that ended well."""
+        return tuple(r.facts["seed"] for r in self.records if r.facts.get("seed") is not None)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the row is a contestant; baselines and controls are its yardstick."""
+        return self.role == "model"
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether training started from random weights."""
+        return self.weights == "random"
+
+    def value(self, name: str) -> float | None:
+        """A score by name, None where it is unknown."""
+        found = self.scores.get(name)
+        return None if found is None else found.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Board:
+    """Rows that answered one question on the same cases, best AUROC first, failed ones last."""
+
+    dataset: str
+    dataset_hash: str
+    market: str
+    label: str
+    label_kind: str
+    class_names: tuple[str, ...]
+    attainable_auroc: float | None
+    leaky_split: bool
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """Dataset and label, as a heading."""
+        return f"{self.dataset}: {self.label}"
+
+    @property
+    def is_recognition(self) -> bool:
+        """Whether the answer is visible in the picture, so that no score is prediction."""
+        return self.label_kind == "recognition"
+
+    @property
+    def models(self) -> tuple[Row, ...]:
+        """Contestants that have an AUROC, best first."""
+        return tuple(row for row in self.rows if row.is_model and row.value(PRIMARY) is not None)
+
+    @property
+    def yardsticks(self) -> tuple[Row, ...]:
+        """Baselines and controls that have an AUROC, best first."""
+        return tuple(
+            row for row in self.rows if not row.is_model and row.value(PRIMARY) is not None
+        )
+
+    @property
+    def outside_chance(self) -> tuple[Row, ...]:
+        """Rows whose simultaneous interval leaves out 0.5."""
+        return tuple(
+            row
+            for row in self.rows
+            if row.adjusted.low is not None
+            and row.adjusted.high is not None
+            and not row.adjusted.low <= 0.5 <= row.adjusted.high
+        )
+
+
+def build_boards(records: Iterable[RunRecord]) -> tuple[Board, ...]:
+    """Boards of all records: real markets first, then planted, then random walks."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(_question(record), []).append(record)
+    boards = [_board(group) for group in groups.values()]
+    return tuple(
+        sorted(
+            boards,
+            key=lambda b: (b.is_recognition, _MARKET_ORDER.get(b.market, 3), b.dataset, b.label),
+        )
+    )
+
+
+def _question(record: RunRecord) -> tuple[str, ...]:
+    names = ("dataset", "dataset_hash", "market", "label", "label_kind")
+    return tuple(str(record.facts.get(name, "unknown")) for name in names)
+
+
+def _board(records: Sequence[RunRecord]) -> Board:
+    lines: dict[tuple[str, str, str], list[RunRecord]] = {}
+    for record in records:
+        lines.setdefault(_line(record), []).append(record)
+    drafts = [_draft(group) for group in lines.values()]
+    compared = sum(draft[1] is not None for draft in drafts)
+    level = 1 - (1 - FAMILY_LEVEL) / max(compared, 1)
+    rows = [_row(group, scores, resampled, level) for group, resampled, scores in drafts]
+    facts: dict[str, Any] = dict(records[0].facts)
+    dataset, dataset_hash, market, label, label_kind = _question(records[0])
+    return Board(
+        dataset=dataset,
+        dataset_hash=dataset_hash,
+        market=market,
+        label=label,
+        label_kind=label_kind,
+        class_names=tuple(str(name) for name in facts.get("class_names", ())),
+        attainable_auroc=facts.get("attainable_auroc"),
+        leaky_split=bool(facts.get("leaky_split", False)),
+        rows=tuple(sorted(rows, key=_rank)),
+    )
+
+
+def _line(record: RunRecord) -> tuple[str, str, str]:
+    facts = record.facts
+    return row_name(record), str(facts.get("role", "model")), str(facts.get("weights"))
+
+
+def _rank(row: Row) -> tuple[bool, float, str]:
+    auroc = row.value(PRIMARY)
+    return auroc is None, -(auroc or 0.0), row.name
+
+
+def _draft(
+    group: Sequence[RunRecord],
+) -> tuple[Sequence[RunRecord], Resampled | None, dict[str, Measurement]]:
+    ended = [record for record in group if record.status is Status.OK]
+    return group, _resample(ended, PRIMARY), _scores(ended)
+
+
+def _row(
+    group: Sequence[RunRecord],
+    scores: dict[str, Measurement],
+    resampled: Resampled | None,
+    level: float,
+) -> Row:
+    name, role, _ = _line(group[0])
+    return Row(
+        name=name,
+        role=role,
+        weights=group[0].facts.get("weights"),
+        records=tuple(record for record in group if record.status is Status.OK),
+        failed=tuple(record for record in group if record.status is not Status.OK),
+        scores=scores,
+        resampled=resampled,
+        adjusted=_interval_of(resampled, PRIMARY, level),
+    )
+
+
+def _interval_of(resampled: Resampled | None, name: str, level: float) -> Interval:
+    if resampled is None:
+        return Interval(reason="no predictions are stored")
+    return interval(
+        resampled.value,
+        resampled.replicates,
+        metric=METRICS[name],
+        case_count=resampled.case_count,
+        block_length=resampled.block_length,
+        level=level,
+        extra_variance=resampled.seed_variance,
+    )
+
+
+def _resample(records: Sequence[RunRecord], name: str) -> Resampled | None:
+    """The mean over seeds of one metric, resampled; None where it cannot be had."""
+    drawn = [(record, _ordered(record.predictions)) for record in records if record.predictions]
+    if not drawn or len({cases for _, (_, _, cases) in drawn}) != 1:
+        return None
+    block_length = int(drawn[0][0].facts.get("block_length") or 1)
+    try:
+        parts = [
+            replicates_of(
+                name,
+                target,
+                probability,
+                block_length=block_length,
+                replicates=REPLICATES if name == PRIMARY else _REPLICATES_OF_THE_REST,
+            )
+            for _, (target, probability, _) in drawn
+        ]
+    except ConfigError:
+        # Probabilities of a model that diverged; its measurements carry the reason.
+        return None
+    values = np.asarray([value for value, _ in parts])
+    if not np.all(np.isfinite(values)):
+        return None
+    return Resampled(
+        value=float(values.mean()),
+        replicates=np.mean([replicates for _, replicates in parts], axis=0),
+        cases=drawn[0][1][2],
+        case_count=len(drawn[0][1][0]),
+        block_length=block_length,
+        seed_variance=float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0,
+    )
+
+
+def _ordered(predictions: Predictions) -> tuple[npt.NDArray[np.int64], FloatArray, bytes]:
+    """Targets and probabilities in time order, and the identity of the cases."""
+    order = time_order(predictions)
+    target = predictions.target[order]
+    series = "\n".join(np.asarray(predictions.series, dtype=object)[order]).encode()
+    cases = predictions.window_start_ms[order].tobytes() + target.tobytes() + series
+    return target, predictions.probability[order], cases
+
+
+def _scores(records: Sequence[RunRecord]) -> dict[str, Measurement]:
+    if not records:
+        return {}
+    if len(records) == 1:
+        return {m.name: m for m in records[0].measurements}
+    names = dict.fromkeys(m.name for record in records for m in record.measurements)
+    return {name: _mean_over_seeds(records, name) for name in names}
+
+
+def _mean_over_seeds(records: Sequence[RunRecord], name: str) -> Measurement:
+    found = [m for record in records if (m := record.measurement(name)) is not None]
+    known = [m for m in found if m.value is not None]
+    if not known or len(known) < len(records):
+        missing = next((m.reason for m in found if m.value is None), "not measured")
+        return Measurement(
+            name=name,
+            value=None,
+            unit=found[0].unit,
+            verdict=found[0].verdict,
+            reason=f"unknown for {len(records) - len(known)} of {len(records)} seeds: {missing}",
+        )
+    worst = next((m.verdict for m in known if m.verdict is not Verdict.VALID), Verdict.VALID)
+    resampled = _resample(records, name) if name in METRICS else None
+    bounds = _interval_of(resampled, name, FAMILY_LEVEL) if resampled else Interval()
+    return Measurement(
+        name=name,
+        value=float(np.mean([m.value for m in known])),
+        unit=known[0].unit,
+        low=bounds.low,
+        high=bounds.high,
+        level=None if bounds.low is None else FAMILY_LEVEL,
+        sample_count=known[0].sample_count,
+        verdict=worst,
+        reason=bounds.reason,
+    )
