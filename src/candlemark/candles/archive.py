@@ -44,6 +44,7 @@ MAX_DAILY_MONTHS = 12
 """Missing months that are looked for day by day, the newest first, to spare the server."""
 
 _WORKERS = 8
+_VERIFY_ATTEMPTS = 3
 _ROW_BYTES = 512  # real rows hold 100 to 200
 _SYMBOL = re.compile(r"\w{2,40}")
 _CHECKSUM = re.compile(r"([0-9a-fA-F]{64}) [ *]?(\S+)\s*")
@@ -253,20 +254,23 @@ class Archive:
         data = self.cache.read(remembered) if remembered else None
         if data is not None:
             return data
-        seen = ""
         # The published sum may itself be damaged on the way, so both are asked for again.
-        for _ in range(3):
-            published = self._published_sha256(file)
+        for attempt in range(_VERIFY_ATTEMPTS):
+            try:
+                published = self._published_sha256(file)
+            except ChecksumError:
+                if attempt == _VERIFY_ATTEMPTS - 1:
+                    raise
+                continue
             if published is None:
                 return None
             data = self._download(file, published)
             if data is not None:
                 self.cache.remember(url, published)
                 return data
-            seen = published
         raise ChecksumError(
-            f"{url} does not have its published SHA-256 {seen} in 3 downloads; "
-            "nothing was kept; try another mirror with --base-url"
+            f"{url} does not have its published SHA-256 {published} after {_VERIFY_ATTEMPTS} "
+            "downloads; nothing was kept; try another mirror with --base-url"
         )
 
     def _read_in_folder(self, file: ArchiveFile) -> bytes | None:

@@ -36,7 +36,6 @@ SMALL_BODY_BYTES = 32 * 2**20
 """The most that `get` reads into memory; archives come through `download`."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_CHUNK_BYTES = 1 << 16
 
 ResultT = TypeVar("ResultT")
 
@@ -312,7 +311,8 @@ class _Chunks:
     """The body's chunks; a broken, silent or endless body is a reason to try again."""
 
     def __init__(self, response: httpx.Response, *, deadline: float) -> None:
-        self._body = response.iter_raw(_CHUNK_BYTES)
+        # No chunk size: httpx would hold back a part chunk, which a cut then loses.
+        self._body = response.iter_bytes()
         self._deadline = deadline
 
     def __iter__(self) -> Self:

@@ -52,7 +52,7 @@ NO_VOLUME = "none"
 
 _MAX_UNZIPPED_BYTES = 2**30
 _HEADER_LINES = 10
-_SYMBOL_IN_NAME = re.compile(r"[A-Za-z0-9]+(?:_PERP)?")
+_SYMBOL_IN_NAME = re.compile(r"[A-Z0-9]+(?:_PERP)?")
 
 
 def is_file_name(source: str) -> bool:
@@ -63,9 +63,9 @@ def is_file_name(source: str) -> bool:
 
 def symbol_of(path: Path) -> str:
     """The symbol a file name starts with (`BTCUSDT-1h-2024-01.zip`), else its stem."""
-    stem = path.name.split(".")[0]
+    stem = path.name.split(".")[0].upper()
     match = _SYMBOL_IN_NAME.match(stem)
-    return match[0].upper() if match else stem or "FILE"
+    return match[0] if match else stem or "FILE"
 
 
 def read_file(

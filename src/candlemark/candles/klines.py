@@ -17,6 +17,8 @@ Close times are not read: on outage days they are odd, and the interval says the
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -46,6 +48,20 @@ VOLUME_COLUMN = {"spot": "volume", "um": "volume", "cm": "quote_volume"}
 
 # Real klines compress three- to twentyfold; deflate itself cannot pass 1032.
 MAX_RATIO = 200
+
+# What `zipfile` raises for damaged archives, found by flipping every bit of one.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def parse_csv(data: bytes, *, market: str, where: str) -> RawCandles:
@@ -146,7 +162,7 @@ def unzip(data: bytes, *, limit_bytes: int, where: str) -> bytes:
                 # A header can lie about the size; reading one byte more than it may hold
                 # finds out without unpacking the rest.
                 text = stream.read(limit_bytes + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise FetchError(f"{where}: not a readable zip archive: {error}") from error
     if len(text) > limit_bytes:
         raise FetchError(f"{where}: unpacks to over {limit_bytes:,} bytes; refused as a zip bomb")

@@ -43,7 +43,8 @@ class Fault:
     kind: a status to answer with; "cut" closes the connection after `at` bytes; "flip" flips
         one bit of byte `at`; "checksum" serves a well-formed wrong SHA-256; "slow" waits
         `seconds` first; "norange" ignores `Range`; "weight" reports `at` as used weight.
-    match: only requests whose path holds this text ("checksum": only .CHECKSUM files)
+    match: only requests whose path holds this text, or ends with it where it ends with $
+        ("checksum": only .CHECKSUM files)
     times: how many requests it strikes; None: all of them
     seconds: `Retry-After` of 418, 429 and 503 (None: not sent), and the wait of "slow"
     at: see kind; negative counts from the end of the body
@@ -54,6 +55,12 @@ class Fault:
     times: int | None = None
     seconds: int | None = None
     at: int = -1
+
+    def strikes(self, path: str) -> bool:
+        """Whether a request's path matches."""
+        if self.match.endswith("$"):
+            return path.endswith(self.match[:-1])
+        return self.match in path
 
     @classmethod
     def parse(cls, text: str) -> Fault:
@@ -132,6 +139,20 @@ class Mirror:
         finally:
             self._server.server_close()
 
+    def set_faults(self, faults: Sequence[Fault]) -> None:
+        """Replace the faults, none of which has struck yet."""
+        with self._lock:
+            self.faults = tuple(faults)
+            self._struck = [0] * len(self.faults)
+
+    def spent(self) -> bool:
+        """Whether every fault with a number of times has struck as often."""
+        with self._lock:
+            return all(
+                fault.times is None or count >= fault.times
+                for fault, count in zip(self.faults, self._struck, strict=True)
+            )
+
     def strike(self, method: str, path: str) -> list[Fault]:
         """Log a request and take the faults that strike it."""
         with self._lock:
@@ -140,7 +161,7 @@ class Mirror:
             for index, fault in enumerate(self.faults):
                 spent = fault.times is not None and self._struck[index] >= fault.times
                 apart = fault.kind == "checksum" and ".CHECKSUM" not in path
-                if fault.match in path and not spent and not apart:
+                if fault.strikes(path) and not spent and not apart:
                     self._struck[index] += 1
                     struck.append(fault)
             return struck
@@ -204,6 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version = "candlemark-mirror"
+    # One packet for head and body: apart, each answer waits 40 ms for a delayed ACK.
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base's name
         """Log nothing; `Mirror.requests` has it all."""

@@ -74,9 +74,8 @@ def _whole_milliseconds(stamps: npt.ArrayLike, symbol: str) -> npt.NDArray[Any]:
     array = np.asarray(stamps)
     if array.dtype.kind == "M":
         if np.isnat(array).any():
-            raise CandleError(
-                f"{symbol}: a stamp is missing in row {np.flatnonzero(np.isnat(array))[0]}"
-            )
+            row = np.flatnonzero(np.isnat(array))[0]
+            raise CandleError(f"{symbol}: the stamp in row {row} is missing")
         whole = array.astype("datetime64[ms]")
         if (whole != array).any():
             raise CandleError(f"{symbol}: a stamp is no whole number of milliseconds")

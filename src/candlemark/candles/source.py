@@ -53,7 +53,7 @@ class CandlesConfig(Config):
     path, columns: the file, and what its columns are called where that is unusual
     count, seed: length and seed of a synthetic market
     strength: planted market: how often the label agrees with the pattern, 0.5 to 1
-    density: planted market: share of slots that carry the pattern, above 0 to 1
+    density: planted market: share of slots that carry the pattern, 0 to 1
     """
 
     kind: Kind = "archive"
@@ -69,7 +69,7 @@ class CandlesConfig(Config):
     count: int = Field(default=4000, ge=2)
     seed: int = Field(default=0, ge=0)
     strength: float = Field(default=0.8, ge=0.5, le=1)
-    density: float = Field(default=0.5, gt=0, le=1)
+    density: float = Field(default=0.5, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
