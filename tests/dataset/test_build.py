@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,10 +18,11 @@ import pytest
 from candlemark import progress
 from candlemark.candles.series import CandleSeries
 from candlemark.config import parse
-from candlemark.dataset import build
+from candlemark.dataset import build, manifest
 from candlemark.dataset.build import build_dataset
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset, open_dataset
+from candlemark.dataset.manifest import Manifest
 from candlemark.dataset.storage import hdf5
 from candlemark.errors import ConfigError, DatasetError
 
@@ -42,15 +44,15 @@ def test_every_window_is_in_the_index_or_counted(
 
 def test_what_the_manifest_says(make_dataset: Callable[..., Dataset]) -> None:
     dataset = make_dataset()
-    manifest = json.loads((dataset.path / "manifest.json").read_text())
-    assert manifest["label_kind"] == "forecast"
-    assert (manifest["label_first_slot"], manifest["label_last_slot"]) == (10, 10)
-    assert manifest["class_names"] == ["down", "up"]
-    assert set(manifest["files"]) == {"candles.parquet", "index.parquet"}
-    assert manifest["series"][0]["candle_count"] == 400
-    total = sum(sum(by_class.values()) for by_class in manifest["counts"].values())
+    said = json.loads((dataset.path / "manifest.json").read_text())
+    assert said["label_kind"] == "forecast"
+    assert (said["label_first_slot"], said["label_last_slot"]) == (10, 10)
+    assert said["class_names"] == ["down", "up"]
+    assert set(said["files"]) == {"candles.parquet", "index.parquet"}
+    assert said["series"][0]["candle_count"] == 400
+    total = sum(sum(by_class.values()) for by_class in said["counts"].values())
     assert total == len(dataset)
-    assert manifest["boundaries_ms"]["train"][1] <= manifest["boundaries_ms"]["validation"][0]
+    assert said["boundaries_ms"]["train"][1] <= said["boundaries_ms"]["validation"][0]
 
 
 def test_recognition_is_called_so(make_dataset: Callable[..., Dataset]) -> None:
@@ -209,7 +211,7 @@ KILLED = """
     from pathlib import Path
     import time
     from candlemark.config import parse
-    from candlemark.dataset import build
+    from candlemark.dataset import build, manifest
     from candlemark.dataset.config import DatasetConfig
 
     def hang(manifest, folder):
@@ -260,6 +262,18 @@ def test_what_another_process_is_building_is_left_alone(
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_whoever_finishes_first_is_kept(
+    make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def write_and_be_overtaken(written: Manifest, folder: Path) -> None:
+        manifest.write_manifest(written, folder)
+        shutil.copytree(folder, tmp_path / "data")
+
+    monkeypatch.setattr(build, "write_manifest", write_and_be_overtaken)
+    assert len(make_dataset()) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 class _Events:

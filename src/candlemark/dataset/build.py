@@ -83,7 +83,7 @@ def build_dataset(
 
     series = _checked(load(config.candles) if candles is None else list(candles))
     selection = select_windows(config, series)
-    with _appearing_whole(folder) as scratch:
+    with _appearing_whole(folder, key) as scratch:
         _write(config, key, series, selection, scratch, given=candles is not None)
     _report(folder, selection)
     return open_dataset(folder)
@@ -154,8 +154,10 @@ def _write_images(
 
 
 @contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
+def _appearing_whole(folder: Path, key: str) -> Iterator[Path]:
     """A hidden folder beside `folder` that takes its place when the block ends well.
+
+    If another process finished the same dataset (`key`) meanwhile, its work is kept.
 
     The name carries the process, so that what a killed build left is known from what another
     build is writing at the moment.
@@ -168,10 +170,11 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
         _remove_leftovers(folder)
         scratch.mkdir()
         yield scratch
-        if folder.is_dir():
-            folder.rmdir()
-        scratch.rename(folder)
-        _sync(folder.parent)
+        if not _is_built(folder, key):
+            if folder.is_dir():
+                folder.rmdir()
+            scratch.rename(folder)
+            _sync(folder.parent)
     except OSError as error:
         raise _disk_error(folder, error) from error
     finally:
