@@ -134,5 +134,5 @@ def test_resolve_tells_the_library_from_config_json(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no readable JSON"):
         resolve(str(tmp_path))
     config.unlink()
-    with pytest.raises(ModelError, match="holds no config.json"):
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
         resolve(str(tmp_path))

@@ -38,7 +38,7 @@ class _Built:
 
     heads: dotted names of the last layers; new_head: they hold no loaded weights
     mean, std: None where the checkpoint does not say
-    patch: (height, width) that the input must be a multiple of
+    ignored_keys: saved tensors that the network has no place for
     """
 
     network: nn.Module
@@ -141,8 +141,9 @@ def _build_timm(request: _Request) -> _Built:
     with torch.device("meta"):
         outline = timm.create_model(spec.architecture, num_classes=classes)
     published = dict(outline.pretrained_cfg)
-    patch = getattr(getattr(outline, "patch_embed", None), "patch_size", (1, 1))
-    shape = _whole_patches(request.image_shape, patch) if spec.fixed_size else request.image_shape
+    shape = request.image_shape
+    if spec.fixed_size:
+        shape = _whole_patches(shape, _timm_patch(outline))
     sizes = {"img_size": shape} if spec.fixed_size else {}
     if spec.folder:
         config = json.loads((spec.folder / "config.json").read_text(encoding="utf-8"))
@@ -175,6 +176,16 @@ def _build_timm(request: _Request) -> _Built:
         std=_triple(published.get("std")),
         options={},
     )
+
+
+def _timm_patch(network: Any) -> int | tuple[int, ...]:
+    """What both sides must be a multiple of: the patch, or the stride of the last stage."""
+    embedding = getattr(network, "patch_embed", None)
+    patch: tuple[int, ...] | None = getattr(embedding, "patch_size", None)
+    if patch is not None:
+        return patch
+    stages = getattr(network, "feature_info", None)
+    return int(stages[-1]["reduction"]) if stages else 1
 
 
 def _build_transformers(request: _Request) -> _Built:
@@ -358,7 +369,7 @@ def _try_one_image(classifier: Classifier, request: _Request) -> None:
         return
     message = _cannot_build(request, error)
     if not request.spec.fixed_size:
-        for side in (16, 32, 48, 64, 96, 128, 192, 224, 256):
+        for side in (16, 32, 64, 128, 224):
             if _fails(copy.deepcopy(classifier.module), (side, side)) is None:
                 message += f"; the smallest square it runs on is about {side}x{side}"
                 break

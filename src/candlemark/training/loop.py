@@ -25,11 +25,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from candlemark import progress
-from candlemark.config import Config
 from candlemark.errors import ModelError
 from candlemark.records import content_id
 from candlemark.training import checkpoint
@@ -41,6 +39,7 @@ from candlemark.training.batches import (
     fetch,
     ordered_batches,
 )
+from candlemark.training.config import TrainingConfig
 from candlemark.training.devices import autocast, make_accelerator, own_random_state
 from candlemark.training.frozen import FeatureDataset, extract_features, head_of
 from candlemark.training.optim import adamw, learning_rate_factor, set_learning_rate
@@ -50,29 +49,6 @@ History = tuple[dict[str, float | int | None], ...]
 
 LOSS_READ_STEPS = 16
 """On a GPU the loss is read this often: every read makes the host wait for the device."""
-
-
-class TrainingConfig(Config):
-    """How a classifier learns.
-
-    learning_rate: the peak, after `warmup_share` of all steps
-    patience: epochs without a better validation loss before stopping; None never stops
-    mode: "full" trains every weight, "frozen" only the head, on features computed once
-    class_weights: a rare class counts as much as a common one
-    checkpoint_every_s: seconds of work that a kill may cost; 0 saves after every step
-    """
-
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    warmup_share: float = Field(default=0.1, ge=0, le=1)
-    patience: int | None = Field(default=5, ge=1)
-    gradient_clip: float | None = Field(default=1.0, gt=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    mode: Literal["full", "frozen"] = "full"
-    class_weights: bool = True
-    checkpoint_every_s: float = Field(default=60.0, ge=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +216,9 @@ class _Run:
         )
         resumed_at = self._restore(optimizer)
         position = self.position
-        module, prepared = self.accelerator.prepare(self.module, optimizer)
+        prepared = self.accelerator.prepare_optimizer(optimizer)
+        several = self.accelerator.num_processes > 1
+        module = self.accelerator.prepare_model(self.module) if several else self.module
         if self.accelerator.scaler is not None and self.scaler_state is not None:
             self.accelerator.scaler.load_state_dict(self.scaler_state)
         count = len(self.train_data)
@@ -250,8 +228,8 @@ class _Run:
             while not position.finished:
                 self._one_epoch(module, prepared, total_steps, bar)
                 self._close_epoch(optimizer)
-        # Mixed precision patches `forward`; the caller gets the module as it came.
-        self.accelerator.unwrap_model(module, keep_fp32_wrapper=False)
+        for name in ("forward", "_original_forward") if several else ():
+            vars(self.module).pop(name, None)  # accelerate's patches of a module it prepared
         if self.best_state is not None:
             self.module.load_state_dict(self.best_state)
         self.module.eval()
@@ -310,7 +288,8 @@ class _Run:
         present = 1.0 if len(share) else 0.0
         images, targets = fetch(self.train_data, share if len(share) else indices[:1])
         images, targets = images.to(self.device), targets.to(self.device)
-        logits = module(self.prepare(images))
+        with autocast(self.device, config.precision):
+            logits = module(self.prepare(images))
         losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         # Divided by the whole batch, not by the share: then the mean that several processes
         # take of their gradients is the gradient of one process with the whole batch.

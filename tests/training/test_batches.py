@@ -1,0 +1,118 @@
+"""The order of samples, and reading a batch from any dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candlemark.errors import DatasetError
+from candlemark.training.batches import (
+    all_targets,
+    check_targets,
+    class_weight,
+    epoch_batches,
+    fetch,
+    ordered_batches,
+)
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 5), st.integers(0, 5))
+def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own(
+    count: int, size: int, seed: int, epoch: int
+) -> None:
+    batches = epoch_batches(count, batch_size=size, seed=seed, epoch=epoch)
+    order = np.concatenate(batches)
+    assert sorted(order.tolist()) == list(range(count))
+    again = epoch_batches(count, batch_size=size, seed=seed, epoch=epoch)
+    assert order.tolist() == np.concatenate(again).tolist()
+    if count > 20:
+        other = np.concatenate(epoch_batches(count, batch_size=size, seed=seed, epoch=epoch + 1))
+        assert order.tolist() != other.tolist()
+    if size > 1 and count > 1:
+        assert min(len(batch) for batch in batches) > 1
+
+
+def test_ordered_batches_keep_the_order() -> None:
+    assert [b.tolist() for b in ordered_batches(5, 2)] == [[0, 1], [2, 3], [4]]
+
+
+class Plain:
+    """Items one by one, and a count of how often it was asked."""
+
+    def __init__(self, count: int = 6) -> None:
+        self.images = torch.arange(count * 4, dtype=torch.uint8).view(count, 2, 2)
+        self.classes = torch.arange(count) % 2
+        self.calls = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.calls += 1
+        return self.images[index], int(self.classes[index])
+
+
+class AsList(Plain):
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
+        self.calls += 1
+        return [(self.images[i], int(self.classes[i])) for i in indices]
+
+
+class AsTensors(Plain):
+    def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls += 1
+        return self.images[indices], self.classes[indices]
+
+
+@pytest.mark.parametrize("kind", [Plain, AsList, AsTensors])
+def test_every_kind_of_dataset_gives_the_same_batch(kind: type[Plain]) -> None:
+    data = kind()
+    images, targets = fetch(data, np.array([4, 1, 3]))
+    assert torch.equal(images, data.images[[4, 1, 3]])
+    assert targets.tolist() == [0, 1, 1]
+    assert targets.dtype == torch.int64
+    assert data.calls == (3 if kind is Plain else 1)
+
+
+def test_a_batch_of_two_is_not_mistaken_for_a_pair() -> None:
+    images, targets = fetch(AsList(), np.array([0, 1]))
+    assert images.shape == (2, 2, 2)
+    assert targets.tolist() == [0, 1]
+
+
+def test_a_dataset_that_gives_too_little_is_named() -> None:
+    class Short(AsTensors):
+        def __getitems__(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            return super().__getitems__(indices[:-1])
+
+    with pytest.raises(DatasetError, match="asked for 3 samples, got images"):
+        fetch(Short(), np.array([0, 1, 2]))
+
+
+def test_targets_are_taken_without_images_where_the_data_has_them() -> None:
+    data = Plain()
+    assert all_targets(data).tolist() == [0, 1, 0, 1, 0, 1]
+    assert data.calls == 6
+    data.targets = np.array([1, 1])  # type: ignore[attr-defined]
+    assert all_targets(data).tolist() == [1, 1]
+    assert data.calls == 6
+
+
+def test_targets_outside_the_classes_and_too_few_samples_are_refused() -> None:
+    with pytest.raises(DatasetError, match=r"target is 1; allowed: 0\.\.0"):
+        check_targets(Plain(), 1)
+    with pytest.raises(DatasetError, match="1 training samples"):
+        check_targets(Plain(1), 2)
+
+
+def test_class_weights_balance_and_average_to_one() -> None:
+    targets = np.array([0, 0, 0, 1])
+    weight = class_weight(targets, 3, balanced=True)
+    assert weight.tolist() == pytest.approx([4 / 6, 2.0, 0.0])
+    assert float(weight[targets].mean()) == pytest.approx(1)
+    assert class_weight(targets, 3, balanced=False).tolist() == [1, 1, 1]
