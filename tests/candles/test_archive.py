@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from candlemark.candles.archive import Archive, check_symbol, days, months, runs
-from candlemark.candles.cache import Cache
+from candlemark.candles.cache import Cache, sha256_of
 from candlemark.candles.dates import parse_date
 from candlemark.candles.fetch import Fetcher
 from candlemark.candles.mirror import Fault, Mirror
@@ -322,6 +322,38 @@ def test_a_full_disk_is_one_line_and_keeps_nothing(
     with pytest.raises(FetchError, match=r"the disk is full: .* bytes are free.*CANDLEMARK_CACHE"):
         load(archive)
     assert objects(private_cache) == leftovers(private_cache) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_that_fills_while_writing_is_one_line_and_keeps_nothing(
+    archive_folder: Any, served: Any, private_cache: Path
+) -> None:
+    path = archive_folder.month(2025, 1)
+    partial = Cache(private_cache).partial_path(sha256_of(path.read_bytes()))
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to("/dev/full")
+    _, archive = served()
+    with pytest.raises(FetchError, match=r"the disk is full: .* nothing truncated was kept"):
+        load(archive)
+    assert objects(private_cache) == []
+    assert not partial.is_symlink()
+    assert len(load(archive)) == 24
+
+
+def test_a_server_that_is_too_slow_is_given_up(
+    archive_folder: Any, fake_time: Any, private_cache: Path
+) -> None:
+    archive_folder.month(2025, 1)
+    fake_time.now_s = parse_date("2025-05-10").start_ms / 1000
+    options = {"timeout_s": 0.1, "sleep": fake_time.sleep, "clock": fake_time.clock}
+    day = {"end_ms": ALL[0] + 24 * 3_600_000}
+    with Mirror(archive_folder.root, faults=[Fault(kind="slow", times=4, seconds=1)]) as mirror:
+        with Fetcher(mirror.url, attempts=2, **options) as fetcher:
+            with pytest.raises(FetchError, match=r"in 2 attempts: timed out"):
+                load(Archive(fetcher), **day)
+            assert objects(private_cache) == []
+        with Fetcher(mirror.url, attempts=5, **options) as fetcher:
+            assert len(load(Archive(fetcher), **day)) == 24
 
 
 def test_a_cache_that_is_no_folder_is_one_line(

@@ -160,6 +160,7 @@ def test_a_part_that_does_not_fit_is_dropped(fake_time: Any, tmp_path: Path, odd
 def test_limits_hold(fake_time: Any, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"over 1,000 bytes; refused"):
         fetcher(Script(ranged), fake_time).download("x", tmp_path / "part", limit_bytes=1000)
+    assert not (tmp_path / "part").exists()
     with pytest.raises(FetchError, match=r"takes too long"):
         fetcher(Script(ranged), fake_time, longest_attempt_s=-1, attempts=2).get("x")
 

@@ -43,6 +43,7 @@ def rows_with(stamps: list[str], header: str = "time,open,high,low,close,volume"
         ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z", "2024-01-01T02:00:00Z"],
         ["2024-01-01T02:00:00+02:00", "2024-01-01T03:00:00+02:00", "2024-01-01T04:00:00+02:00"],
         ["1 Jan 2024 00:00", "1 Jan 2024 01:00", "1 Jan 2024 02:00"],
+        ["2024.01.01 00:00", "2024.01.01 01:00", "2024.01.01 02:00"],
         ["2024/01/01 00:00", "2024/01/01 01:00", "2024/01/01 02:00"],
     ],
 )
@@ -67,6 +68,22 @@ def test_usual_column_names_are_found(tmp_path: Path, header: str) -> None:
     raw = read_file(csv_file(tmp_path, rows_with([str(ms) for ms in HOURS], header)))
     assert raw.open_time_ms.tolist() == HOURS
     assert raw.volume.tolist() == [10] * 3
+
+
+@pytest.mark.parametrize("date", ["2024.01.01", "2024-01-01", "20240101"])
+@pytest.mark.parametrize("seconds", ["", ":00"])
+def test_date_and_time_may_stand_apart(tmp_path: Path, date: str, seconds: str) -> None:
+    stamps = [f"{date},0{hour}:00{seconds}" for hour in range(3)]
+    header = "<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<TICKVOL>,<VOL>"
+    text = rows_with(stamps, header).replace(",10\n", ",7,10\n")
+    raw = read_file(csv_file(tmp_path, text))
+    assert raw.open_time_ms.tolist() == HOURS
+    assert raw.volume.tolist() == [10] * 3
+
+
+def test_whole_days_as_numbers(tmp_path: Path) -> None:
+    raw = read_file(csv_file(tmp_path, rows_with(["20240101", "20240102"])))
+    assert raw.open_time_ms.tolist() == [START, START + 24 * 3_600_000]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -174,7 +191,7 @@ def test_a_file_from_new_to_old_is_turned_round(tmp_path: Path, messages: Any) -
         (rows_with(["2024-01-01 00:00", ""]), "stamp in row 1 .* is missing|'' is not understood"),
         (rows_with(["01/02/2024", "01/03/2024"]), "row 0 of 'time': date '01/02/2024'"),
         (rows_with([str(START), str(START * 1000)]), "mixed units: .*row 1"),
-        (rows_with(["17", "18"]), "no UTC time in seconds or milliseconds"),
+        (rows_with(["17", "18"]), "row 0 of .time.: date .17. is not understood"),
         (rows_with([str(START)]).replace("0.5", "low"), "column 'low' holds no numbers"),
         (rows_with([str(START)]) + "1,2\n", "not readable as CSV"),
     ],

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from candlemark.candles.raw import RawCandles, join
 from candlemark.candles.series import CandleSeries, Gap
@@ -82,6 +84,26 @@ def test_nothing_is_described_as_nothing() -> None:
     report = summarise(join([]), symbol="X", interval="1h")
     assert (report.count, report.start_ms, report.low, report.ok) == (0, None, None, False)
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+@given(st.sets(st.integers(0, 200), min_size=1), st.sets(st.integers(0, 200)))
+def test_gaps_and_runs_account_for_every_slot(slots: set[int], untraded: set[int]) -> None:
+    stamps = sorted(slots)
+    some = raw(stamps, volume=[0.0 if slot in untraded else 1.0 for slot in stamps])
+    report = summarise(some, symbol="X", interval="1h")
+    series = some.to_series(symbol="X", interval="1h")
+    assert report.ok
+    assert report.gaps == series.gaps
+    assert report.slot_count == len(series.slots) == stamps[-1] - stamps[0] + 1
+    assert report.missing_count == int((~series.slots.present).sum())
+    runs = report.zero_volume_runs
+    listed = {run.start_ms // HOUR + at for run in runs for at in range(run.slot_count)}
+    assert listed == slots & untraded
+    ends = [run.start_ms // HOUR + run.slot_count for run in runs]
+    assert all(
+        end < run.start_ms // HOUR or end not in listed
+        for end, run in zip(ends, runs[1:], strict=False)
+    )
 
 
 def chart(prices: list[tuple[float, float, float, float] | None], **size: int) -> list[str]:

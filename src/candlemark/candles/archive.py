@@ -143,7 +143,7 @@ def days(market: str, symbol: str, interval: str, start_ms: int, end_ms: int) ->
 
 
 class Archive:
-    """A client of the archive or of a mirror of it. Close it, or use it in a `with`."""
+    """A client of the archive or of a mirror of it; the fetcher is its maker's to close."""
 
     def __init__(self, fetcher: Fetcher | None = None, *, cache: Cache | None = None) -> None:
         self.fetcher = fetcher or Fetcher(PUBLIC_URL)

@@ -27,7 +27,7 @@ _MONTHS = (
     *("july", "august", "september", "october", "november", "december"),
 )
 _NUMERIC = re.compile(
-    r"(?P<year>\d{4})(?:[-/](?P<month>\d{1,2})(?:[-/](?P<day>\d{1,2}))?)?"
+    r"(?P<year>\d{4})(?:[-/.](?P<month>\d{1,2})(?:[-/.](?P<day>\d{1,2}))?)?"
     r"(?:[T ]+(?P<time>\d{1,2}:\d{2}(?::\d{2})?))?(?: ?(?:Z|UTC|GMT))?",
     re.IGNORECASE,
 )

@@ -198,6 +198,8 @@ class Fetcher:
                 for chunk in self._chunks(response):
                     size += len(chunk)
                     if size > limit_bytes:
+                        stream.close()
+                        target.unlink()
                         raise FetchError(f"{self.url(path)} is over {limit_bytes:,} bytes; refused")
                     stream.write(chunk)
         return True

@@ -52,6 +52,8 @@ NO_VOLUME = "none"
 
 _MAX_UNZIPPED_BYTES = 2**30
 _HEADER_LINES = 10
+_DAY_NUMBERS = 10**8
+"""Whole numbers below this are days such as 20240105; seconds since 1973 are above it."""
 _SYMBOL_IN_NAME = re.compile(r"[A-Z0-9]+(?:_PERP)?")
 
 
@@ -180,7 +182,14 @@ def _from_table(table: pa.Table, named: dict[str, str], where: str) -> RawCandle
         else np.zeros(table.num_rows)
         for name in COLUMNS
     }
-    stamps = _stamps(table.column(found["open_time_ms"]), found["open_time_ms"], where)
+    name = found["open_time_ms"]
+    clock = None if "open_time_ms" in named else _clock_column(table, name)
+    column = table.column(name)
+    stamps = (
+        _stamps(column, name, where)
+        if clock is None
+        else _text_stamps(_joined(column, table.column(clock)), name, where)
+    )
     return RawCandles(open_time_ms=stamps, **values)
 
 
@@ -216,6 +225,28 @@ def find_columns(names: Sequence[str], named: Mapping[str, str], *, where: str) 
             )
         found[wanted] = match
     return found
+
+
+def _clock_column(table: pa.Table, stamp_name: str) -> str | None:
+    """The column with the time of day, where date and time stand apart (`<DATE>`, `<TIME>`)."""
+    from pyarrow import types
+
+    plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in table.column_names}
+    clock = plain.get("time") if plain.get("date") == stamp_name else None
+    if clock is None:
+        return None
+    kind = table.column(clock).type
+    # A numeric "time" beside a date is a stamp of its own, not a time of day.
+    return clock if types.is_time(kind) or types.is_string(kind) else None
+
+
+def _joined(dates: Any, clocks: Any) -> list[str]:
+    """Dates and times of day as one text a row."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    texts = [compute.cast(column, pa.string()).to_pylist() for column in (dates, clocks)]
+    return [f"{date or ''} {clock or ''}" for date, clock in zip(*texts, strict=True)]
 
 
 def _list(names: Sequence[str]) -> str:
@@ -254,6 +285,8 @@ def _stamps(column: Any, name: str, where: str) -> IntArray:
         return np.asarray(compute.cast(column, pa.int64()).to_numpy(), dtype=np.int64)
     if types.is_string(kind) or types.is_large_string(kind):
         return _text_stamps(column.to_pylist(), name, where)
+    if types.is_integer(kind) and compute.min_max(column).as_py()["max"] < _DAY_NUMBERS:
+        return _text_stamps([str(day) for day in column.to_pylist()], name, where)
     if types.is_integer(kind) or types.is_floating(kind):
         units = ("s", "ms", "us", "ns")
         return stamps_to_ms(column.to_numpy(), where=where, units=units)
@@ -261,7 +294,7 @@ def _stamps(column: Any, name: str, where: str) -> IntArray:
 
 
 def _text_stamps(texts: Sequence[str], name: str, where: str) -> IntArray:
-    if all(_is_number(text) and len(text) > 8 for text in texts):
+    if all(len(text) > 8 and _is_number(text) for text in texts):
         numbers = np.array([float(text) for text in texts])
         return stamps_to_ms(numbers, where=where, units=("s", "ms", "us", "ns"))
     stamps = np.empty(len(texts), dtype=np.int64)

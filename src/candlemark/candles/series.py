@@ -145,7 +145,7 @@ class CandleSeries:
 
     open_time_ms: int64[N], UTC, strictly increasing, on one grid of `interval`
     open, high, low, close: float64[N], finite, low <= open, close <= high
-    volume: float64[N], finite, >= 0
+    volume: float64[N], finite, >= 0; of the base asset where it comes from Binance
 
     Prices may be any finite number (spreads go below zero). Raises CandleError naming the
     first broken rule, the row and its time.
