@@ -149,6 +149,17 @@ def test_no_candles_at_all(make_dataset: Callable[..., Dataset]) -> None:
         make_dataset(series=[])
 
 
+def test_a_config_without_candles_needs_some_handed_in(
+    make_series: Callable[..., CandleSeries], tmp_path: Path
+) -> None:
+    config = DatasetConfig(window=10)
+    with pytest.raises(ConfigError, match=r"names no candles .* or pass candles=\[series\]"):
+        build_dataset(config, tmp_path / "data")
+    dataset = build_dataset(config, tmp_path / "data", candles=[make_series(200)])
+    assert dataset.manifest.candles_given
+    assert dataset.manifest.symbols == ("TEST",)
+
+
 def test_too_few_candles_for_one_window(
     make_series: Callable[..., CandleSeries], make_dataset: Callable[..., Dataset]
 ) -> None:

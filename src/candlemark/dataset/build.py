@@ -74,6 +74,11 @@ def build_dataset(
     """
     make_label(config.label)  # a misspelt label is told before anything is downloaded
     if candles is None:
+        if "candles" not in config.model_fields_set:
+            raise ConfigError(
+                "the config names no candles and none were handed in; name some "
+                "(candles: {symbols: [BTCUSDT]}, --symbol BTCUSDT) or pass candles=[series]"
+            )
         config = config.model_copy(update={"candles": resolve(config.candles)})
     key = _config_hash(config, candles)
     folder = out if out is not None else DEFAULT_FOLDER / _folder_name(config, key, candles)

@@ -36,7 +36,8 @@ FULLIMAGE_SCALE = 2
 class DatasetConfig(Config):
     """What a dataset is made of, how its windows are drawn, named and divided.
 
-    candles: where the candles come from, unless they are handed to `build_dataset`
+    candles: where the candles come from; must be named unless candles are handed to
+        `build_dataset`, which then looks at those alone
     window, stride: in slots; a stride below the window makes neighbours overlap, which the
         splits know about
     missing_share: share of each window's candles that `irregular` hides, at least 2 stay
@@ -47,7 +48,7 @@ class DatasetConfig(Config):
     seed: of the candles that `irregular` hides
     """
 
-    candles: CandlesConfig
+    candles: CandlesConfig = Field(default_factory=lambda: CandlesConfig(kind="random_walk"))
     window: int = Field(default=30, ge=2, le=4096)
     stride: int = Field(default=1, ge=1)
     experiment: Literal["regular", "fullimage", "irregular"] = "regular"
