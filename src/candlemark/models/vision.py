@@ -208,7 +208,8 @@ def _build_transformers(request: _Request) -> _Built:
     else:
         network, new_head, ignored = _load_transformers(model_class, config, heads, request.file)
     options: dict[str, Any] = {}
-    if request.file is not None and spec.fixed_size and native not in (shape[0], shape):
+    published = (native, native) if isinstance(native, int) else tuple(native or shape)
+    if request.file is not None and spec.fixed_size and published != shape:
         options = _interpolation(network)
     mean, std = _transformers_normalisation(request, config)
     return _Built(
@@ -275,30 +276,26 @@ def _load_transformers(
     model_class: Any, config: Any, heads: tuple[str, ...], file: Path
 ) -> tuple[nn.Module, bool, int]:
     """The network, whether its head is new, and how many saved tensors nobody wanted."""
-    if (
-        file.name.startswith(("model.", "pytorch_model."))
-        and (file.parent / "config.json").exists()
-    ):
-        loading = {} if "Auto" not in model_class.__name__ else {"trust_remote_code": False}
+    options: dict[str, Any] = {
+        "config": config,
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+        "local_files_only": True,
+        "dtype": torch.float32,
+    }
+    is_checkpoint = file.name.startswith(("model.", "pytorch_model."))
+    if hasattr(model_class, "from_config"):  # an Auto class
+        model_class = _concrete(model_class, config)
+    if is_checkpoint and (file.parent / "config.json").exists():
         network, info = model_class.from_pretrained(
-            str(file.parent),
-            config=config,
-            use_safetensors="safetensors" in file.name,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            **loading,
+            str(file.parent), use_safetensors="safetensors" in file.name, **options
         )
-        missing = {str(name) for name in info["missing_keys"]}
-        missing |= {str(item[0]) for item in info["mismatched_keys"]}
-        ignored = len(info["unexpected_keys"])
     else:
-        network = _from_config(model_class, config)
-        state, wanted = _read_state(file), network.state_dict()
-        fitting = {k: v for k, v in state.items() if k in wanted and v.shape == wanted[k].shape}
-        missing = set(network.load_state_dict(fitting, strict=False).missing_keys)
-        ignored = len(state.keys() - wanted.keys())
+        # Through the library too: it knows the names that older files gave their tensors.
+        network, info = model_class.from_pretrained(None, state_dict=_read_state(file), **options)
+    missing = {str(name) for name in info["missing_keys"]}
+    missing |= {str(item[0]) for item in info["mismatched_keys"]}
+    ignored = len(info["unexpected_keys"])
     in_head = {name for name in missing if name.startswith(tuple(f"{head}." for head in heads))}
     if missing - in_head:
         some = ", ".join(sorted(missing - in_head)[:3])
@@ -307,6 +304,12 @@ def _load_transformers(
             f"({some}, ...); these are weights of another model"
         )
     return network, bool(in_head), ignored
+
+
+def _concrete(auto_class: Any, config: Any) -> Any:
+    """The class behind an Auto class for `config`."""
+    with torch.device("meta"):
+        return type(_from_config(auto_class, config))
 
 
 def _transformers_normalisation(
