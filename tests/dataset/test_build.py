@@ -206,6 +206,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_hdf5_is_stopped_before_the_disk_is_full(
+    make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """HDF5 kills the process on a full disk, so it must never see one."""
+    nearly_full = shutil.disk_usage(tmp_path)._replace(free=hdf5.RESERVE_BYTES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: nearly_full)
+    with pytest.raises(DatasetError, match=r"the disk is full while writing .*4 MB free"):
+        make_dataset(storage={"format": "hdf5"})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_build_leaves_nothing(
     make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

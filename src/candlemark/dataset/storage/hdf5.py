@@ -15,7 +15,9 @@ little. Each chunk carries a checksum, and one that does not hold is named when 
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -32,6 +34,9 @@ from candlemark.errors import DatasetError
 
 FILE = "images.h5"
 CHUNK_BYTES = 1 << 20
+RESERVE_BYTES = 4 << 20
+"""Disk space kept free beside the pictures being written, for chunks that HDF5 still holds."""
+
 READ_WITH = "import hdf5plugin, h5py; h5py.File('images.h5')['images'][:]"
 
 
@@ -41,6 +46,7 @@ class Hdf5Writer:
     files = (FILE,)
 
     def __init__(self, folder: Path, *, count: int, shape: tuple[int, ...]) -> None:
+        self._folder = folder
         chunk = max(1, min(count, CHUNK_BYTES // prod(shape)))
         two_level = len(shape) == 2
         shuffle = hdf5plugin.Blosc.BITSHUFFLE if two_level else hdf5plugin.Blosc.NOSHUFFLE
@@ -60,7 +66,11 @@ class Hdf5Writer:
         self._written = 0
 
     def append(self, images: Images) -> None:
-        """Write the next pictures."""
+        """Write the next pictures; OSError (no space) before the disk is full."""
+        # HDF5 kills the process when a disk fills under it: a chunk that cannot be flushed
+        # is freed twice on closing. So it is stopped while there is room for the worst case.
+        if shutil.disk_usage(self._folder).free < images.nbytes + RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder / FILE))
         self._images[self._written : self._written + len(images)] = images
         self._written += len(images)
 
