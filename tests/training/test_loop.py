@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -367,3 +368,42 @@ def test_a_class_the_training_never_saw_does_not_stop_it() -> None:
         seed=0,
     )
     assert len(result.history) == 3
+
+
+TWO_PROCESSES = """
+import importlib.util, json, os, sys
+spec = importlib.util.spec_from_file_location("loop_tests", sys.argv[1])
+tests = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+tests.torch.set_num_threads(1)
+module = tests.plain()
+result = tests.train(module)
+if os.environ["RANK"] == "0":
+    with open(sys.argv[2], "w") as file:
+        json.dump([result.process_count, tests.weights(module)], file)
+"""
+
+
+def plain() -> nn.Module:
+    """A network without batch norm and dropout, which see only their own share of a batch."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    module, out = plain(), tmp_path / "out.json"
+    train(module)
+    script = tmp_path / "train.py"
+    script.write_text(TWO_PROCESSES)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    subprocess.run(
+        [*launcher, "--nproc_per_node=2", str(script), __file__, str(out)],
+        check=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "1"},
+        timeout=120,
+    )
+    count, found = json.loads(out.read_text())
+    assert count == 2
+    for name, expected in weights(module).items():
+        assert found[name] == pytest.approx(expected, abs=1e-5)
