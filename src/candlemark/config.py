@@ -13,8 +13,9 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -100,12 +101,18 @@ def _sentence(model: type[BaseModel], item: Any) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Field names of the config that `location` leads to."""
-    current: type[BaseModel] = model
+    """Field names of the config that `location` leads to, through lists and options."""
+    current = model
     for part in location:
         field = current.model_fields.get(part)
-        nested = field.annotation if field is not None else None
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
-            break
-        current = nested
+        if field is not None:
+            current = next(_models_in(field.annotation), current)
     return list(current.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The config classes named anywhere in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,106 @@
+"""From a config to datasets on disk that have passed their audit.
+
+    prepared = prepare(config, Path("benchmarks/datasets"))
+
+Open ends are closed first (`period`, "the newest candle there is"), so that what runs can be
+run again; a dataset that is there already is opened, not built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from candlemark import progress
+from candlemark.benchmark.config import BenchmarkConfig
+from candlemark.benchmark.plan import Work, cheapest_model, plan
+from candlemark.candles import source
+from candlemark.candles.source import CandlesConfig
+from candlemark.dataset.audit import Audit, audit
+from candlemark.dataset.build import build_dataset
+from candlemark.dataset.config import DatasetConfig
+from candlemark.dataset.lazy import Dataset
+from candlemark.errors import DatasetError
+from candlemark.records import content_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A config without open ends, its datasets, and the random walks that control them."""
+
+    config: BenchmarkConfig
+    datasets: tuple[Dataset, ...]
+    walks: tuple[Dataset, ...]
+
+    def works(self, *, device: str, checkpoints: Path) -> list[Work]:
+        """Every trial; on the control walks only the baselines and the cheapest model run."""
+        models = (cheapest_model(self.config.models),) if self.config.models else ()
+        on_walks = self.config.model_copy(update={"models": models, "controls": ()})
+        works = [
+            *plan(self.config, self.datasets, device=device, checkpoints=checkpoints),
+            *plan(on_walks, self.walks, device=device, checkpoints=checkpoints),
+        ]
+        return list({work.trial.id: work for work in works}.values())
+
+
+def prepare(config: BenchmarkConfig, folder: Path) -> Prepared:
+    """Resolve `config`, and build or open its datasets below `folder`."""
+    resolved = config.model_copy(
+        update={"datasets": tuple(_resolved(dataset) for dataset in config.datasets)}
+    )
+    datasets = tuple(_build(dataset, folder) for dataset in resolved.datasets)
+    walks = tuple(_build(walk, folder) for walk in _control_walks(resolved, datasets))
+    return Prepared(config=resolved, datasets=datasets, walks=walks)
+
+
+def _resolved(config: DatasetConfig) -> DatasetConfig:
+    return config.model_copy(update={"candles": source.resolve(config.candles)})
+
+
+def _build(config: DatasetConfig, folder: Path) -> Dataset:
+    return build_dataset(config, folder / content_id(config.model_dump(mode="json")))
+
+
+def _control_walks(config: BenchmarkConfig, datasets: Sequence[Dataset]) -> Iterable[DatasetConfig]:
+    """A random walk as long as each forecast's market, drawn and labelled the same way."""
+    if "random_walk" not in config.controls:
+        return
+    if any(dataset.candles.kind == "random_walk" for dataset in config.datasets):
+        return
+    for dataset in datasets:
+        if dataset.label_kind == "forecast":
+            candles = CandlesConfig(
+                kind="random_walk",
+                interval=dataset.manifest.interval,
+                count=max(series.candle_count for series in dataset.manifest.series),
+                seed=dataset.config.seed,
+            )
+            yield dataset.config.model_copy(update={"candles": candles})
+
+
+def audited(works: Sequence[Work], datasets: Iterable[Dataset]) -> list[Work]:
+    """The works with the audit of their dataset among their facts.
+
+    Raises DatasetError where an audit finds a leak, unless the split is `random`, which
+    exists to show what it leaks and is called leaky in every table.
+    """
+    audits = {dataset.content_hash: _checked_audit(dataset) for dataset in datasets}
+    return [
+        replace(work, trial=replace(work.trial, facts={**work.trial.facts, "audit": result}))
+        for work in works
+        for result in [audits[work.trial.config["dataset"]].to_dict()]
+    ]
+
+
+def _checked_audit(dataset: Dataset) -> Audit:
+    result = audit(dataset)
+    if not result.ok and dataset.config.split.method != "random":
+        failed = ", ".join(check.name for check in result.checks if not check.ok)
+        raise DatasetError(
+            f"{dataset.path} fails its audit ({failed}); "
+            f"see: candlemark dataset audit {dataset.path}"
+        )
+    if not result.ok:
+        progress.warning(f"{dataset.path}: the random split leaks, as it is meant to show")
+    return result

@@ -1,0 +1,116 @@
+"""The task `charts`: train one row on pictures of windows, or on their numbers, and measure it.
+
+    result = run(work)
+
+An image model and a numeric baseline differ only in how they are made (`ImageRow`,
+`NumericRow`): both are fitted on the training slice, give probabilities for the test slice,
+and are scored by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from candlemark.benchmark.plan import Work
+from candlemark.benchmark.tasks.base import FloatArray, History, IntArray, TaskResult
+from candlemark.dataset.lazy import Dataset, open_dataset
+from candlemark.errors import DatasetError
+from candlemark.hardware.snapshot import comparability_key, snapshot
+from candlemark.metrics import summary
+from candlemark.records import Measurement, Predictions
+
+
+class Row(Protocol):
+    """What a row of the table can do, whatever it is made of."""
+
+    history: History
+
+    def fit(self, rows: Mapping[str, IntArray], targets: Mapping[str, IntArray]) -> None:
+        """Train on the slice "train", watching "validation"."""
+
+    def predict(self, rows: IntArray) -> FloatArray:
+        """float64[N, C] probabilities of the windows at `rows`."""
+
+    def measure(self, rows: IntArray) -> tuple[Measurement, ...]:
+        """Speed, memory and size, on windows at `rows`."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What was found out and is no measurement."""
+
+
+def run(work: Work) -> TaskResult:
+    """Fit, predict, score and time one row; the dataset must be the one that was planned."""
+    dataset = open_dataset(work.dataset_path)
+    if dataset.content_hash != work.trial.config["dataset"]:
+        raise DatasetError(
+            f"{work.dataset_path} changed since the trial was planned; run the suite again"
+        )
+    rows = {name: dataset.split(name) for name in ("train", "validation", "test")}
+    row = _make_row(work, dataset)
+    row.fit(rows, _training_targets(work, dataset, rows))
+    test = rows["test"]
+    probability = row.predict(test)
+    target = dataset.targets(test)
+    block_length = dataset.block_length(test)
+    scores = summary.score(
+        target,
+        probability,
+        block_length=block_length,
+        replicates=work.trial.config["measure"]["replicates"],
+    )
+    environment = _environment(work, dataset)
+    return TaskResult(
+        measurements=(*scores, *row.measure(test)),
+        predictions=Predictions(
+            window_start_ms=dataset.window_start_ms(test),
+            target=target,
+            probability=probability,
+            series=tuple(dataset.symbols(test)),
+        ),
+        history=row.history,
+        facts={
+            "block_length": block_length,
+            "case_counts": {name: len(indices) for name, indices in rows.items()},
+            **row.facts(),
+        },
+        environment=environment,
+    )
+
+
+def _environment(work: Work, dataset: Dataset) -> dict[str, Any]:
+    """The machine and the conditions that the speed of this row depends on."""
+    import torch
+
+    config = work.trial.config
+    training = config["training"] or {}
+    fields = snapshot(
+        torch.device(config["device"]),
+        precision=training.get("precision", "fp32"),
+        input_shape=list(dataset.image_shape),
+        batch_size=config["measure"]["batch_size"],
+    )
+    return {**fields, "comparability_key": comparability_key(fields)}
+
+
+def _make_row(work: Work, dataset: Dataset) -> Row:
+    if work.trial.config["weights"] is None:
+        from candlemark.benchmark.tasks.numbers import NumericRow
+
+        return NumericRow(work, dataset)
+    from candlemark.benchmark.tasks.images import ImageRow
+
+    return ImageRow(work, dataset)
+
+
+def _training_targets(
+    work: Work, dataset: Dataset, rows: Mapping[str, IntArray]
+) -> dict[str, IntArray]:
+    """Targets to learn from; for the control they are shuffled, so nothing can be learnt."""
+    targets = {name: dataset.targets(rows[name]) for name in ("train", "validation")}
+    if work.trial.role != "control":
+        return targets
+    generator = np.random.default_rng([work.trial.config["seed"], len(rows["train"])])
+    return {name: generator.permutation(values) for name, values in targets.items()}

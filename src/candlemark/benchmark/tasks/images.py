@@ -1,0 +1,129 @@
+"""A row that learns from pictures: a classifier of timm or transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from candlemark.benchmark.plan import Work
+from candlemark.benchmark.tasks.base import FloatArray, History, IntArray
+from candlemark.dataset.lazy import Dataset
+from candlemark.dataset.torch_dataset import ChartDataset
+from candlemark.metrics.flops import count_flops
+from candlemark.metrics.memory import MemoryMeter
+from candlemark.metrics.timing import DeviceClock, measure_latency, measure_throughput
+from candlemark.models.catalog import resolve
+from candlemark.models.vision import load_classifier
+from candlemark.records import Measurement
+from candlemark.training.config import TrainingConfig
+from candlemark.training.loop import fit, predict
+
+
+class Relabelled(ChartDataset):
+    """The pictures of `rows` with targets of one's own."""
+
+    def __init__(self, dataset: Dataset, rows: IntArray, targets: IntArray) -> None:
+        super().__init__(dataset, rows)
+        self.targets = torch.from_numpy(targets.copy())
+
+
+class ImageRow:
+    """Loads, trains and times one classifier."""
+
+    def __init__(self, work: Work, dataset: Dataset) -> None:
+        self.config = work.trial.config
+        self.training = TrainingConfig.model_validate(self.config["training"])
+        self.dataset = dataset
+        self.checkpoint_dir = work.checkpoint_dir
+        self.device = torch.device(self.config["device"])
+        self.classifier = load_classifier(
+            resolve(work.trial.model),
+            weights=self.config["weights"],
+            class_count=len(dataset.class_names),
+            image_shape=dataset.image_shape,
+            seed=self.config["seed"],
+            allow_pickle=self.config["allow_pickle"],
+        )
+        self.history: History = ()
+        self._of_training: tuple[Measurement, ...] = ()
+        self._facts: dict[str, Any] = {}
+
+    def fit(self, rows: Mapping[str, IntArray], targets: Mapping[str, IntArray]) -> None:
+        """Train, or go on from the checkpoint of a killed run."""
+        slices = {name: Relabelled(self.dataset, rows[name], targets[name]) for name in targets}
+        with MemoryMeter(self.device) as memory:
+            result = fit(
+                self.classifier.module,
+                self.classifier.prepare,
+                slices["train"],
+                slices["validation"],
+                self.training,
+                class_count=len(self.dataset.class_names),
+                device=self.device,
+                seed=self.config["seed"],
+                checkpoint_dir=self.checkpoint_dir,
+            )
+        self.history = result.history
+        self._of_training = (
+            Measurement(name="training_time_s", value=result.duration_s, unit="s", sample_count=1),
+            memory.measurement(),
+        )
+        self._facts = {
+            "best_epoch": result.best_epoch,
+            "stopped_early": result.stopped_early,
+            "resumed_at_step": result.resumed_at_step,
+        }
+
+    def predict(self, rows: IntArray) -> FloatArray:
+        """Probabilities by the weights of the best epoch."""
+        return predict(
+            self.classifier.module,
+            self.classifier.prepare,
+            ChartDataset(self.dataset, rows),
+            device=self.device,
+            class_count=len(self.dataset.class_names),
+            precision=self.training.precision,
+        )
+
+    def measure(self, rows: IntArray) -> tuple[Measurement, ...]:
+        """Forward passes on prepared pictures: one at a time, and in batches."""
+        plan = self.config["measure"]
+        module = self.classifier.module.eval()
+        one, batch = self._prepared(rows[:1]), self._prepared(rows[: plan["batch_size"]])
+        clock = DeviceClock(self.device)
+        clock.self_test()
+        with torch.inference_mode(), self._autocast():
+            latency = measure_latency(
+                lambda: module(one), clock, budget_s=plan["latency_budget_s"], minimum_samples=299
+            )
+            throughput = measure_throughput(
+                lambda: module(batch),
+                clock,
+                items_per_call=len(batch),
+                budget_s=plan["latency_budget_s"],
+            )
+        cost = count_flops(module, one)
+        return (
+            *self._of_training,
+            *latency.measurements,
+            *throughput.measurements,
+            *cost.measurements(),
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """How the model was loaded and what training did."""
+        return {
+            **self.classifier.facts,
+            **self._facts,
+            "input_shape": list(self.classifier.input_shape),
+        }
+
+    def _prepared(self, rows: IntArray) -> torch.Tensor:
+        images = torch.from_numpy(self.dataset.images(rows)).to(self.device)
+        return self.classifier.prepare(images)
+
+    def _autocast(self) -> torch.autocast:
+        lower = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.training.precision)
+        return torch.autocast(self.device.type, dtype=lower, enabled=lower is not None)

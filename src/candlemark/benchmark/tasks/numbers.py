@@ -1,0 +1,59 @@
+"""A row that learns from the same windows as numbers: rules and small learners."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from candlemark.benchmark.plan import Work
+from candlemark.benchmark.tasks.base import FloatArray, History, IntArray
+from candlemark.dataset.lazy import Dataset
+from candlemark.metrics.timing import DeviceClock, measure_latency
+from candlemark.models.baselines import make_baseline
+from candlemark.records import Measurement
+
+LATENCY_BUDGET_S = 0.5
+
+
+class NumericRow:
+    """Fits and times one baseline, on the CPU."""
+
+    history: History = ()
+
+    def __init__(self, work: Work, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.baseline = make_baseline(work.trial.model, seed=work.trial.config["seed"])
+        self._training_time_s = 0.0
+
+    def fit(self, rows: Mapping[str, IntArray], targets: Mapping[str, IntArray]) -> None:
+        """Learn from the training slice; nothing here watches the validation slice."""
+        features = self.dataset.features(rows["train"])
+        started = time.perf_counter()
+        self.baseline.fit(features, targets["train"], class_count=len(self.dataset.class_names))
+        self._training_time_s = time.perf_counter() - started
+
+    def predict(self, rows: IntArray) -> FloatArray:
+        """Probabilities of the windows at `rows`."""
+        return self.baseline.predict_proba(self.dataset.features(rows))
+
+    def measure(self, rows: IntArray) -> tuple[Measurement, ...]:
+        """Training time, and the latency of one window."""
+        clock = DeviceClock(torch.device("cpu"))
+        clock.self_test()
+        one = self.dataset.features(rows[:1])
+        latency = measure_latency(
+            lambda: self.baseline.predict_proba(one), clock, budget_s=LATENCY_BUDGET_S
+        )
+        return (
+            Measurement(
+                name="training_time_s", value=self._training_time_s, unit="s", sample_count=1
+            ),
+            *latency.measurements,
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """Nothing beyond the plan."""
+        return {}

@@ -1,0 +1,99 @@
+"""The `candlemark` command: subcommands are mounted here, errors become one line here.
+
+Nothing heavy is imported before a command runs: `candlemark --help` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from candlemark import __version__, progress
+from candlemark.cli import bench, candles, dataset, doctor, report, results
+from candlemark.errors import CandlemarkError
+from candlemark.progress import Event
+
+if TYPE_CHECKING:
+    from candlemark.cli.terminal import TerminalReporter
+
+EXIT_USER_ERROR = 2
+
+app = typer.Typer(
+    name="candlemark",
+    help="From market candles to chart images to benchmarks of Hugging Face models "
+    "that can be trusted.",
+    epilog="Start with: candlemark demo",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(bench.demo)
+app.command("bench")(bench.bench)
+app.command("run")(bench.run)
+app.add_typer(candles.app, name="candles")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(results.app, name="results")
+app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"candlemark {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Options of every command; `main` reads --debug wherever it stands."""
+
+
+class _Terminal:
+    """Loads the drawing of progress when there is something to draw."""
+
+    def __init__(self) -> None:
+        self._reporter: TerminalReporter | None = None
+
+    def handle(self, event: Event) -> None:
+        if self._reporter is None:
+            from candlemark.cli.terminal import TerminalReporter
+
+            self._reporter = TerminalReporter()
+        self._reporter.handle(event)
+
+    def close(self) -> None:
+        if self._reporter is not None:
+            self._reporter.close()
+
+
+def main() -> None:
+    """Run the command line; user errors leave one line and exit status 2."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    terminal = _Terminal()
+    progress.set_reporter(terminal)
+    try:
+        app(args=arguments, prog_name="candlemark")
+    except (CandlemarkError, OSError) as error:
+        if debug:
+            raise
+        terminal.close()
+        typer.secho(f"error: {_one_line(error)}", fg=typer.colors.RED, err=True)
+        sys.exit(EXIT_USER_ERROR)
+    finally:
+        terminal.close()
+
+
+def _one_line(error: Exception) -> str:
+    """The message; of the system's refusals (a full disk, a read-only folder) also the place."""
+    if not isinstance(error, OSError):
+        return str(error)
+    place = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{place}"

@@ -1,0 +1,81 @@
+"""Configs: variables, unknown keys, and messages that name the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from candlemark.config import Config, load, parse
+from candlemark.errors import ConfigError
+
+
+class Training(Config):
+    epochs: int = 3
+    learning_rate: float = 1e-3
+
+
+class Suite(Config):
+    name: str = "suite"
+    training: Training = Training()
+    stages: tuple[Training, ...] = ()
+
+
+def written(folder: Path, text: str, name: str = "suite.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_yaml_and_json_give_the_same_config(tmp_path):
+    yaml = written(tmp_path, "name: a\ntraining: {epochs: 5}\n")
+    json = written(tmp_path, '{"name": "a", "training": {"epochs": 5}}', "suite.json")
+    assert load(Suite, yaml) == load(Suite, json) == Suite(name="a", training=Training(epochs=5))
+
+
+def test_variables_are_substituted_at_any_depth(tmp_path, monkeypatch):
+    monkeypatch.setenv("SUITE_NAME", "night")
+    path = written(tmp_path, "name: ${SUITE_NAME}-run\nstages: [{epochs: '${EPOCHS:-7}'}]\n")
+    assert load(Suite, path) == Suite(name="night-run", stages=(Training(epochs=7),))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"nmae": "a"}, "config: unknown key 'nmae'; did you mean 'name'?"),
+        ({"training": {"epoch": 1}}, "unknown key 'training.epoch'; did you mean 'epochs'?"),
+        ({"stages": [{"epoch": 1}]}, "unknown key 'stages.0.epoch'; did you mean 'epochs'?"),
+        ({"zzz": 1}, "unknown key 'zzz'; known: name, stages, training"),
+        ({"training": {"epochs": "many"}}, "training.epochs = 'many': Input should be a valid"),
+    ],
+)
+def test_what_does_not_fit_is_named(value, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(Suite, value)
+    assert message in str(caught.value)
+
+
+def test_every_problem_is_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse(Suite, {"nmae": 1, "training": {"epochs": "x"}})
+    assert "nmae" in str(caught.value)
+    assert "training.epochs" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: ${NOT_SET_ANYWHERE}", "the config uses ${NOT_SET_ANYWHERE}, which is not set"),
+        ("[1, 2]", "holds list; a config is a mapping of keys"),
+        ("name: [", "is not valid YAML"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load(Suite, written(tmp_path, text))
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"cannot read config .*absent.yaml: No such file"):
+        load(Suite, tmp_path / "absent.yaml")

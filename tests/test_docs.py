@@ -1,0 +1,74 @@
+"""Documentation cannot drift: its code runs, its tree is the disk, its reference is generated."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
+def test_the_code_of_a_page_runs_as_one_program(page, tmp_path):
+    blocks = BLOCK.findall((ROOT / page).read_text())
+    assert blocks
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_tree_in_the_readme_is_the_disk():
+    text = (ROOT / "README.md").read_text()
+    tree = text.partition("src/candlemark/\n")[2].partition("```")[0]
+    listed = re.findall(r"── ([a-z_.]+)(/?)", tree)
+    package = ROOT / "src" / "candlemark"
+    on_disk = {
+        (entry.name, "/" if entry.is_dir() else "")
+        for entry in package.iterdir()
+        if (entry.is_dir() and not entry.name.startswith("__"))
+        or (entry.suffix == ".py" and not entry.name.startswith("__"))
+    }
+    assert set(listed) == on_disk
+    assert len(listed) == len(set(listed))
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_command_reference_is_up_to_date():
+    check = [sys.executable, ROOT / "docs" / "make_cli_reference.py", "--check"]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_model_sets_in_the_readme_are_the_catalog():
+    from candlemark.models.catalog import MODEL_SETS
+
+    text = (ROOT / "README.md").read_text()
+    assert {name for name in MODEL_SETS if name != "demo"} == set(
+        re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
+    )
+
+
+def test_no_committed_file_names_a_machine_or_an_index():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    forbidden = re.compile(r"--(extra-)?index-url|https?://[^ ]*/simple/|(^|[\s\"'=])/(home|root)/")
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".yaml", ".yml", ""} and path.is_file():
+            found = forbidden.search(path.read_text(errors="replace"))
+            assert path.name == "test_docs.py" or found is None, f"{name}: {found}"
