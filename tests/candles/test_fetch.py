@@ -65,7 +65,7 @@ def test_trouble_that_passes_is_waited_out(fake_time: Any, trouble: Any) -> None
     assert fake_time.slept == [0.5, 1.0]
 
 
-def test_retry_after_is_honoured_in_seconds_and_as_a_date(fake_time: Any) -> None:
+def test_retry_after_is_honoured_in_seconds_and_as_a_date(fake_time: Any, messages: Any) -> None:
     fake_time.now_s = 1_735_689_600.0  # Wed, 01 Jan 2025 00:00:00 GMT
     script = Script(
         httpx.Response(429, headers={"Retry-After": "7"}),
@@ -74,6 +74,7 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(fake_time: Any) -> Non
     )
     fetcher(script, fake_time).get("x")
     assert fake_time.slept == [7.0, 23.0]
+    assert messages.notes[0] == "the server answered 429 Too Many Requests; trying again in 7 s"
 
 
 @pytest.mark.parametrize(

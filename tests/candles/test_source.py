@@ -162,5 +162,5 @@ def test_wrong_configs_are_one_line(values: dict[str, Any], words: str) -> None:
 def test_no_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     hasty = functools.partial(Fetcher, sleep=lambda seconds: None)
     monkeypatch.setattr("candlemark.candles.source.Fetcher", hasty)
-    with pytest.raises(FetchError, match=r"could not be fetched in 6 attempts: .*--base-url"):
+    with pytest.raises(FetchError, match=r"could not be fetched in 5 attempts: .*--base-url"):
         load_candles("BTCUSDT", start="2025-01", end="2025-01", base_url="http://127.0.0.1:9")

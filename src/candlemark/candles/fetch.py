@@ -25,6 +25,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from candlemark.candles.series import format_time
 from candlemark.errors import ConfigError, FetchError, RateLimitError
+from candlemark.progress import note
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +36,7 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 SMALL_BODY_BYTES = 32 * 2**20
 """The most that `get` reads into memory; archives come through `download`."""
 
+_LONG_WAIT_S = 5
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 ResultT = TypeVar("ResultT")
@@ -71,7 +73,7 @@ class Fetcher:
         self,
         base_url: str,
         *,
-        attempts: int = 6,
+        attempts: int = 5,
         timeout_s: float = 30,
         longest_attempt_s: float = 600,
         longest_wait_s: float = 300,
@@ -270,6 +272,7 @@ class Fetcher:
             retry=tenacity.retry_if_exception_type(_Again),
             wait=_wait_s,
             sleep=self.sleep,
+            before_sleep=_tell_long_wait,
             reraise=True,
         )
         try:
@@ -341,6 +344,13 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
     if isinstance(outcome, _Again) and outcome.wait_s is not None:
         return outcome.wait_s
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)))
+
+
+def _tell_long_wait(state: tenacity.RetryCallState) -> None:
+    """Say why nothing happens for a while."""
+    if state.next_action is not None and state.next_action.sleep >= _LONG_WAIT_S:
+        reason = state.outcome.exception() if state.outcome is not None else None
+        note(f"the server {reason}; trying again in {state.next_action.sleep:.0f} s")
 
 
 def _folder(base_url: str) -> Path:
