@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from math import log10
 from typing import Any
 
 from candlemark.report.contests import pareto_front
-from candlemark.report.figures import reliability
+from candlemark.report.figures import cost_ticks, reliability
 from candlemark.report.format import measured, quantity, short, title_of
 from candlemark.report.statistics import PRIMARY, Board, Row
 
@@ -123,6 +124,8 @@ def trade_off(board: Board, cost: str) -> Chart | None:
     front = pareto_front(rows, cost)
     ordered = sorted(rows, key=lambda row: row.value(cost) or 0.0)
     on_front = [row for row in ordered if row.name in front]
+    spent = [row.value(cost) or 1.0 for row in ordered]
+    places, labels = cost_ticks(cost, spent)
     return {
         "data": [
             {
@@ -152,7 +155,13 @@ def trade_off(board: Board, cost: str) -> Chart | None:
         "layout": {
             "height": 320,
             "title": {"text": f"Accuracy against {title_of(cost)}", "font": {"size": 13}, "x": 0},
-            "xaxis": {"type": "log", "title": {"text": title_of(cost)}, "exponentformat": "SI"},
+            "xaxis": {
+                "type": "log",
+                "title": {"text": title_of(cost)},
+                "tickvals": places,
+                "ticktext": labels,
+                "range": [log10(spent[0]) - 0.35, log10(spent[-1]) + 0.35],
+            },
             "yaxis": {"title": {"text": "AUROC"}},
             "annotations": [_name(row, cost) for row in ordered],
         },
@@ -166,12 +175,10 @@ def _tip(row: Row, cost: str) -> str:
 
 
 def _name(row: Row, cost: str) -> Chart:
-    from math import log10
-
     return {
         "x": log10(row.value(cost) or 1.0),  # plotly places notes of a log axis by exponent
         "y": row.value(PRIMARY),
-        "text": html.escape(short(row.name)[:22]),
+        "text": html.escape(short(row.name)[:32]),
         "showarrow": False,
         "yshift": 14,
         "font": {"size": 10, "color": "@muted"},

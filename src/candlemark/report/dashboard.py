@@ -148,14 +148,21 @@ def _leaderboard(board: Board, contest: Contest) -> str:
     columns = [name for name in _COLUMNS if any(row.value(name) is not None for row in board.rows)]
     head = "".join(
         f'<th class="number"><button type="button">{escape(_head(name))}</button></th>'
-        for name in (PRIMARY, *columns)
+        for name in columns
     )
     lines = "\n".join(_line(row, board, contest, columns) for row in board.rows if row.records)
     return (
         '<div class="scroll"><table><thead><tr><th><button type="button">Row</button></th>'
-        f'{head}<th><button type="button">Against the controls</button></th></tr></thead>'
+        '<th class="number"><button type="button">AUROC</button></th>'
+        f'<th><button type="button">{_standing_head(board)}</button></th>{head}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )
+
+
+def _standing_head(board: Board) -> str:
+    if board.is_recognition:
+        return "Kind"
+    return "Against chance" if board.market == "random_walk" else "Against the controls"
 
 
 def _head(name: str) -> str:
@@ -169,8 +176,9 @@ def _line(row: Row, board: Board, contest: Contest, columns: Sequence[str]) -> s
         notes.append(f"mean of {len(row.seeds)} seeds")
     cells = [
         f'<td class="name">{escape(short(row.name))}<small>{escape(", ".join(notes))}</small></td>',
-        *(_cell(row, name) for name in (PRIMARY, *columns)),
+        _cell(row, PRIMARY),
         f"<td>{escape(standing(row, board, contest))}</td>",
+        *(_cell(row, name) for name in columns),
     ]
     return f'<tr class="{escape(row.role)}">{"".join(cells)}</tr>'
 

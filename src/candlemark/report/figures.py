@@ -258,7 +258,7 @@ def trade_off(board: Board, cost: str) -> Figure | None:
     axes.margins(x=0.3, y=0.12)
     axes.grid(axis="y")
     axes.minorticks_off()
-    _cost_ticks(axes, cost, [_of(row, cost) for row in rows])
+    axes.set_xticks(*cost_ticks(cost, [_of(row, cost) for row in rows]))
     axes.set_xlabel(f"{title_of(cost)} (log scale); the line joins what no model beats in both")
     axes.set_ylabel("AUROC, 95 % interval")
     figure.canvas.draw()
@@ -287,16 +287,19 @@ def _bare(name: str) -> str:
     return short(name).split(": ", 1)[-1]
 
 
-def _cost_ticks(axes: Axes, cost: str, values: Sequence[float]) -> None:
+def cost_ticks(cost: str, values: Sequence[float]) -> tuple[list[float], list[str]]:
+    """At most seven round places on a log axis around `values`, and their labels."""
     low, high = min(values), max(values)
     candidates = [
         step * 10.0**power
         for power in range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
         for step in (1, 2, 5)
     ]
+    if cost.endswith("_bytes"):
+        candidates = [2.0**power for power in range(10, 51)]
     ticks = [tick for tick in candidates if low / 1.6 <= tick <= high * 1.6]
     keep = ticks[:: max(1, -(-len(ticks) // 7))]
-    axes.set_xticks(keep, [quantity(cost, tick) for tick in keep])
+    return keep, [quantity(cost, tick) for tick in keep]
 
 
 def _place_labels(axes: Axes, points: Sequence[tuple[float, float, Row]]) -> None:

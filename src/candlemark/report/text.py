@@ -91,7 +91,9 @@ def _table(board: Board, contest: Contest, width: int) -> RenderableType:
     table.add_column("accuracy", justify="right")
     for cost in costs:
         table.add_column(_HEADS[cost], justify="right")
-    table.add_column("against the controls", min_width=20)
+    table.add_column(
+        "against chance" if board.market == "random_walk" else "against the controls", min_width=20
+    )
     for row in board.rows:
         if not row.records:
             continue

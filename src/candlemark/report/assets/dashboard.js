@@ -22,6 +22,11 @@
       margin: { l: 10, r: 14, t: 34, b: 10 }, hoverlabel: { align: "left" }, dragmode: false,
     };
     const own = themed(chart.layout);
+    if (narrow && own.yaxis && own.yaxis.categoryarray) {
+      const names = own.yaxis.categoryarray;
+      const cut = (name) => (name.length > 21 ? name.slice(0, 20) + "…" : name);
+      own.yaxis = { ...own.yaxis, tickvals: names, ticktext: names.map(cut) };
+    }
     return { ...base, ...own, xaxis: { ...axis, ...own.xaxis }, yaxis: { ...axis, ...own.yaxis } };
   }
 
