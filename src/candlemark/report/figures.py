@@ -323,7 +323,8 @@ def _place_labels(axes: Axes, points: Sequence[tuple[float, float, Row]]) -> Non
                 fontsize=8.5,
             )
             box = text.get_window_extent()
-            edges = (box.x0, box.y0, box.x1, box.y1)
+            # A margin, because text is a little wider at the resolution of the file.
+            edges = (box.x0 - 6, box.y0 - 1, box.x1 + 6, box.y1 + 1)
             fits = inside.x0 < box.x0 and box.x1 < inside.x1
             free = fits and not any(_overlap(edges, other) for other in taken)
             if free or (dx, dy, ha) == _PLACES[-1]:
