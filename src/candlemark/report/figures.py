@@ -255,16 +255,18 @@ def trade_off(board: Board, cost: str) -> Figure | None:
     if board.yardsticks:
         best = board.yardsticks[0]
         _level(axes, best.value(PRIMARY) or 0.5, f"best control:\n{_bare(best.name)}")
-    axes.margins(x=0.3, y=0.12)
+    axes.margins(x=0.3, y=0.15)
     axes.grid(axis="y")
     axes.minorticks_off()
     axes.set_xticks(*cost_ticks(cost, [_of(row, cost) for row in rows]))
     axes.set_xlabel(f"{title_of(cost)} (log scale); the line joins what no model beats in both")
     axes.set_ylabel("AUROC, 95 % interval")
-    figure.canvas.draw()
-    _place_labels(axes, [(_of(row, cost), _of(row, PRIMARY), row) for row in rows])
     titles = {"latency_ms_p50": "Efficiency: accuracy against latency"}
     _heading(figure, board, titles.get(cost, f"Accuracy against {title_of(cost)}"))
+    figure.canvas.draw()
+    # Names are placed in the final layout; left on, it would make room for them and move all.
+    figure.set_layout_engine("none")
+    _place_labels(axes, [(_of(row, cost), _of(row, PRIMARY), row) for row in rows])
     return figure
 
 
@@ -303,7 +305,7 @@ def cost_ticks(cost: str, values: Sequence[float]) -> tuple[list[float], list[st
 
 
 def _place_labels(axes: Axes, points: Sequence[tuple[float, float, Row]]) -> None:
-    """Names beside their points, each at the first of six places where nothing else lies."""
+    """Names beside their points, each at the first of its places where nothing else lies."""
     inside = axes.get_window_extent()
     taken = []
     for x, y, row in points:
@@ -342,6 +344,13 @@ _PLACES = (
     (-8, -19, "right"),
     (8, -19, "left"),
     (-8, 18, "right"),
+    (0, 28, "center"),
+    (0, -29, "center"),
+    (8, 32, "left"),
+    (-8, -33, "right"),
+    (8, -33, "left"),
+    (-8, 32, "right"),
+    (8, -48, "left"),
 )
 
 
