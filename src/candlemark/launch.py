@@ -105,11 +105,11 @@ def _as_config(config: BenchmarkConfig | dict[str, Any] | str | Path) -> Benchma
 
 def _local(config: BenchmarkConfig) -> Executor:
     """Models get a process each; baselines are cheap, need no device and share one."""
-    return LocalExecutor(timeout_s=config.timeout_s, share=_is_baseline)
+    return LocalExecutor(timeout_s=config.timeout_s, share=_may_share)
 
 
-def _is_baseline(work: Work) -> bool:
-    return work.trial.role == "baseline"
+def _may_share(work: Work) -> bool:
+    return work.trial.role == "baseline" or not work.trial.config["isolate"]
 
 
 def _pending(works: list[Work], store: Results, *, resume: bool) -> list[Work]:

@@ -39,11 +39,14 @@ class BenchmarkConfig(Config):
     models: ids on the Hub or of timm, or local folders
     weights: "pretrained", "random", or a local path
     baselines: numeric models on the same windows
-    controls: what must not succeed: training on shuffled labels, and a random walk of the
-        same length (for forecasts only; a visible answer is visible in any market)
+    controls: what must not succeed: training on shuffled labels (but on a random walk, whose
+        labels are random as they are), and a random walk of the same length (for forecasts
+        only; a visible answer is visible in any market)
     seeds: one training of every model each
     device: "auto" takes the best there is
     timeout_s: seconds a trial may take; None: no limit
+    isolate: a process for every model; False trains them one after another in one, which
+        saves the imports, and marks their memory CONTENDED
     """
 
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
@@ -57,6 +60,7 @@ class BenchmarkConfig(Config):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     device: str = "auto"
     timeout_s: float | None = Field(default=None, gt=0)
+    isolate: bool = True
 
     @field_validator("baselines")
     @classmethod

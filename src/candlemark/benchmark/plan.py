@@ -75,7 +75,7 @@ def _trials(config: BenchmarkConfig, dataset: Dataset, device: str) -> Iterator[
     for model in config.models:
         for seed in config.seeds:
             yield _trial(config, dataset, role="model", model=model, device=device, seed=seed)
-    if "shuffled_labels" in config.controls:
+    if "shuffled_labels" in config.controls and dataset.config.candles.kind != "random_walk":
         for role_model in _control_models(config):
             yield _trial(config, dataset, role="control", model=role_model, device=device)
 
@@ -123,6 +123,7 @@ def _trial(
             "measure": config.measure.model_dump(mode="json"),
             "device": device,
             "seed": seed,
+            "isolate": True if numeric else config.isolate,
         },
         facts={
             "row": row,

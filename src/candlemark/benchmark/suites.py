@@ -18,8 +18,11 @@ from candlemark.errors import ConfigError
 from candlemark.models.catalog import MODEL_SETS
 from candlemark.training.config import TrainingConfig
 
-DEMO_CANDLES = 3600
-DEMO_WINDOW = 24
+DEMO_CANDLES = 2400
+DEMO_WINDOW = 16
+DEMO_STRENGTH, DEMO_DENSITY = 0.9, 0.8
+DEMO_SIDE = 48
+"""Pixels: three a candle, enough to see a shadow, few enough for two CPU cores."""
 
 
 def models_of(model_set: str) -> tuple[str, ...]:
@@ -32,7 +35,11 @@ def models_of(model_set: str) -> tuple[str, ...]:
 def demo(seed: int = 0) -> BenchmarkConfig:
     """The main job on synthetic markets: a signal to find, nothing to find, an answer to see."""
     planted = CandlesConfig(
-        kind="planted", count=DEMO_CANDLES, strength=0.85, density=0.7, seed=seed
+        kind="planted",
+        count=DEMO_CANDLES,
+        strength=DEMO_STRENGTH,
+        density=DEMO_DENSITY,
+        seed=seed,
     )
     walk = CandlesConfig(kind="random_walk", count=DEMO_CANDLES, seed=seed)
     return BenchmarkConfig(
@@ -43,10 +50,11 @@ def demo(seed: int = 0) -> BenchmarkConfig:
         ),
         models=MODEL_SETS["demo"],
         weights="random",
-        training=TrainingConfig(epochs=6, batch_size=64, learning_rate=2e-3),
-        measure=MeasureConfig(latency_budget_s=1.0),
+        training=TrainingConfig(epochs=3, batch_size=32, learning_rate=3e-3),
+        measure=MeasureConfig(latency_budget_s=0.6),
         seeds=(seed,),
         device="cpu",
+        isolate=False,
     )
 
 
@@ -55,7 +63,7 @@ def _demo_dataset(candles: CandlesConfig, label: str, seed: int) -> DatasetConfi
         candles=candles,
         window=DEMO_WINDOW,
         label=LabelConfig(name=label),
-        style=ChartStyle(kind="candlestick", height=64, width=4 * DEMO_WINDOW),
+        style=ChartStyle(kind="candlestick", height=DEMO_SIDE, width=DEMO_SIDE),
         seed=seed,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from candlemark.metrics.memory import MemoryMeter
 from candlemark.metrics.timing import DeviceClock, measure_latency, measure_throughput
 from candlemark.models.catalog import resolve
 from candlemark.models.vision import load_classifier
-from candlemark.records import Measurement
+from candlemark.records import Measurement, Verdict
 from candlemark.training.config import TrainingConfig
 from candlemark.training.loop import fit, predict
 
@@ -68,7 +69,7 @@ class ImageRow:
         self.history = result.history
         self._of_training = (
             Measurement(name="training_time_s", value=result.duration_s, unit="s", sample_count=1),
-            memory.measurement(),
+            self._memory(memory),
         )
         self._facts = {
             "best_epoch": result.best_epoch,
@@ -119,6 +120,14 @@ class ImageRow:
             **self._facts,
             "input_shape": list(self.classifier.input_shape),
         }
+
+    def _memory(self, meter: MemoryMeter) -> Measurement:
+        """The peak of training; contended where earlier trials used the same process."""
+        measured = meter.measurement()
+        if self.config["isolate"] or self.device.type != "cpu":
+            return measured
+        reason = f"{measured.reason}; earlier trials used the same process"
+        return replace(measured, verdict=Verdict.CONTENDED, reason=reason)
 
     def _prepared(self, rows: IntArray) -> torch.Tensor:
         images = torch.from_numpy(self.dataset.images(rows)).to(self.device)
