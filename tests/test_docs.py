@@ -19,7 +19,8 @@ def test_the_code_of_a_page_runs_as_one_program(page, tmp_path):
     assert blocks
     program = tmp_path / "page.py"
     program.write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
+    command = [sys.executable, program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -47,7 +48,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_the_command_reference_is_up_to_date():
     check = [sys.executable, ROOT / "docs" / "make_cli_reference.py", "--check"]
-    done = subprocess.run(check, capture_output=True, text=True)
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from candlemark.benchmark.config import BenchmarkConfig
-from candlemark.benchmark.plan import cheapest_model, plan
+from candlemark.benchmark.plan import cheapest_model
 from candlemark.benchmark.prepare import prepare
 from candlemark.config import parse
 from candlemark.errors import ConfigError
