@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import model_validator
 
 from candlemark.config import Config, load, parse
 from candlemark.errors import ConfigError
@@ -79,3 +80,27 @@ def test_files_that_are_no_config(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read config .*absent.yaml: No such file"):
         load(Suite, tmp_path / "absent.yaml")
+
+
+class Range(Config):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.high < self.low:
+            raise ValueError("high is below low")
+        return self
+
+
+class Ranges(Config):
+    inner: Range = Range()
+
+
+def test_a_rule_between_keys_is_told_without_the_whole_mapping():
+    with pytest.raises(ConfigError) as caught:
+        parse(Range, {"low": 5})
+    assert str(caught.value) == "config: high is below low"
+    with pytest.raises(ConfigError) as caught:
+        parse(Ranges, {"inner": {"low": 5}})
+    assert str(caught.value) == "config: inner: high is below low"

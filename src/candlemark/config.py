@@ -97,6 +97,9 @@ def _sentence(model: type[BaseModel], item: Any) -> str:
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(sorted(known))}"
         return f"unknown key '{name}'; {hint}"
     message = str(item["msg"]).removeprefix("Value error, ")
+    if isinstance(item["input"], dict | BaseModel):
+        # A rule between keys says itself which; the whole mapping would drown it.
+        return f"{'.'.join(location)}: {message}" if location else message
     return f"{name} = {item['input']!r}: {message}"
 
 

@@ -104,6 +104,7 @@ def test_the_cheapest_model_has_the_fewest_parameters():
     [
         ({"baselines": ["oracle"]}, "unknown baseline 'oracle'; known: majority"),
         ({"seeds": [1, 1]}, "names an entry twice"),
+        ({"seeds": [-1]}, "seeds.0 = -1: Input should be greater than or equal to 0"),
         ({"datasets": []}, "datasets = []"),
         ({"modles": []}, "unknown key 'modles'; did you mean 'models'?"),
         ({"datasets": [{"windw": 3}]}, "unknown key 'datasets.0.windw'; did you mean 'window'?"),

@@ -75,3 +75,8 @@ def test_a_folder_and_a_port_that_cannot_be_used_are_told(tmp_path: Path) -> Non
         Mirror(tmp_path / "none")
     with Mirror(tmp_path) as mirror, pytest.raises(ConfigError, match="cannot be used"):
         Mirror(tmp_path, port=mirror.port)
+
+
+def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"port 99999 is no port; allowed: 1 to 65535"):
+        Mirror(tmp_path, port=99999)

@@ -8,7 +8,7 @@ and `candlemark run CONFIG` runs it again.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -57,7 +57,7 @@ class BenchmarkConfig(Config):
     controls: tuple[Control, ...] = ("shuffled_labels", "random_walk")
     training: TrainingConfig = TrainingConfig()
     measure: MeasureConfig = MeasureConfig()
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     device: str = "auto"
     timeout_s: float | None = Field(default=None, gt=0)
     isolate: bool = True

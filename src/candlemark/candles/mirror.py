@@ -105,6 +105,10 @@ class Mirror:
             self._server = _Server(("127.0.0.1", self.port), _Handler)
         except OSError as error:
             raise ConfigError(f"port {self.port} cannot be used: {error.strerror}") from error
+        except OverflowError as error:
+            raise ConfigError(
+                f"port {self.port} is no port; allowed: 1 to 65535, or 0 for a free one"
+            ) from error
         self._server.mirror = self
         self.port = self._server.server_port
         self._thread: threading.Thread | None = None
