@@ -23,6 +23,7 @@ Resume = Annotated[
     typer.Option("--resume/--no-resume", help="Keep finished trials, or run them all again."),
 ]
 
+DEFAULT_PERIOD = "365days"
 SHORT_PERIOD_DAYS = 31
 """Up to this long a period is read in 1m candles by default, beyond it in 1h candles."""
 
@@ -63,7 +64,8 @@ def bench(
     ] = None,
     start: Annotated[str | None, typer.Option(help="First day, e.g. 2024-01.")] = None,
     end: Annotated[
-        str | None, typer.Option(help="End, exclusive; by default the newest candle there is.")
+        str | None,
+        typer.Option(help="A month or day is all of it; by default the newest candle there is."),
     ] = None,
     market: Annotated[str, typer.Option(help="spot, um or cm (futures).")] = "spot",
     base_url: Annotated[
@@ -144,15 +146,21 @@ def bench(
         _list_data(base_url, json=json)
         return
     if (coin is None) == (file is None):
+        given = "both are given" if coin is not None else "neither is given"
         raise ConfigError(
-            "name the candles: --coin BTCUSDT (or --file candles.csv), one of the two"
+            f"name the candles: --coin BTCUSDT or --file candles.csv, one of the two; {given}"
         )
-    period = None if start or file else (period or "365days")
+    if model_set is not None and models:
+        raise ConfigError(
+            f"--model-set {model_set} and --models {','.join(models)} are both given; name one"
+        )
+    if period is None and start is None and file is None:
+        period = DEFAULT_PERIOD
     candles = {
-        "kind": "archive" if coin else "file",
-        "symbols": tuple(_words([coin])) if coin else (),
+        "kind": "file" if coin is None else "archive",
+        "symbols": tuple(symbol.upper() for symbol in _words([coin or ""])),
         "path": str(file) if file else None,
-        "interval": interval or (_default_interval(period) if coin else None),
+        "interval": interval or (_default_interval(period, start, end) if coin else None),
         "period": period,
         "start": start,
         "end": end,
@@ -160,7 +168,9 @@ def bench(
         "base_url": base_url,
     }
     dataset = {
-        "candles": parse(CandlesConfig, {k: v for k, v in candles.items() if v is not None}),
+        "candles": parse(
+            CandlesConfig, {k: v for k, v in candles.items() if v is not None}, where="candles"
+        ),
         "window": window_size,
         "experiment": experiment_type,
         "missing_share": missing_share,
@@ -205,17 +215,13 @@ def _run_and_report(
     config: BenchmarkConfig, output_dir: Path, *, prefix: str, resume: bool, json: bool
 ) -> None:
     """Run, then show: the part that demo, bench and run share."""
-    from candlemark import launch, progress
+    from candlemark import launch
     from candlemark.cli.output import print_json
     from candlemark.report.build import build_report
     from candlemark.report.text import show
     from candlemark.results.store import open_results
 
-    try:
-        finished = launch.run(config, output_dir=output_dir, resume=resume)
-    except KeyboardInterrupt:
-        progress.warning("interrupted; finished trials are kept, the same command goes on")
-        raise
+    finished = launch.run(config, output_dir=output_dir, resume=resume)
     with open_results(finished.results_dir, read_only=True) as results:
         report = build_report(
             results, output_dir / "reports", prefix=prefix, suite_id=finished.suite_id
@@ -236,11 +242,19 @@ def _run_and_report(
         typer.echo("every trial had been finished before; --no-resume runs them again")
 
 
-def _default_interval(period: str | None) -> str:
-    from candlemark.candles.dates import parse_period
+def _default_interval(period: str | None, start: str | None, end: str | None) -> str:
+    """1m for what is short, 1h for what is long, up to now where no end is named."""
+    from datetime import UTC, datetime
 
-    days = 365.0 if period is None else parse_period(period) / 86_400_000
-    return "1m" if days <= SHORT_PERIOD_DAYS else "1h"
+    from candlemark.candles.dates import parse_period, parse_range
+
+    if period is not None:
+        length_ms = parse_period(period)
+    else:
+        first_ms, end_ms = parse_range(start, end)
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        length_ms = (end_ms or now_ms) - (first_ms or 0)
+    return "1m" if length_ms <= SHORT_PERIOD_DAYS * 86_400_000 else "1h"
 
 
 def _words(values: list[str] | None) -> list[str]:
@@ -251,12 +265,13 @@ def _words(values: list[str] | None) -> list[str]:
 def _numbers(text: str) -> tuple[int, ...]:
     from candlemark.errors import ConfigError
 
-    try:
-        return tuple(int(word) for word in _words([text]))
-    except ValueError:
+    words = _words([text])
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
         raise ConfigError(
-            f"--seeds {text}: whole numbers separated by commas, e.g. 0,1,2"
-        ) from None
+            f"--seeds '{text}' is not understood; write whole numbers from 0, separated by "
+            "commas, e.g. 0,1,2"
+        )
+    return tuple(int(word) for word in words)
 
 
 def _list_data(base_url: str | None, *, json: bool) -> None:

@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs: `candlemark --help` is instant.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from candlemark.cli.terminal import TerminalReporter
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+"""Root of what typer raises for words it cannot parse; it has no public name."""
 
 app = typer.Typer(
     name="candlemark",
@@ -80,15 +84,35 @@ def main() -> None:
     terminal = _Terminal()
     progress.set_reporter(terminal)
     try:
-        app(args=arguments, prog_name="candlemark")
-    except (CandlemarkError, OSError) as error:
-        if debug:
+        status = app(args=arguments, prog_name="candlemark", standalone_mode=False)
+    except (CandlemarkError, OSError, _UsageProblem) as error:
+        if debug and not isinstance(error, _UsageProblem):
             raise
         terminal.close()
-        typer.secho(f"error: {_one_line(error)}", fg=typer.colors.RED, err=True)
-        sys.exit(EXIT_USER_ERROR)
+        _complain(error)
+        status = EXIT_USER_ERROR
     finally:
         terminal.close()
+    if status == EXIT_INTERRUPTED:
+        typer.echo("interrupted; what is finished is kept, the same command goes on", err=True)
+    sys.exit(status)
+
+
+def _complain(error: Exception) -> None:
+    """One line on standard error; a command group without a command has shown its help."""
+    line = _usage_line(error) if isinstance(error, _UsageProblem) else _one_line(error)
+    if line:
+        typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)
+
+
+def _usage_line(error: Any) -> str:
+    message = str(error.format_message()).strip()
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""
+    return f"{message.rstrip('.')}; see: {context.command_path} --help"
 
 
 def _one_line(error: Exception) -> str:

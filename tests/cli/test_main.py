@@ -1,0 +1,122 @@
+"""The command as a whole: one line for what went wrong, exit statuses, --debug, --version."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from candlemark import __version__
+from candlemark.cli import main as command
+from candlemark.errors import NotFoundError
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CANDLEMARK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CANDLEMARK_BINANCE_URL", raising=False)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run `candlemark WORDS` in this process: (exit status, standard output, standard error)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["candlemark", *words])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_version(call):
+    assert call("--version") == (0, f"candlemark {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("candles",), ("dataset",), ("results",)], ids=" ".join)
+def test_a_group_alone_shows_its_help_and_nothing_else(call, words: Sequence[str]):
+    status, out, err = call(*words)
+    assert status == 2
+    assert "Usage: candlemark" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["moon"], "error: No such command 'moon'; see: candlemark --help"),
+        (["bench", "--moon"], "; see: candlemark bench --help"),
+        (["run"], "error: Missing argument 'CONFIG'; see: candlemark run --help"),
+        (["doctor", "extra"], "extra argument(s) (extra); see: candlemark doctor --help"),
+        (["bench", "--max-samples", "many"], "Invalid value for '--max-samples':"),
+        (["candles", "show"], "see: candlemark candles show --help"),
+    ],
+)
+def test_words_that_cannot_be_parsed_are_one_line(call, words: list[str], line: str):
+    status, out, err = call(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert line.lower() in err.lower()
+
+
+def test_a_user_error_is_one_line_and_status_2(call):
+    status, out, err = call("candles", "show", "absent.csv")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: absent.csv does not exist; name a file ending in .csv")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch, place: int):
+    words = ["candles", "show", "absent.csv"]
+    words.insert(place, "--debug")
+    monkeypatch.setattr(sys, "argv", ["candlemark", *words])
+    with pytest.raises(NotFoundError, match="does not exist"):
+        command.main()
+
+
+def test_what_the_system_refuses_names_the_place(call, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "/data/candles.parquet")
+
+    monkeypatch.setattr("candlemark.candles.source.load", full)
+    status, _, err = call("candles", "show", "random_walk")
+    assert (status, err) == (2, "error: No space left on device: /data/candles.parquet\n")
+
+
+def test_a_rule_of_the_candles_is_exit_status_1(call):
+    Path("x.csv").write_text("time,open,high,low,close,volume\n1704067200,1,0.1,0.5,1,1\n")
+    assert call("candles", "show", "x.csv", "--interval", "1h")[0] == 1
+
+
+def test_ctrl_c_is_one_line_and_status_130(call, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("candlemark.candles.source.load", interrupt)
+    assert call("candles", "show", "random_walk") == (
+        130,
+        "",
+        "interrupted; what is finished is kept, the same command goes on\n",
+    )
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['candlemark', '--help']\n"
+        "from candlemark.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pyarrow', 'numba', 'pydantic', 'duckdb', 'matplotlib', 'httpx',"
+        " 'pandas', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
