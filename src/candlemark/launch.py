@@ -21,7 +21,7 @@ import yaml
 from candlemark import progress
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.benchmark.plan import Work
-from candlemark.benchmark.prepare import audited, prepare
+from candlemark.benchmark.prepare import audited, check_models, prepare
 from candlemark.benchmark.runner import run_trials
 from candlemark.config import load, parse
 from candlemark.execution.base import Executor
@@ -61,16 +61,17 @@ def run(
     resume: False runs finished trials again
     executor: where trials run; by default each in its own process on this machine
 
-    Raises ConfigError, and whatever makes the data impossible to get or unsafe to use. A
-    trial that fails raises nothing: it is a record with its reason.
+    Raises ConfigError, ModelError for a model or weights that cannot be had, before anything
+    is fetched, and whatever makes the data impossible to get or unsafe to use. A trial
+    that fails raises nothing: it is a record with its reason.
     """
     config = _as_config(config)
     folder = Path(output_dir)
     with open_results(folder / "results") as store:
+        device = str(resolve_device(config.device))
+        check_models(config)
         prepared = prepare(config, folder / "datasets")
-        works = prepared.works(
-            device=str(resolve_device(config.device)), checkpoints=folder / "checkpoints"
-        )
+        works = prepared.works(device=device, checkpoints=folder / "checkpoints")
         suite_id = content_id(sorted(work.trial.id for work in works))
         store.add_suite(
             suite_id,

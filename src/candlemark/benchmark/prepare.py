@@ -22,6 +22,8 @@ from candlemark.dataset.build import build_dataset
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset
 from candlemark.errors import DatasetError
+from candlemark.models.catalog import resolve
+from candlemark.models.weights import weights_file
 from candlemark.records import content_id
 
 
@@ -42,6 +44,16 @@ class Prepared:
             *plan(on_walks, self.walks, device=device, checkpoints=checkpoints),
         ]
         return list({work.trial.id: work for work in works}.values())
+
+
+def check_models(config: BenchmarkConfig) -> None:
+    """Raise ModelError for the first model that nobody knows or whose weights cannot be had.
+
+    Asked before candles are fetched: a misspelt id or a missing network should not be found
+    out by every trial in turn, an hour later. What is downloaded here is what the trials load.
+    """
+    for model in config.models:
+        weights_file(resolve(model), config.weights, allow_pickle=config.allow_pickle)
 
 
 def prepare(config: BenchmarkConfig, folder: Path) -> Prepared:

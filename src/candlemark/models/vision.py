@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from candlemark.errors import ModelError
 from candlemark.models.adapter import Classifier, ClassifierNet
 from candlemark.models.catalog import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, Triple
-from candlemark.models.weights import check_file, find_file, find_weights
+from candlemark.models.weights import find_file, weights_file
 
 Shape = tuple[int, int]
 
@@ -88,7 +88,7 @@ def load_classifier(
     shape = (int(image_shape[0]), int(image_shape[1]))
     request = _Request(
         spec=spec,
-        file=_weights_file(spec, weights, allow_pickle=allow_pickle),
+        file=weights_file(spec, weights, allow_pickle=allow_pickle),
         class_count=class_count,
         image_shape=shape,
     )
@@ -111,27 +111,6 @@ def load_classifier(
     )
     _try_one_image(classifier, request)
     return replace(classifier, facts=_facts(classifier, built, request, weights, seed))
-
-
-def _weights_file(spec: ModelSpec, weights: str | Path, *, allow_pickle: bool) -> Path | None:
-    if weights == "random":
-        return None
-    if weights == "pretrained":
-        return find_weights(_hub_id(spec), allow_pickle=allow_pickle)
-    path = check_file(Path(weights), allow_pickle=allow_pickle)
-    return find_weights(str(path), allow_pickle=allow_pickle) if path.is_dir() else path
-
-
-def _hub_id(spec: ModelSpec) -> str:
-    """The Hub id or folder that holds the spec's weights; a bare timm name gets its tag."""
-    if spec.library != "timm" or spec.folder or "." in spec.id:
-        return spec.id
-    import timm
-
-    published = timm.get_pretrained_cfg(spec.architecture, allow_unregistered=True)
-    if not published.hf_hub_id:
-        raise ModelError(f"nobody published weights of {spec.id}; use --weights random")
-    return str(published.hf_hub_id)
 
 
 def _build_timm(request: _Request) -> _Built:

@@ -12,15 +12,33 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from candlemark.errors import ModelError
 
+if TYPE_CHECKING:
+    from candlemark.models.catalog import ModelSpec
+
 SAFE_NAME = "model.safetensors"
 SHARDED_NAME = "model.safetensors.index.json"
 PICKLE_NAME = "pytorch_model.bin"
 PROBE_TIMEOUT_S = 5.0
+
+
+def weights_file(spec: ModelSpec, weights: str | Path, *, allow_pickle: bool) -> Path | None:
+    """Path of the weights that `spec` starts from, brought here if need be; None if random.
+
+    Needs no torch, so a benchmark can ask before it does anything that takes long. Raises
+    ModelError as `find_weights` and `check_file` do.
+    """
+    if weights == "random":
+        return None
+    if weights == "pretrained":
+        return find_weights(_hub_id(spec), allow_pickle=allow_pickle)
+    path = check_file(Path(weights), allow_pickle=allow_pickle)
+    return find_weights(str(path), allow_pickle=allow_pickle) if path.is_dir() else path
 
 
 def find_file(model_id: str, name: str) -> Path | None:
@@ -83,6 +101,18 @@ def check_file(path: Path, *, allow_pickle: bool) -> Path:
     return path
 
 
+def _hub_id(spec: ModelSpec) -> str:
+    """The Hub id or folder that holds the spec's weights; a bare timm name gets its tag."""
+    if spec.library != "timm" or spec.folder or "." in spec.id:
+        return spec.id
+    import timm
+
+    published = timm.get_pretrained_cfg(spec.architecture, allow_unregistered=True)
+    if not published.hf_hub_id:
+        raise ModelError(f"nobody published weights of {spec.id}; use --weights random")
+    return str(published.hf_hub_id)
+
+
 def _only_file(folder: Path, *, allow_pickle: bool) -> Path:
     patterns = ["*.safetensors", *(["*.bin", "*.pt", "*.pth"] if allow_pickle else [])]
     for pattern in patterns:
@@ -130,6 +160,9 @@ def _cached(model_id: str, name: str) -> Path | None:
 def _require_hub(model_id: str, name: str) -> None:
     """Raise ModelError at once where the Hub may not or cannot be asked."""
     advice = "use --weights random, or give a local folder with --weights PATH"
+    if name == "config.json":
+        # Asked only of ids outside the catalog, which cannot be built without it.
+        advice = "check the id, name a model folder instead, or take a --model-set"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise ModelError(
             f"{name} of {model_id} is not in the Hub cache and HF_HUB_OFFLINE is set; {advice}"
