@@ -24,7 +24,6 @@ from candlemark.dataset.lazy import Dataset
 from candlemark.errors import DatasetError
 from candlemark.models.catalog import resolve
 from candlemark.models.weights import weights_file
-from candlemark.records import content_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,7 +70,7 @@ def _resolved(config: DatasetConfig) -> DatasetConfig:
 
 
 def _build(config: DatasetConfig, folder: Path) -> Dataset:
-    return build_dataset(config, folder / content_id(config.model_dump(mode="json")))
+    return build_dataset(config, root=folder)
 
 
 def _control_walks(config: BenchmarkConfig, datasets: Sequence[Dataset]) -> Iterable[DatasetConfig]:

@@ -62,10 +62,11 @@ def build_dataset(
     out: Path | None = None,
     *,
     candles: Sequence[CandleSeries] | None = None,
+    root: Path = DEFAULT_FOLDER,
 ) -> Dataset:
     """Build the dataset that `config` describes, or open it if it is there already.
 
-    out: its directory; None: a folder in `datasets/` named after config and content
+    out: its directory; None: a folder in `root` named after config and content
     candles: series to use instead of those that `config.candles` names
 
     Raises ConfigError: there is no such label. FetchError and CandleError: the candles cannot
@@ -81,7 +82,7 @@ def build_dataset(
             )
         config = config.model_copy(update={"candles": resolve(config.candles)})
     key = _config_hash(config, candles)
-    folder = out if out is not None else DEFAULT_FOLDER / _folder_name(config, key, candles)
+    folder = out if out is not None else root / _folder_name(config, key, candles)
     if _is_built(folder, key):
         note(f"{folder} holds this dataset already")
         return open_dataset(folder)
