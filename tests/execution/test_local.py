@@ -35,6 +35,9 @@ def chatter(number):
 def report(_):
     with track("work", total=2, unit="steps") as bar:
         bar.advance(1, "half")
+def die_at_work(_):
+    with track("work", total=2, unit="steps"):
+        os._exit(1)
 def leave_pid(path):
     with open(path, "w") as file: file.write(str(os.getpid()))
     time.sleep(60)
@@ -107,23 +110,27 @@ def test_output_of_libraries_does_not_disturb(calls):
     assert outcome(calls.chatter, 7).value == 7
 
 
-def test_progress_crosses_the_process_boundary(calls):
-    events = []
+@pytest.fixture
+def events():
+    seen = []
 
     class Recorder:
         def handle(self, event):
-            events.append((event.kind, event.task, event.text))
+            seen.append((event.kind, event.task, event.text))
 
     previous = progress.set_reporter(Recorder())
-    try:
-        outcome(calls.report)
-    finally:
-        progress.set_reporter(previous)
-    assert events == [
-        ("begin", "work", ""),
-        ("advance", "work", "half"),
-        ("end", "work", ""),
-    ]
+    yield seen
+    progress.set_reporter(previous)
+
+
+def test_progress_crosses_the_process_boundary(calls, events):
+    outcome(calls.report)
+    assert events == [("begin", "work", ""), ("advance", "work", "half"), ("end", "work", "")]
+
+
+def test_a_task_of_a_dead_worker_is_ended_for_it(calls, events):
+    outcome(calls.die_at_work)
+    assert events == [("begin", "work", ""), ("end", "work", "")]
 
 
 def test_workers_die_with_a_killed_parent(calls, tmp_path):

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, cast
 
 from candlemark import progress
 from candlemark.execution.base import Failure, FailureKind, Outcome
+from candlemark.progress import Event
 
 _DETAIL_BYTES = 4000
 _STOP_WAIT_S = 5.0
@@ -86,6 +87,7 @@ class _Worker:
         self._answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
         self._killed_before = _kernel_memory_kills()
+        self._unfinished: list[str] = []
         self._send(sys.path)
 
     @property
@@ -99,6 +101,7 @@ class _Worker:
         started_at, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
         self._send((function, item))
         value, failure = self._answer(None if timeout_s is None else clock + timeout_s, timeout_s)
+        self._end_unfinished_tasks()
         return Outcome(
             item=item,
             value=value,
@@ -119,11 +122,25 @@ class _Worker:
                 reason = f"took longer than {timeout_s:g} s"
                 return None, Failure(kind=FailureKind.TIMED_OUT, reason=reason)
             if kind == "event":
-                progress.forward(value)
+                self._forward(value)
             elif kind == "answer":
                 return cast("tuple[Any, Failure | None]", value)
             else:
                 return None, self._death()
+
+    def _forward(self, event: Event) -> None:
+        """Report an event of the worker, noting which tasks are still to end."""
+        if event.kind == "begin":
+            self._unfinished.append(event.task)
+        elif event.kind == "end" and event.task in self._unfinished:
+            self._unfinished.remove(event.task)
+        progress.forward(event)
+
+    def _end_unfinished_tasks(self) -> None:
+        """Say for a worker that died what it could not say itself."""
+        for task in self._unfinished:
+            progress.forward(Event(kind="end", task=task))
+        self._unfinished.clear()
 
     def _death(self) -> Failure:
         """Why the process ended without an answer."""
