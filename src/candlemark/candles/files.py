@@ -14,7 +14,6 @@ is turned round, with a note.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from candlemark.candles.dates import parse_date
-from candlemark.candles.klines import KLINE_COLUMNS, VOLUME_COLUMN, parse_csv, unzip
+from candlemark.candles.klines import KLINE_COLUMNS, VOLUME_COLUMN, arrow_reader, parse_csv, unzip
 from candlemark.candles.raw import RawCandles, stamps_to_ms
 from candlemark.candles.series import COLUMNS, FloatArray, IntArray
 from candlemark.errors import CandleError, ConfigError, NotFoundError
@@ -146,7 +145,7 @@ def _read_text(data: bytes, path: Path, named: dict[str, str], market: str) -> R
         names = ["open_time_ms", *COLUMNS] if len(fields) == 6 else list(KLINE_COLUMNS)
     try:
         table = csv.read_csv(
-            io.BytesIO(data),
+            arrow_reader(data),
             read_options=csv.ReadOptions(skip_rows=skipped, column_names=names),
             parse_options=csv.ParseOptions(delimiter=delimiter),
         )

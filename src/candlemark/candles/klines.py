@@ -22,12 +22,15 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from candlemark.candles.raw import RawCandles, stamps_to_ms
 from candlemark.errors import CandleError, FetchError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KLINE_COLUMNS = (
     "open_time",
@@ -64,6 +67,19 @@ _DAMAGE = (
 )
 
 
+def arrow_reader(data: bytes) -> pa.BufferReader:
+    """A file of `data` in Arrow's own memory.
+
+    Arrow's threads take the interpreter's lock to read or free anything of Python's. One that
+    is late for the end of the program then aborts it: exit status 134 after a finished command.
+    """
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    sink.write(data)
+    return pa.BufferReader(sink.getvalue())
+
+
 def parse_csv(data: bytes, *, market: str, where: str) -> RawCandles:
     """Read kline CSV with or without a header line.
 
@@ -83,7 +99,7 @@ def parse_csv(data: bytes, *, market: str, where: str) -> RawCandles:
     types = {name: pa.float64() for name in wanted[1:]}
     try:
         table = csv.read_csv(
-            io.BytesIO(data),
+            arrow_reader(data),
             read_options=csv.ReadOptions(
                 column_names=list(KLINE_COLUMNS), skip_rows=int(has_header), use_threads=False
             ),
