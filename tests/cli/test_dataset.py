@@ -131,6 +131,12 @@ def test_list_names_damaged_datasets() -> None:
     assert [entry["path"] for entry in entries] == ["datasets/bad", "datasets/good"]
 
 
+def test_a_misspelt_key_is_told_before_missing_candles() -> None:
+    Path("d.yaml").write_text("candels: {kind: random_walk}\n")
+    message = error_of("build", "--config", "d.yaml")
+    assert "unknown key 'candels'; did you mean 'candles'?" in message
+
+
 def test_list_of_nothing() -> None:
     assert "no datasets in datasets; build one with:" in call("list").output
 

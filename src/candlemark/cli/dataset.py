@@ -142,10 +142,11 @@ def build(
         "seed": seed,
     }
     values.update({name: value for name, value in plain.items() if value is not None})
+    # Parsed first: a key that the file misspells is the likelier reason for naming no candles.
+    complete = parse(DatasetConfig, values, where=str(config) if config is not None else "dataset")
     if not values.get("candles"):
         raise ConfigError("no candles are named; give --symbol BTCUSDT, --file PATH or --config")
-    where = str(config) if config is not None else "dataset"
-    dataset = build_dataset(parse(DatasetConfig, values, where=where), out)
+    dataset = build_dataset(complete, out)
     for line in _summary(dataset):
         typer.echo(line)
     typer.echo(f"audit it with: candlemark dataset audit {dataset.path}")
