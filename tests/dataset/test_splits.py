@@ -73,8 +73,10 @@ def test_no_reach_crosses_a_boundary_and_no_candle_is_shared(
     holes: list[int],
 ) -> None:
     starts = np.concatenate([np.arange(first, first + n, stride) for first, n, stride in symbols])
+    series = np.repeat(np.arange(len(symbols)), [len(range(0, n, s)) for _, n, s in symbols])
     for hole in holes:
-        starts = starts[(starts < hole) | (starts >= hole + 50)]
+        stays = (starts < hole) | (starts >= hole + 50)
+        starts, series = starts[stays], series[stays]
     assume(len(starts))
     try:
         placed = assign(*spans(starts, length), config, interval_ms=HOUR)
@@ -90,7 +92,7 @@ def test_no_reach_crosses_a_boundary_and_no_candle_is_shared(
     assert sum(placed.dropped.values()) == (placed.codes == -1).sum()
     assert set(placed.codes[placed.codes >= 0]) >= {0, 2}
 
-    kept = thin(placed.codes, starts * HOUR, 9)
+    kept = thin(placed.codes, series, starts * HOUR, 9)
     assert kept.sum() == min(9, (placed.codes >= 0).sum())
     assert set(placed.codes[kept]) == set(placed.codes[placed.codes >= 0])
 
@@ -169,17 +171,41 @@ def test_one_window_cannot_be_split(method: str) -> None:
 
 def test_thinning_is_even_in_time_and_keeps_proportions() -> None:
     starts, placed = place(10_000, 31, SplitConfig())
-    kept = thin(placed.codes, starts, 200)
+    one_symbol = np.zeros_like(starts)
+    kept = thin(placed.codes, one_symbol, starts, 200)
     assert np.bincount(placed.codes[kept]).tolist() == [144, 16, 40]
     steps = np.diff(starts[kept & (placed.codes == 0)])
     assert steps.max() - steps.min() <= 1
-    assert thin(placed.codes, starts, 0).sum() == (placed.codes >= 0).sum()
+    assert thin(placed.codes, one_symbol, starts, 0).sum() == (placed.codes >= 0).sum()
+
+
+@pytest.mark.parametrize("max_samples", [50, 134, 500, 648, 670])
+def test_thinning_keeps_every_symbol_in_proportion(max_samples: int) -> None:
+    starts = np.repeat(np.arange(668, dtype=np.int64), 2)
+    series = np.tile(np.array([0, 1]), 668)
+    placed = assign(*spans(starts, 11), SplitConfig(), interval_ms=HOUR)
+    kept = thin(placed.codes, series, starts, max_samples)
+    assert kept.sum() == max_samples
+    for code in range(len(SPLITS)):
+        mine = kept & (placed.codes == code)
+        first, second = np.bincount(series[mine], minlength=2)
+        assert abs(first - second) <= 1
+        for symbol in (0, 1):
+            steps = np.diff(starts[mine & (series == symbol)])
+            assert steps.max(initial=1) - steps.min(initial=steps.max(initial=1)) <= 1
+
+
+def test_thinning_to_fewer_windows_than_symbols_keeps_what_was_asked_for() -> None:
+    starts = np.repeat(np.arange(300, dtype=np.int64), 5)
+    series = np.tile(np.arange(5), 300)
+    placed = assign(*spans(starts, 11), SplitConfig(), interval_ms=HOUR)
+    assert thin(placed.codes, series, starts, 4).sum() == 4
 
 
 def test_thinning_below_the_number_of_splits_is_refused() -> None:
     starts, placed = place(1_000, 31, SplitConfig())
     with pytest.raises(ConfigError, match="at least 3: --max-samples 3"):
-        thin(placed.codes, starts, 2)
+        thin(placed.codes, np.zeros_like(starts), starts, 2)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def select_windows(config: DatasetConfig, series: Sequence[CandleSeries]) -> Sel
         interval_ms=step,
     )
     dropped |= placed.dropped
-    kept = thin(placed.codes, index.window_start_ms, config.max_samples)
+    kept = thin(placed.codes, index.series, index.window_start_ms, config.max_samples)
     dropped["not sampled"] = int((placed.codes != OUTSIDE).sum() - kept.sum())
     index.codes[:] = placed.codes
     return Selection(index=index.take(kept), boundaries_ms=placed.boundaries_ms, dropped=dropped)

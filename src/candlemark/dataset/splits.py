@@ -133,12 +133,19 @@ def assign(
     return Assignment(codes=codes, boundaries_ms=boundaries, dropped=dropped)
 
 
-def thin(codes: Codes, time_ms: IntArray, max_samples: int) -> npt.NDArray[np.bool_]:
+def thin(
+    codes: Codes, series: IntArray, time_ms: IntArray, max_samples: int
+) -> npt.NDArray[np.bool_]:
     """bool[N], the windows kept when at most `max_samples` may stay (0: all).
 
+    series: int64[N], the symbol of each window; time_ms: int64[N], when it begins
+
     Each split keeps its proportion of what was left after the purge, at least one window, and
-    its windows are taken evenly spaced in time; nothing is shuffled, so a split stays the
-    stretch of time that it was.
+    so does each symbol within a split. The windows of each are taken evenly spaced in time;
+    nothing is shuffled, so a split stays the stretch of time that it was. (Even steps through
+    the windows of all symbols at once would fall on the same symbol again and again.)
+
+    Raises ConfigError: fewer windows are allowed than there are splits.
     """
     inside: npt.NDArray[np.bool_] = codes != OUTSIDE
     counts = np.bincount(codes[inside], minlength=len(SPLITS))
@@ -153,14 +160,17 @@ def thin(codes: Codes, time_ms: IntArray, max_samples: int) -> npt.NDArray[np.bo
     kept = np.zeros(len(codes), dtype=bool)
     for code, share in enumerate(_shares_of(counts, max_samples)):
         rows = np.flatnonzero(codes == code)
-        rows = rows[np.argsort(time_ms[rows], kind="stable")]
-        picks = ((np.arange(share) + 0.5) * len(rows) / max(share, 1)).astype(np.int64)
-        kept[rows[picks]] = True
+        symbols = np.bincount(series[rows])
+        for symbol, part in enumerate(_shares_of(symbols, share) if share else []):
+            mine = rows[series[rows] == symbol]
+            mine = mine[np.argsort(time_ms[mine], kind="stable")]
+            picks = ((np.arange(part) + 0.5) * len(mine) / max(part, 1)).astype(np.int64)
+            kept[mine[picks]] = True
     return kept
 
 
 def _shares_of(counts: npt.NDArray[np.int64], total: int) -> list[int]:
-    """`total` divided in the proportion of `counts`, largest remainder, none left empty."""
+    """`total` divided in the proportion of `counts`, largest remainder, none empty if it can be."""
     exact = counts * total / counts.sum()
     shares = np.maximum(np.floor(exact), counts > 0).astype(int)
     while shares.sum() > total:
