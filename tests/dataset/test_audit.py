@@ -224,6 +224,28 @@ def test_visible_rules_know_nothing_of_a_random_walk(make_dataset: Callable[...,
         assert abs(scores["auroc"] - 0.5) < 0.05
 
 
+def test_a_rule_that_is_always_wrong_is_as_suspicious_as_one_that_is_right(
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    generator = np.random.default_rng(0)
+    opened = np.full(300, 100.0)
+    closed = opened + np.where(np.arange(300) % 2, 1, -1) * generator.uniform(0.1, 1, 300)
+    high, low = np.maximum(opened, closed) + 1, np.minimum(opened, closed) - 1
+    series = CandleSeries(
+        symbol="SWING",
+        interval="1h",
+        open_time_ms=np.arange(300) * 3_600_000,
+        open=opened,
+        high=high,
+        low=low,
+        close=closed,
+        volume=generator.uniform(1, 2, 300),
+    )
+    check = audit(make_dataset(series=[series])).check("visible rules")
+    assert check.facts["last visible candle"]["auroc"] == 0
+    assert "suspiciously high for a forecast" in check.detail
+
+
 def test_visible_rules_agree_with_scikit_learn(make_dataset: Callable[..., Dataset]) -> None:
     from sklearn.metrics import roc_auc_score
 

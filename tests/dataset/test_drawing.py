@@ -91,3 +91,33 @@ def test_labels_read_the_true_candles(make_dataset: Callable[..., Dataset]) -> N
     plain, holed = make_dataset("a"), make_dataset("b", experiment="irregular")
     np.testing.assert_array_equal(plain.index.target, holed.index.target)
     np.testing.assert_array_equal(plain.index.value, holed.index.value)
+
+
+@pytest.mark.parametrize("experiment", ["regular", "fullimage", "irregular"])
+@pytest.mark.parametrize("kind", ["jkx", "candlestick"])
+def test_nothing_after_the_window_is_in_pictures_or_numbers(
+    experiment: str,
+    kind: str,
+    make_series: Callable[..., CandleSeries],
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    cut = 200
+    columns = {name: column.copy() for name, column in make_series(400).to_numpy().items()}
+    known = CandleSeries.from_numpy(columns, symbol="TEST", interval="1h")
+    for name in ("open", "high", "low", "close", "volume"):
+        columns[name][cut:] *= 7  # another future
+    other = CandleSeries.from_numpy(columns, symbol="TEST", interval="1h")
+    look = {
+        "experiment": experiment,
+        "style": {"kind": kind, "volume": True, "moving_averages": [3, 25], "height": 64},
+        "label": {"name": "forward_return", "horizon": 5},
+    }
+    one = make_dataset("one", series=[known], **look)
+    two = make_dataset("two", series=[other], **look)
+    np.testing.assert_array_equal(one.index.start_slot, two.index.start_slot)
+    before = np.flatnonzero(one.index.start_slot + one.window <= cut)
+    assert (one.index.start_slot[before] + one.window == cut).any()  # its label lies in the future
+    np.testing.assert_array_equal(one.images(before), two.images(before))
+    np.testing.assert_array_equal(one.features(before), two.features(before))
+    after = np.flatnonzero(one.index.start_slot + one.window == cut + 1)
+    assert (one.images(after) != two.images(after)).any()

@@ -359,7 +359,8 @@ def _check_visible_rules(dataset: Dataset, kind: Kind) -> Check:
         facts[name] = {"accuracy": accuracy, "auroc": auroc}
         shown = "no AUROC, one class only" if auroc is None else f"AUROC {auroc:.3f}"
         told.append(f"{name} accuracy {accuracy:.3f}, {shown}")
-    best = max((abs(f["auroc"] - 0.5) + 0.5 for f in facts.values() if f["auroc"]), default=0.5)
+    known = [f["auroc"] for f in facts.values() if f["auroc"] is not None]
+    best = max((max(auroc, 1 - auroc) for auroc in known), default=0.5)
     detail = "; ".join(told)
     if kind == "recognition":
         detail += "; the answer is visible, so a high score is no prediction"
