@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from candlemark.errors import ConfigError, DatasetError, ModelError
 from candlemark.training.config import TrainingConfig
-from candlemark.training.loop import FitResult, fit, predict
+from candlemark.training.loop import FitResult, _Run, fit, predict
 
 CPU = torch.device("cpu")
 
@@ -388,6 +389,37 @@ def plain() -> nn.Module:
     """A network without batch norm and dropout, which see only their own share of a batch."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def test_several_processes_never_meet_over_a_checkpoint(tmp_path: Path) -> None:
+    """A process whose clock says "now" must not wait for one whose clock does not."""
+
+    def reduce(*_: object, **__: object) -> Tensor:
+        raise AssertionError("losses were read while other processes went on")
+
+    module = plain()
+    run = _Run(
+        module=module,
+        prepare=nn.Identity(),
+        train_data=Pictures(8),
+        validation_data=None,
+        config=TrainingConfig(checkpoint_every_s=0),
+        weight=torch.ones(2),
+        targets_hash="",
+        device=CPU,
+        seed=0,
+        accelerator=SimpleNamespace(
+            num_processes=2, process_index=0, is_main_process=True, scaler=None, reduce=reduce
+        ),
+        file=tmp_path / "checkpoint.pt",
+        pending=[torch.tensor(0.5)],
+    )
+    optimizer = torch.optim.AdamW(module.parameters())
+    run._save_if_due(optimizer)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    run.pending.clear()  # read by all, at the step they agree on
+    run._save_if_due(optimizer)
+    assert (tmp_path / "checkpoint.pt").exists()
 
 
 @pytest.mark.slow

@@ -434,6 +434,10 @@ class _Run:
         due = always or time.monotonic() - self.saved_at >= self.config.checkpoint_every_s
         if self.file is None or not due:
             return
+        if self.pending and self.accelerator.num_processes > 1:
+            # Reading losses takes every process, and each has a clock of its own: what is due
+            # here may not be due there. So wait for the step at which all of them read.
+            return
         self._read_losses()
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
