@@ -113,8 +113,8 @@ def resolve_style(style: ChartStyle | str) -> ChartStyle:
     if style not in offered:
         known = [*STYLES, *offered]
         nearest = difflib.get_close_matches(style, known, n=1)
-        hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
-        raise ChartError(f"unknown chart style '{style}'{hint} known: {', '.join(known)}")
+        hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+        raise ChartError(f"unknown chart style '{style}'; {hint}known: {', '.join(known)}")
     loaded = offered[style].load()
     if not isinstance(loaded, ChartStyle):
         raise ChartError(
