@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from candlemark.errors import ModelError
+from candlemark.models.files import find_file
 
 Library = Literal["timm", "transformers"]
 Family = Literal["cnn", "transformer"]
@@ -315,8 +316,6 @@ def resolve(model_id: str, *, library: Library | None = None) -> ModelSpec:
         raise ModelError(
             f"'{model_id}' is no catalog id, timm name, folder or Hub id (owner/name); {hint}"
         )
-    from candlemark.models.weights import find_file
-
     path = find_file(model_id, "config.json")
     if path is None:
         raise ModelError(f"{model_id} has no config.json, so nobody can tell how to build it")

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from candlemark.errors import ModelError
 from candlemark.models.adapter import Classifier, ClassifierNet
 from candlemark.models.catalog import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, Triple
-from candlemark.models.weights import find_file, weights_file
+from candlemark.models.files import find_file
+from candlemark.models.weights import weights_file
 
 Shape = tuple[int, int]
 

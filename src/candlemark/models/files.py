@@ -1,0 +1,82 @@
+"""One file of a model: from a folder, the Hub cache, or the Hub, in that order.
+
+    path = find_file("microsoft/resnet-50", "config.json")
+
+Files are brought by transformers' own downloader. What is in the cache is used as it is, with
+no request; a Hub that does not answer is found out in seconds, not after a minute of retries.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from candlemark.errors import ModelError
+
+PROBE_TIMEOUT_S = 5.0
+
+
+def find_file(model_id: str, name: str) -> Path | None:
+    """Path of one file of a folder or Hub id, downloaded if need be; None if there is none.
+
+    Raises ModelError: the file is not in the cache and the Hub cannot be reached, or the Hub
+    does not know the id.
+    """
+    path = cached_file(model_id, name)
+    if path is not None or Path(model_id).is_dir():
+        return path
+    _require_hub(model_id, name)
+    from transformers.utils import cached_file as download
+
+    try:
+        found = download(model_id, name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(
+            f"cannot get {name} of {model_id}: {first_line}; "
+            "check the id, or use --weights random for a catalog model"
+        ) from error
+    return Path(found) if found else None
+
+
+def cached_file(model_id: str, name: str) -> Path | None:
+    """The file in the folder or in the Hub cache, with no request; None if it is not there."""
+    folder = Path(model_id)
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    from transformers.utils import cached_file as look_up
+
+    found = look_up(
+        model_id,
+        name,
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found) if found else None
+
+
+def _require_hub(model_id: str, name: str) -> None:
+    """Raise ModelError at once where the Hub may not or cannot be asked."""
+    advice = "use --weights random, or give a local folder with --weights PATH"
+    if name == "config.json":
+        # Asked only of ids outside the catalog, which cannot be built without it.
+        advice = "check the id, name a model folder instead, or take a --model-set"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise ModelError(
+            f"{name} of {model_id} is not in the Hub cache and HF_HUB_OFFLINE is set; {advice}"
+        )
+    endpoint = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    # Behind a proxy only the proxy needs to answer; the client speaks to nothing else.
+    target = urlsplit(getproxies().get(endpoint.scheme, endpoint.geturl()))
+    port = target.port or (443 if target.scheme == "https" else 80)
+    try:
+        socket.create_connection((target.hostname or "", port), PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        raise ModelError(
+            f"{name} of {model_id} is not in the Hub cache and {target.hostname}:{port} cannot "
+            f"be reached ({error}); {advice}"
+        ) from error
