@@ -106,11 +106,6 @@ class Dataset:
         return self.manifest.content_hash
 
     @property
-    def slot_count(self) -> int:
-        """Slots of the longest series."""
-        return max(len(one.slots) for one in self.series)
-
-    @property
     def split_names(self) -> tuple[str, ...]:
         """The splits that hold windows."""
         return tuple(name for name in SPLITS if len(self.split(name)))
@@ -127,10 +122,6 @@ class Dataset:
         if self._store is not None:
             return self._store.read(wanted)
         return self._painter.draw(self.index.take(wanted))
-
-    def drawn_images(self, rows: Rows) -> Images:
-        """The same pictures drawn from the candles, whatever the store holds."""
-        return self._painter.draw(self.index.take(self._rows(rows)))
 
     def targets(self, rows: Rows) -> IntArray:
         """int64[n], class indices."""
