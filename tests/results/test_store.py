@@ -322,3 +322,33 @@ def test_the_store_is_closed_by_its_with_block(tmp_path: Path) -> None:
         assert isinstance(results, Results)
     with pytest.raises(ResultsError, match="cannot use"):
         results.finished_ids()
+
+
+@pytest.mark.parametrize("size", [0, 4096, 8192])
+def test_what_a_full_disk_left_of_a_store_being_made_is_made_anew(
+    tmp_path: Path, size: int
+) -> None:
+    with open_results(tmp_path / "whole"):
+        pass
+    stub = tmp_path / "new" / FILE_NAME
+    stub.parent.mkdir()
+    stub.write_bytes((tmp_path / "whole" / FILE_NAME).read_bytes()[:size])
+    with pytest.raises(ResultsError):
+        open_results(stub, read_only=True)
+    assert stub.stat().st_size == size
+    with open_results(stub) as results:
+        assert results.finished_ids() == frozenset()
+
+
+def test_a_small_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / FILE_NAME
+    other.write_bytes(b"not ours")
+    with pytest.raises(ResultsError, match="is not a DuckDB file"):
+        open_results(other)
+    assert other.read_bytes() == b"not ours"
+
+
+def test_a_disk_that_is_full_is_called_so() -> None:
+    said = 'IO Error: Could not write file "x": No space left on device'
+    told = opening._why_not_open(Path("x"), said)
+    assert told == "x cannot grow, as the disk is full; free some space and run the command again"

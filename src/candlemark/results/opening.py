@@ -15,6 +15,10 @@ from candlemark.results.schema import VERSION, migrate, stored_version
 FILE_NAME = "candlemark.duckdb"
 _HOLDER = re.compile(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _REASONS: tuple[tuple[str, str], ...] = (
+    (
+        "No space left|not enough space|disk full",
+        "cannot grow, as the disk is full; free some space and run the command again",
+    ),
     ("Could not set lock", "is in use by another process; wait until it ends"),
     ("different configuration", "is open in this process in the other mode; close it first"),
     ("not a valid DuckDB", "is not a DuckDB file; name another with --results-dir"),
@@ -30,6 +34,10 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "is damaged; restore a copy, or move it away and run the suite again",
     ),
 )
+
+
+_HEADER_BYTES = 3 * 4096
+"""DuckDB's main header and its two database headers; a file that ends earlier holds no data."""
 
 
 def store_path(path: str | Path) -> Path:
@@ -49,16 +57,38 @@ def connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     try:
         if not read_only:
             file.parent.mkdir(parents=True, exist_ok=True)
-        return duckdb.connect(
-            str(file),
-            read_only=read_only,
-            # Nothing is fetched over the network on behalf of a query.
-            config={"autoinstall_known_extensions": "false"},
-        )
+        return _open(file, read_only=read_only)
     except OSError as error:
         raise ResultsError(f"cannot make {file.parent}: {error.strerror}") from error
     except duckdb.Error as error:
+        if read_only or "set lock" in str(error) or not _is_stub(file):
+            raise ResultsError(_why_not_open(file, str(error))) from error
+    # A full disk or a kill ended the making of this store before it could hold anything.
+    file.unlink()
+    try:
+        return _open(file, read_only=read_only)
+    except duckdb.Error as error:
+        if _is_stub(file):
+            file.unlink()
         raise ResultsError(_why_not_open(file, str(error))) from error
+
+
+def _open(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        str(file),
+        read_only=read_only,
+        # Nothing is fetched over the network on behalf of a query.
+        config={"autoinstall_known_extensions": "false"},
+    )
+
+
+def _is_stub(file: Path) -> bool:
+    """Whether the file is the beginning of a DuckDB file, too short to hold anything."""
+    if not file.is_file() or file.stat().st_size >= _HEADER_BYTES:
+        return False
+    with file.open("rb") as stream:
+        head = stream.read(12)
+    return not head or head[8:] == b"DUCK"
 
 
 def _why_not_open(file: Path, message: str) -> str:
