@@ -15,6 +15,7 @@ import pytest
 
 from candlemark.candles.series import CandleSeries
 from candlemark.charts.render import render
+from candlemark.dataset.drawing import Painter
 from candlemark.dataset.lazy import Dataset, load_images, open_dataset
 from candlemark.errors import ConfigError, DatasetError
 
@@ -170,7 +171,8 @@ def test_load_images(make_dataset: Callable[..., Dataset], indices: Any) -> None
     dataset = make_dataset(storage={"format": "hdf5"})
     loaded = load_images(dataset.path, indices)
     rows = np.arange(len(dataset))[slice(None) if indices is None else indices]
-    np.testing.assert_array_equal(loaded.images, dataset.drawn_images(rows))
+    drawn = Painter(dataset.config, dataset.series).draw(dataset.index.take(rows))
+    np.testing.assert_array_equal(loaded.images, drawn)
     assert loaded.sequences.shape == (len(rows), 10, 5)
     assert loaded.metadata["target"] == dataset.targets(rows).tolist()
     assert all(len(column) == len(rows) for column in loaded.metadata.values())
