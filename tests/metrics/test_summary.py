@@ -233,6 +233,11 @@ class TestCoverage:
     def test_long_run(self, count: int, signal: float, least: float) -> None:
         assert coverage(samples=1500, count=count, signal=signal, level=0.95) >= least
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("signal", "least"), [(0.0, 0.985), (0.7, 0.965)])
+    def test_long_run_of_corrected_intervals(self, signal: float, least: float) -> None:
+        assert coverage(samples=1500, count=500, signal=signal, level=0.995) >= least
+
 
 class TestPairedDifference:
     def test_a_better_model_is_told_from_a_worse(self) -> None:

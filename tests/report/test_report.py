@@ -165,6 +165,22 @@ class TestContest:
             "No winner: training time was measured under unlike conditions (device.threads)."
         )
 
+    def test_only_what_decides_comparability_is_named(self) -> None:
+        here = {**fakes.ENVIRONMENT, "release": "6.1", "memory_bytes": 1}
+        there = {
+            **here,
+            "comparability_key": "other",
+            "release": "6.2",
+            "memory_bytes": 2,
+            "precision": "bf16",
+        }
+        records = [
+            replace(fakes.fake_record(row), environment=environment)
+            for row, environment in ((EDGENEXT, here), (MOBILENET, there))
+        ]
+        board, _ = board_of(records)
+        assert differing_fields(board.models) == ("precision",)
+
     def test_an_environment_without_a_key_cannot_be_compared(self) -> None:
         bare = replace(fakes.fake_record(EDGENEXT), environment={})
         board, _ = board_of([bare])
@@ -193,7 +209,25 @@ class TestRecommendations:
     def test_a_random_walk_is_checked(self) -> None:
         walk = boards()[1]
         assert walk.outside_chance == ()
-        assert random_walk_sentence(walk).startswith("All 10 intervals")
+        assert random_walk_sentence([walk]) == (
+            "Nothing found on the random walk (10 of 10 corrected intervals contain 0.5)."
+        )
+        assert random_walk_sentence([]) == (
+            "The random walk proves nothing: no row has an interval."
+        )
+
+    def test_the_alarm_of_a_random_walk_asks_for_more_than_a_comparison(self) -> None:
+        record = fakes.fake_record(EDGENEXT)
+        levels = {}
+        for market in ("real", "random_walk"):
+            (board,) = build_boards([replace(record, facts={**record.facts, "market": market})])
+            adjusted = board.rows[0].adjusted
+            assert adjusted.low is not None
+            assert adjusted.high is not None
+            levels[market] = (board.family_level, adjusted.high - adjusted.low)
+        assert levels["real"][0] == 0.95
+        assert levels["random_walk"][0] == 0.99
+        assert levels["random_walk"][1] > 1.2 * levels["real"][1]
 
     def test_a_leak_on_a_random_walk_is_shouted(self) -> None:
         leaky = replace(
@@ -201,16 +235,107 @@ class TestRecommendations:
             facts={**fakes.fake_record(EDGENEXT).facts, "market": "random_walk"},
         )
         (board,) = build_boards([leaky])
-        assert "1 of 1 intervals leave out 0.5" in random_walk_sentence(board)
-        assert "trust no board" in random_walk_sentence(board)
+        assert random_walk_sentence([board]) == (
+            "A signal seen on the random walk, where there is none (1 of 1 corrected intervals "
+            "without 0.5: edgenext_xx_small.in1k), so something leaks: trust no board."
+        )
 
     def test_a_leaky_split_never_wins(self) -> None:
         rows = (*BASELINES, EDGENEXT)
-        board, _ = board_of([fakes.fake_record(row, leaky_split=True) for row in rows])
-        assert "leaks, so no score counts as prediction" in answer([board])
+        for market, said in (
+            ("planted", "Planted signal not tested, for the random split leaks"),
+            ("real", "leaks, so no score counts as prediction"),
+        ):
+            (board,) = build_boards(
+                [_moved(fakes.fake_record(row, leaky_split=True), market=market) for row in rows]
+            )
+            assert said in answer([board])
 
     def test_nothing_is_answered_from_nothing(self) -> None:
         assert answer([]) == "There are no trials."
+
+
+def _moved(record: RunRecord, **facts: Any) -> RunRecord:
+    """The same record with other facts: another market, another truth."""
+    return replace(record, facts={**record.facts, **facts})
+
+
+class TestCheckAgainstTheTruth:
+    def test_all_parts_held(self) -> None:
+        recognition = [_moved(r, label_kind="recognition") for r in _perfect()]
+        found = answer(build_boards([*_planted(0.84), *_walk(), *recognition]))
+        assert re.fullmatch(
+            r"This machine tells them apart: planted signal found \(edgenext_xx_small\.in1k AUROC "
+            r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\], attainable 0\.840\); nothing found on the random "
+            r"walk \(6 of 6 corrected intervals contain 0\.5\); the visible answer read "
+            r"\(1\.000\) and "
+            r"called recognition\.",
+            found,
+        )
+
+    @pytest.mark.parametrize(
+        ("attainable", "strength", "said"),
+        [
+            (0.99, 1.0, "planted signal found only in part (edge"),
+            (0.84, 0.0, "planted signal NOT found: its corrected interval is not above 0.5 (edge"),
+            (0.6, 1.0, "planted signal beaten, so something leaks (edge"),
+        ],
+    )
+    def test_a_signal_is_found_in_full_or_it_is_said(
+        self, attainable: float, strength: float, said: str
+    ) -> None:
+        found = answer(build_boards([*_planted(attainable, strength), *_walk()]))
+        assert found.startswith(f"This machine does not tell them apart: {said}")
+        assert "nothing found on the random walk" in found
+
+    def test_within_reach_counts_as_found(self) -> None:
+        # The interval ends below the attainable value, but the score lies within 0.05 of it.
+        value = build_boards(_planted(0.9))[0].models[0].value("auroc")
+        assert value is not None
+        assert answer(build_boards(_planted(value + 0.049))).startswith("Planted signal found (")
+
+    def test_a_leak_is_named_first_of_all(self) -> None:
+        leak = [_moved(record, market="random_walk", dataset="walk") for record in _planted(None)]
+        found = answer(build_boards([*_planted(0.84), *leak]))
+        assert found.startswith("This machine does not tell them apart: planted signal found")
+        assert "so something leaks: trust no board." in found
+
+    def test_a_visible_answer_that_is_not_read_is_named(self) -> None:
+        blind = [_moved(r, label_kind="recognition", label="last_candle") for r in _walk()]
+        found = answer(build_boards([*_planted(0.84), *blind]))
+        assert re.search(r"; the visible answer NOT read \(edgenext_xx_small.in1k AUROC 0", found)
+
+    def test_no_model_is_no_check(self) -> None:
+        baselines = [fakes.fake_record(row) for row in BASELINES]
+        assert answer(build_boards(baselines)) == (
+            "Planted signal not looked for: no model has a score."
+        )
+
+    def test_a_real_market_speaks_first_and_its_control_second(self) -> None:
+        real = [_moved(record, market="real") for record in _planted(None)]
+        found = answer(build_boards([*_walk(), *real]))
+        assert re.fullmatch(
+            r"On [^:]+: edgenext_xx_small\.in1k beats every control, .*\. Nothing found on the "
+            r"random walk \(6 of 6 corrected intervals contain 0\.5\)\.",
+            found,
+        )
+
+
+def _planted(attainable: float | None, strength: float = 1.0) -> list[RunRecord]:
+    rows = (*BASELINES, replace(EDGENEXT, strength=strength))
+    return [_moved(fakes.fake_record(row), attainable_auroc=attainable) for row in rows]
+
+
+def _walk() -> list[RunRecord]:
+    return [fakes.fake_record(row, market="random_walk") for row in (*BASELINES, EDGENEXT)]
+
+
+def _perfect() -> list[RunRecord]:
+    sure = fakes.fake_record(replace(EDGENEXT, strength=30.0))
+    measurements = tuple(
+        replace(m, value=1.0) if m.name == "auroc" else m for m in sure.measurements
+    )
+    return [replace(_moved(sure, label="last_candle"), measurements=measurements)]
 
 
 class TestFigures:
@@ -352,7 +477,7 @@ class TestBuild:
         } <= names
         value = json.loads(json.dumps(built.to_dict(), allow_nan=False))
         assert value["boards"][0]["rows"][0]["row"] == EDGENEXT.name
-        assert value["answer"].startswith("On planted market")
+        assert value["answer"].startswith("This machine tells them apart: planted signal found")
 
     def test_an_empty_store_says_what_to_run(self, tmp_path: Path) -> None:
         with (

@@ -122,6 +122,7 @@ def board_to_dict(board: Board) -> dict[str, Any]:
         "label_kind": board.label_kind,
         "attainable_auroc": board.attainable_auroc,
         "leaky_split": board.leaky_split,
+        "family_level": board.family_level,
         "rows": [_row_to_dict(row) for row in board.rows],
         "beats_controls": {n: _duel_to_dict(d) for n, d in contest.beats_controls.items()},
         "against_best": {n: _duel_to_dict(d) for n, d in contest.against_best.items()},

@@ -40,17 +40,22 @@ def forest(board: Board) -> Chart | None:
         "showlegend": False,
     }
     shapes = [_line(0.5, "@muted", "dash")]
-    notes = [_note(0.5, "chance", "@muted")]
-    if board.attainable_auroc is not None:
-        shapes.append(_line(board.attainable_auroc, "@good", "solid"))
-        notes.append(_note(board.attainable_auroc, "attainable", "@good"))
+    attainable = board.attainable_auroc
+    near = attainable is not None and abs(attainable - 0.5) < 0.1
+    notes = [_note(0.5, "chance", "@muted", "right" if near else "center")]
+    if attainable is not None:
+        shapes.append(_line(attainable, "@good", "solid"))
+        notes.append(_note(attainable, "attainable", "@good", "left" if near else "center"))
+    together = f"{board.family_level:.0%}".replace("%", " %")
     return {
         "data": [*thin, *thick, points],
         "layout": {
             "height": 110 + 30 * len(rows),
             "shapes": shapes,
             "annotations": notes,
-            "xaxis": {"title": {"text": "AUROC: thick 95 %, thin 95 % for all rows together"}},
+            "xaxis": {
+                "title": {"text": f"AUROC: thick 95 %, thin {together} for all rows together"}
+            },
             "yaxis": {"categoryorder": "array", "categoryarray": names, "showgrid": False},
         },
     }
@@ -104,13 +109,14 @@ def _line(x: float, colour: str, dash: str) -> Chart:
     }
 
 
-def _note(x: float, text: str, colour: str) -> Chart:
+def _note(x: float, text: str, colour: str, anchor: str) -> Chart:
     return {
         "x": x,
         "y": 1,
         "yref": "paper",
         "text": text,
         "showarrow": False,
+        "xanchor": anchor,
         "yanchor": "bottom",
         "font": {"size": 11, "color": colour},
     }
@@ -181,13 +187,14 @@ def _name(row: Row, cost: str) -> Chart:
         "text": html.escape(short(row.name)[:32]),
         "showarrow": False,
         "yshift": 14,
+        "name": "row",  # the page moves these apart
         "font": {"size": 10, "color": "@muted"},
     }
 
 
 def curves(board: Board) -> Chart | None:
     """Validation loss by epoch of every model, the first seed of each."""
-    traces = []
+    traces: list[Chart] = []
     for row in board.models:
         history: Sequence[Mapping[str, Any]] = row.records[0].history if row.records else ()
         for name, dash in (("train_loss", "dot"), ("validation_loss", "solid")):
@@ -207,6 +214,7 @@ def curves(board: Board) -> Chart | None:
                 )
     if not traces:
         return None
+    longest = max(len(trace["x"]) for trace in traces)
     return {
         "data": traces,
         "layout": {
@@ -216,7 +224,7 @@ def curves(board: Board) -> Chart | None:
                 "font": {"size": 13},
                 "x": 0,
             },
-            "xaxis": {"title": {"text": "epoch"}},
+            "xaxis": {"title": {"text": "epoch"}, "tick0": 1, "dtick": max(1, -(-longest // 8))},
             "yaxis": {"title": {"text": "loss"}},
             "legend": {"orientation": "h", "y": -0.25, "font": {"size": 10}},
         },

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from candlemark.hardware import snapshot
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.summary import Difference, difference, holm
 from candlemark.report.statistics import PRIMARY, Board, Row
@@ -151,23 +152,21 @@ def pareto_front(rows: Sequence[Row], cost: str, gain: str = PRIMARY) -> tuple[s
 
 
 def differing_fields(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Fields of the environment that keep timings of these rows from being compared.
+    """Fields of the comparability key that keep timings of these rows from being compared.
 
-    Empty where all comparability keys agree. A row without a key differs in
-    "comparability_key".
+    Empty where all keys agree. Other fields of the environment, a host name say, move no number
+    and are not named. A row without a key differs in "comparability_key".
     """
     environments = [record.environment for row in rows for record in row.records]
     keys = {environment.get("comparability_key") for environment in environments}
     if len(keys) <= 1 and None not in keys:
         return ()
-    flat = [flatten(environment) for environment in environments]
-    names = dict.fromkeys(name for environment in flat for name in environment)
-    differing = tuple(
+    differing = dict.fromkeys(
         name
-        for name in names
-        if name != "comparability_key" and len({repr(e.get(name)) for e in flat}) > 1
+        for environment in environments[1:]
+        for name in snapshot.differing_fields(environments[0], environment)
     )
-    return differing or ("comparability_key",)
+    return tuple(differing) or ("comparability_key",)
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

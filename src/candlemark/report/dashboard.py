@@ -121,7 +121,7 @@ def _board_section(
         )
     parts.append('<ul class="advice">')
     parts += [
-        f"<li><b>{escape(item.title)}</b> {escape(item.text)}</li>"
+        f"<li><b>{escape(item.title)}</b><span>{escape(item.text)}</span></li>"
         for item in recommendations(board, contest)
     ]
     parts += ["</ul>", _chart(f"forest-{place}", charts.forest(board), drawn)]
@@ -189,9 +189,11 @@ def _cell(row: Row, name: str) -> str:
     shown = escape(quantity(name, m.value)) if m is not None else ""
     if m is not None and m.low is not None and m.high is not None:
         shown += f"<small>{m.low:.3f} to {m.high:.3f}</small>"
-    if m is not None and m.verdict != "VALID":
-        shown += f"<small>{escape(m.verdict)}</small>"
     hint = f' title="{escape(m.reason)}"' if m is not None and m.reason else ""
+    if m is not None and m.verdict != "VALID":
+        shown += (
+            f'<small><abbr class="verdict" tabindex="0"{hint}>{escape(m.verdict)}</abbr></small>'
+        )
     return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'
 
 
@@ -297,8 +299,9 @@ def _configs(suites: Sequence[Suite]) -> str:
 
 def _footer() -> str:
     return (
-        "<footer>Intervals: block bootstrap, 95 %. Thin lines and the random-walk check hold for "
-        "all rows of a board together (Bonferroni). Paired tests use the same resamples for both "
+        "<footer>Intervals: block bootstrap, 95 %. Thin lines hold for all rows of a "
+        "board together (Bonferroni), with 95 %, and with 99 % on a random walk, where one "
+        "interval without 0.5 is an alarm. Paired tests use the same resamples for both "
         "rows; p-values are corrected by Holm. Unknown numbers are left empty with a reason. "
         "Made by candlemark.</footer>"
     )

@@ -101,10 +101,12 @@ def performance(board: Board) -> Figure | None:
     for place, row in enumerate(rows):
         _forest_line(axes, place, row)
     axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    _line_label(axes, 0.5, "chance", MUTED)
+    near = board.attainable_auroc is not None and abs(board.attainable_auroc - 0.5) < 0.1
+    _line_label(axes, 0.5, "chance ", MUTED, ha="right" if near else "center")
     if board.attainable_auroc is not None:
         axes.axvline(board.attainable_auroc, color=ATTAINABLE, linewidth=1.2, zorder=1)
-        _line_label(axes, board.attainable_auroc, "attainable", ATTAINABLE)
+        ha = "left" if near else "center"
+        _line_label(axes, board.attainable_auroc, "attainable", ATTAINABLE, ha=ha)
     axes.set_yticks(range(len(rows)), [short(row.name) for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(INK if row.is_model else MUTED)
@@ -115,7 +117,8 @@ def performance(board: Board) -> Figure | None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    axes.set_xlabel("AUROC on the test slice: thick 95 % interval, thin 95 % for all rows together")
+    together = f"{board.family_level:.0%}".replace("%", " %")
+    axes.set_xlabel(f"AUROC on the test slice: thick 95 %, thin {together} for all rows together")
     _heading(figure, board, _performance_title(board))
     return figure
 
@@ -162,14 +165,14 @@ def _of(row: Row, name: str) -> float:
     return value
 
 
-def _line_label(axes: Axes, x: float, text: str, colour: str) -> None:
+def _line_label(axes: Axes, x: float, text: str, colour: str, *, ha: str) -> None:
     axes.annotate(
         text,
         (x, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(0, 2),
         textcoords="offset points",
-        ha="center",
+        ha=ha,
         va="bottom",
         fontsize=8,
         color=colour,

@@ -1,11 +1,15 @@
 """What the numbers recommend, in sentences: ties are ties, and no winner is no winner.
 
-    answer(boards)                  # the one sentence on top of a report
+    answer(boards)                  # what stands on top of a report
     recommendations(board, hold(board))
 
 Recommended is only what forecasts: on a recognition board the answer is visible in the
 picture, so its scores show that a model can read charts and nothing else. A model that does
 not beat every control is never called best; its speed is still a fact and is told as one.
+
+Where the truth is known, a market with a planted signal, the answer is first of all a check of
+the whole machine against it: is what is there found, is nothing found where nothing is, and is
+a visible answer read and called recognition.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from candlemark.report.statistics import PRIMARY, Board, Row
 
 CLOSE = 0.05  # single timings nearer than this share are a tie: repeats differ by as much
 RECOGNITION = "recognition: the answer is visible"
+REACH = 0.05  # a signal is found within this much AUROC of what is attainable
+READ = 0.99  # a visible answer is read above this AUROC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +41,16 @@ def recommendations(board: Board, contest: Contest) -> tuple[Recommendation, ...
     if board.is_recognition:
         return (
             Recommendation(
-                title="None",
+                title="Note",
                 names=(),
                 text=f"{RECOGNITION}. These scores show that a row can read a chart; "
                 "they recommend nothing for prediction.",
             ),
         )
     if board.market == "random_walk":
-        return (Recommendation(title="Check", names=(), text=random_walk_sentence(board)),)
+        return (Recommendation(title="Check", names=(), text=random_walk_sentence([board])),)
     if not board.models:
-        return (Recommendation(title="None", names=(), text="No model of this board has a score."),)
+        return (Recommendation(title="Note", names=(), text="No model of this board has a score."),)
     worthy = [row for row in board.models if row.name in contest.winners]
     return (
         _best_overall(worthy, contest),
@@ -124,32 +130,117 @@ def _cheapest(
     return Recommendation(title=title, names=names, text=f"{text}.")
 
 
-def random_walk_sentence(board: Board) -> str:
-    """Whether the market without any signal shows none."""
-    compared = [row for row in board.rows if row.adjusted.low is not None]
-    outside = board.outside_chance
-    if not compared:
-        return "No row has an interval, so the random walk proves nothing."
-    if outside:
-        return (
-            f"{len(outside)} of {len(compared)} intervals leave out 0.5 on a random walk "
-            f"({_listed([row.name for row in outside])}): something leaks, trust no board."
-        )
-    return (
-        f"All {len(compared)} intervals, corrected for their number, contain 0.5 on a random "
-        "walk, as they must."
-    )
+def random_walk_sentence(boards: Sequence[Board]) -> str:
+    """Whether markets without any signal show none."""
+    check = _walk_check(boards)
+    return f"{check.text[0].upper()}{check.text[1:]}."
 
 
 def answer(boards: Sequence[Board]) -> str:
-    """The answer of a whole report in one sentence, from its most real forecast board."""
-    asked = [b for b in boards if not b.is_recognition and b.market != "random_walk"]
-    if not asked:
-        walks = [b for b in boards if not b.is_recognition]
-        if walks:
-            return random_walk_sentence(walks[0])
-        return f"Nothing was forecast here; {RECOGNITION}." if boards else "There are no trials."
-    board = asked[0]
+    """What a whole report says, in one or two sentences.
+
+    With a real market: its most real forecast board, then the checks that stand beside it.
+    Without one, but with a planted signal: the check against the truth alone.
+    """
+    forecasts = [board for board in boards if not board.is_recognition]
+    asked = [b for b in forecasts if b.market not in {"planted", "random_walk"}]
+    walks = [b for b in forecasts if b.market == "random_walk"]
+    known = [b for b in forecasts if b.market == "planted" and b.attainable_auroc is not None]
+    if known:
+        check = truth_sentence(known, walks, [b for b in boards if b.is_recognition])
+        return f"{_board_sentence(asked[0])} {check}" if asked else check
+    asked = asked or [b for b in forecasts if b.market == "planted"]
+    sentences = [_board_sentence(asked[0])] if asked else []
+    if walks:
+        sentences.append(random_walk_sentence(walks))
+    if sentences:
+        return " ".join(sentences)
+    return f"Nothing was forecast here; {RECOGNITION}." if boards else "There are no trials."
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    held: bool
+    text: str
+
+
+def truth_sentence(
+    planted: Sequence[Board], walks: Sequence[Board], recognition: Sequence[Board]
+) -> str:
+    """Whether the machine tells a signal, no signal and a visible answer apart.
+
+    planted: boards whose attainable AUROC is known. The signal is *found* by the best model if
+    its simultaneous interval lies above 0.5 and either its 95 % interval reaches the attainable
+    AUROC or its score lies within 0.05 of it. An interval above the attainable AUROC is a
+    leak: no honest score can be better.
+    walks: held if every simultaneous interval contains 0.5.
+    recognition: held if the best model of each board has an AUROC above 0.99.
+    """
+    checks = [_signal_check(board, named=len(planted) > 1) for board in planted]
+    checks += [_walk_check(walks)] if walks else []
+    checks += [_recognition_check(recognition)] if recognition else []
+    text = "; ".join(check.text for check in checks)
+    if len(checks) == 1:
+        return f"{text[0].upper()}{text[1:]}."
+    held = all(check.held for check in checks)
+    return f"This machine {'tells' if held else 'does not tell'} them apart: {text}."
+
+
+def _signal_check(board: Board, *, named: bool) -> _Check:
+    signal = f"planted signal of {board.dataset}" if named else "planted signal"
+    attainable = board.attainable_auroc
+    if not board.models or attainable is None:
+        return _Check(False, f"{signal} not looked for: no model has a score")
+    best = board.models[0]
+    auroc = best.scores[PRIMARY]
+    score = f"{short(best.name)} AUROC {measured(auroc)}, attainable {attainable:.3f}"
+    low, value, high = best.adjusted.low, auroc.value or 0.0, auroc.high
+    if board.leaky_split:
+        fault = "not tested, for the random split leaks"
+    elif low is None:
+        fault = "not found beyond doubt: no interval"
+    elif low > attainable:
+        fault = "beaten, so something leaks"
+    elif low <= 0.5:
+        fault = "NOT found: its corrected interval is not above 0.5"
+    elif value >= attainable - REACH or (high is not None and high >= attainable):
+        return _Check(True, f"{signal} found ({score})")
+    else:
+        fault = "found only in part"
+    return _Check(False, f"{signal} {fault} ({score})")
+
+
+def _walk_check(boards: Sequence[Board]) -> _Check:
+    compared = [row for board in boards for row in board.compared]
+    outside = [row for board in boards for row in board.outside_chance]
+    total = len(compared)
+    if not compared:
+        return _Check(False, "the random walk proves nothing: no row has an interval")
+    if outside:
+        text = (
+            f"a signal seen on the random walk, where there is none ({len(outside)} of {total} "
+            f"corrected intervals without 0.5: {_listed([row.name for row in outside])}), "
+            "so something leaks: trust no board"
+        )
+        return _Check(False, text)
+    return _Check(
+        True,
+        f"nothing found on the random walk ({total} of {total} corrected intervals contain 0.5)",
+    )
+
+
+def _recognition_check(boards: Sequence[Board]) -> _Check:
+    best = [board.models[0] for board in boards if board.models]
+    if len(best) < len(boards):
+        return _Check(False, "the visible answer not looked for: no model has a score")
+    worst = min(best, key=lambda row: row.value(PRIMARY) or 0.0)
+    value = worst.value(PRIMARY) or 0.0
+    if value > READ:
+        return _Check(True, f"the visible answer read ({value:.3f}) and called recognition")
+    return _Check(False, f"the visible answer NOT read ({short(worst.name)} AUROC {value:.3f})")
+
+
+def _board_sentence(board: Board) -> str:
     contest = hold(board)
     where = f"On {board.dataset}, {board.label}"
     if not board.models:

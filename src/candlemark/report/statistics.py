@@ -6,7 +6,8 @@
 A board holds what may be compared: rows that answered the same question on the same cases.
 Rows of several seeds are one row: scores are means over seeds, and their intervals carry the
 spread over seeds as well as that over cases. AUROC intervals come twice: at 95 % each, and
-*simultaneous*, at 1 - 5 % / rows, so that all rows of a board hold together with 95 %.
+*simultaneous*, at 1 - 5 % / rows, so that all rows of a board hold together with 95 %; on a
+random walk with 99 %, because there one interval without 0.5 is an alarm about every board.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 PRIMARY = "auroc"
 REPLICATES = 1000
 _REPLICATES_OF_THE_REST = 300  # of other scores over several seeds; their bounds are only shown
-FAMILY_LEVEL = 0.95
+LEVEL = 0.95  # of each interval of several seeds, and of all of a board together
+ALARM_LEVEL = 0.99  # of all of a random walk together: at 95 % one honest suite in 20 would alarm
 _MARKET_ORDER = {"real": 0, "planted": 1, "random_walk": 2}
 
 
@@ -89,7 +91,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Board:
-    """Rows that answered one question on the same cases, best AUROC first, failed ones last."""
+    """Rows that answered one question on the same cases, best AUROC first, failed ones last.
+
+    family_level: with which probability the simultaneous intervals of all rows hold together.
+    """
 
     dataset: str
     dataset_hash: str
@@ -99,6 +104,7 @@ class Board:
     class_names: tuple[str, ...]
     attainable_auroc: float | None
     leaky_split: bool
+    family_level: float
     rows: tuple[Row, ...]
 
     @property
@@ -122,6 +128,11 @@ class Board:
         return tuple(
             row for row in self.rows if not row.is_model and row.value(PRIMARY) is not None
         )
+
+    @property
+    def compared(self) -> tuple[Row, ...]:
+        """Rows that have a simultaneous interval."""
+        return tuple(row for row in self.rows if row.adjusted.low is not None)
 
     @property
     def outside_chance(self) -> tuple[Row, ...]:
@@ -160,10 +171,12 @@ def _board(records: Sequence[RunRecord]) -> Board:
         lines.setdefault(_line(record), []).append(record)
     drafts = [_draft(group) for group in lines.values()]
     compared = sum(draft[1] is not None for draft in drafts)
-    level = 1 - (1 - FAMILY_LEVEL) / max(compared, 1)
-    rows = [_row(group, scores, resampled, level) for group, resampled, scores in drafts]
     facts: dict[str, Any] = dict(records[0].facts)
     dataset, dataset_hash, market, label, label_kind = _question(records[0])
+    is_alarm = market == "random_walk" and label_kind != "recognition"
+    family_level = ALARM_LEVEL if is_alarm else LEVEL
+    level = 1 - (1 - family_level) / max(compared, 1)
+    rows = [_row(group, scores, resampled, level) for group, resampled, scores in drafts]
     return Board(
         dataset=dataset,
         dataset_hash=dataset_hash,
@@ -173,6 +186,7 @@ def _board(records: Sequence[RunRecord]) -> Board:
         class_names=tuple(str(name) for name in facts.get("class_names", ())),
         attainable_auroc=facts.get("attainable_auroc"),
         leaky_split=bool(facts.get("leaky_split", False)),
+        family_level=family_level,
         rows=tuple(sorted(rows, key=_rank)),
     )
 
@@ -292,14 +306,14 @@ def _mean_over_seeds(records: Sequence[RunRecord], name: str) -> Measurement:
         )
     worst = next((m.verdict for m in known if m.verdict is not Verdict.VALID), Verdict.VALID)
     resampled = _resample(records, name) if name in METRICS else None
-    bounds = _interval_of(resampled, name, FAMILY_LEVEL) if resampled else Interval()
+    bounds = _interval_of(resampled, name, LEVEL) if resampled else Interval()
     return Measurement(
         name=name,
         value=float(np.mean([m.value for m in known])),
         unit=known[0].unit,
         low=bounds.low,
         high=bounds.high,
-        level=None if bounds.low is None else FAMILY_LEVEL,
+        level=None if bounds.low is None else LEVEL,
         sample_count=known[0].sample_count,
         verdict=worst,
         reason=bounds.reason,

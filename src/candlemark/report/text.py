@@ -20,13 +20,13 @@ from candlemark.results.store import Suite
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 _COSTS = ("training_time_s", "latency_ms_p50", "peak_memory_bytes", "parameters")
 _HEADS = dict(zip(_COSTS, ("training", "latency", "memory", "params"), strict=True))
 _COLOURS = {"model": "bold cyan", "baseline": "default", "control": "dim"}
 DETAIL_WIDTH = 118
-WIDE = 110
 
 
 def show(boards: Sequence[Board], console: Console | None = None) -> None:
@@ -45,7 +45,7 @@ def board_parts(board: Board, contest: Contest, *, width: int) -> list[Renderabl
     """Heading, table, recommendations and failed rows of one board."""
     from rich.text import Text
 
-    parts: list[RenderableType] = [heading(board), _table(board, contest, width)]
+    parts: list[RenderableType] = [heading(board), _fitting_table(board, contest, width)]
     parts += [
         Text.assemble((f"{item.title}: ", "bold"), item.text)
         for item in recommendations(board, contest)
@@ -77,20 +77,38 @@ def heading(board: Board) -> Text:
     return text
 
 
-def _table(board: Board, contest: Contest, width: int) -> RenderableType:
-    """The leaderboard; a narrow terminal gets fewer costs, never fewer rows."""
+def _fitting_table(board: Board, contest: Contest, width: int) -> Table:
+    """The leaderboard; a narrow terminal gets fewer costs, never fewer rows or half a standing."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=1000, file=io.StringIO())
+    costs = [cost for cost in _COSTS if any(row.value(cost) is not None for row in board.rows)]
+    while True:
+        table = _table(board, contest, costs)
+        folding = (table.columns[0], table.columns[-1])
+        for column in folding:
+            column.width = column.min_width
+        needed = Measurement.get(console, console.options, table).maximum
+        for column in folding:
+            column.width = None
+            column.min_width = column.min_width if needed <= width else 10
+        if needed <= width or not costs:
+            return table
+        costs = costs[:-1]
+
+
+def _table(board: Board, contest: Contest, costs: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    wanted = _COSTS if width >= WIDE else _COSTS[:2]
-    costs = [cost for cost in wanted if any(row.value(cost) is not None for row in board.rows)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("row", overflow="fold", min_width=20)
     table.add_column("AUROC, 95 %", justify="right", no_wrap=True)
     table.add_column("accuracy", justify="right")
     for cost in costs:
-        table.add_column(_HEADS[cost], justify="right")
+        table.add_column(_HEADS[cost], justify="right", no_wrap=True)
     table.add_column(
         "against chance" if board.market == "random_walk" else "against the controls", min_width=20
     )

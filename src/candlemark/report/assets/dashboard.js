@@ -23,19 +23,50 @@
     };
     const own = themed(chart.layout);
     if (narrow && own.yaxis && own.yaxis.categoryarray) {
+      // Beside the axis long names would leave no room for the intervals; above them they do.
       const names = own.yaxis.categoryarray;
-      const cut = (name) => (name.length > 21 ? name.slice(0, 20) + "…" : name);
-      own.yaxis = { ...own.yaxis, tickvals: names, ticktext: names.map(cut) };
+      own.yaxis = { ...own.yaxis, showticklabels: false };
+      own.height += 14 * names.length;
+      own.annotations = own.annotations.concat(names.map((name) => ({
+        x: 0, xref: "paper", xanchor: "left", y: name, yanchor: "bottom", yshift: 5, text: name,
+        showarrow: false, align: "left", font: { size: 11 }, bgcolor: colour("paper"), borderpad: 0,
+      })));
+      own.margin = { l: 4, r: 8, t: 34, b: 10 };
     }
+    if (narrow && own.xaxis && own.xaxis.title)
+      own.xaxis = { ...own.xaxis,
+                    title: { text: own.xaxis.title.text.replace(": ", ":<br>"), font: { size: 11 } } };
     return { ...base, ...own, xaxis: { ...axis, ...own.xaxis }, yaxis: { ...axis, ...own.yaxis } };
+  }
+
+  // Names of points: each goes above or below its point, inside the frame, where none lies yet.
+  function spread(place, shown) {
+    const { xaxis, yaxis } = place._fullLayout;
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = "10px " + getComputedStyle(document.body).fontFamily;
+    const points = shown.annotations.filter((note) => note.name === "row").map((note) =>
+      ({ note, x: xaxis.l2p(note.x), y: yaxis.l2p(note.y), half: pen.measureText(note.text).width / 2 + 3 }));
+    const taken = points.map((p) => [p.x - 6, p.y - 6, p.x + 6, p.y + 6]);
+    const free = (b) => taken.every((t) => b[2] <= t[0] || t[2] <= b[0] || b[3] <= t[1] || t[3] <= b[1]);
+    for (const p of points) {
+      const centre = Math.max(p.half, Math.min(xaxis._length - p.half, p.x));
+      const boxes = [15, -15, 28, -28, 41, -41, 54, -54].map((up) =>
+        ({ up, box: [centre - p.half, p.y - up - 6, centre + p.half, p.y - up + 6] }));
+      const fits = ({ box }) => box[1] > -14 && box[3] < yaxis._length;
+      const found = boxes.find((b) => fits(b) && free(b.box)) || boxes[0];
+      taken.push(found.box);
+      Object.assign(p.note, { xshift: centre - p.x, yshift: found.up });
+    }
+    return Plotly.relayout(place, { annotations: shown.annotations });
   }
 
   function draw() {
     for (const [id, chart] of Object.entries(charts)) {
       const place = document.getElementById(id);
-      const narrow = place.clientWidth < 520;
-      Plotly.react(place, themed(chart.data), layout(chart, narrow),
-                   { displayModeBar: false, responsive: true });
+      const shown = layout(chart, place.clientWidth < 520);
+      place.style.height = shown.height + "px";
+      Plotly.react(place, themed(chart.data), shown, { displayModeBar: false, responsive: true });
+      if ((shown.annotations || []).some((note) => note.name === "row")) spread(place, shown);
     }
   }
 
@@ -68,5 +99,9 @@
   document.querySelector("button.theme").addEventListener("click", () =>
     setTheme(root.dataset.theme !== "dark"));
   wish.addEventListener("change", (event) => setTheme(event.matches));
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if (window.innerWidth !== width) { width = window.innerWidth; draw(); }
+  });
   setTheme(wish.matches);
 })();
