@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from candlemark import __version__
+from candlemark.candles.mirror import Fault, Mirror
 from candlemark.cli import main as command
 from candlemark.errors import NotFoundError
 
@@ -89,6 +92,62 @@ def test_what_the_system_refuses_names_the_place(call, monkeypatch: pytest.Monke
     monkeypatch.setattr("candlemark.candles.source.load", full)
     status, _, err = call("candles", "show", "random_walk")
     assert (status, err) == (2, "error: No space left on device: /data/candles.parquet\n")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A mirror folder that holds one day of BTCUSDT in hours."""
+    name = "BTCUSDT-1h-2024-01-05"
+    folder = tmp_path / "mirror/data/spot/daily/klines/BTCUSDT/1h"
+    folder.mkdir(parents=True)
+    first = 1_704_412_800_000
+    rows = [
+        f"{first + hour * 3_600_000},10,12,9,11,5,{first + (hour + 1) * 3_600_000 - 1},50,7,2,20,0"
+        for hour in range(24)
+    ]
+    with zipfile.ZipFile(folder / f"{name}.zip", "w") as made:
+        made.writestr(f"{name}.csv", "\n".join(rows) + "\n")
+    digest = hashlib.sha256((folder / f"{name}.zip").read_bytes()).hexdigest()
+    (folder / f"{name}.zip.CHECKSUM").write_text(f"{digest}  {name}.zip\n")
+    return tmp_path / "mirror"
+
+
+DAY = ("candles", "fetch", "BTCUSDT", "--start", "2024-01-05", "--end", "2024-01-05")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["429:times=1:seconds=0", "500:times=1", "cut:match=.zip$:times=1:at=100", "checksum:times=1",
+     "flip:match=.zip$:times=1:at=200", "slow:seconds=0", "norange"],
+)  # fmt: skip
+def test_faults_of_a_mirror_that_pass_end_in_candles(call, archive: Path, fault: str):
+    with Mirror(archive, faults=[Fault.parse(fault)]) as mirror:
+        status, out, _ = call(*DAY, "--base-url", mirror.url)
+    assert status == 0
+    assert out == "BTCUSDT 1h: 24 candles, 2024-01-05 00:00 to 2024-01-05 23:00 UTC\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        ("403", "answered 403; it refuses this region"),
+        ("404", "BTCUSDT"),
+        ("418:seconds=120", "(418) until 20"),
+        ("429:seconds=9999", "asks to wait 9999 s"),
+        ("checksum", "does not have its published SHA-256"),
+    ],
+)
+def test_faults_of_a_mirror_that_stay_are_one_line_and_leave_no_file(
+    call, archive: Path, tmp_path: Path, fault: str, line: str
+):
+    with Mirror(archive, faults=[Fault.parse(fault)]) as mirror:
+        status, out, err = call(*DAY, "--base-url", mirror.url, "--out", "x.csv")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: ")
+    assert err.count("error: ") == 1
+    assert line in err
+    assert not Path("x.csv").exists()
+    assert not list((tmp_path / "cache").rglob("*.zip"))
 
 
 def test_a_rule_of_the_candles_is_exit_status_1(call):
