@@ -372,3 +372,17 @@ def test_both_libraries_give_the_same_answers(shared_data: Path, tmp_path: Path)
         first = by_timm.module(by_timm.prepare(images))
         second = other.module(other.prepare(images))
     assert torch.allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model_id", sorted(spec.id for spec in CATALOG.values() if spec.library == "transformers")
+)
+def test_random_weights_let_the_picture_through(model_id):
+    """A library's own initialisation may shrink every signal to nothing on the way."""
+    classifier = load_classifier(
+        resolve(model_id), weights="random", class_count=2, image_shape=(224, 224, 3), seed=0
+    )
+    images = torch.randint(0, 256, (3, 224, 224, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = classifier.module.train()(classifier.prepare(images))
+    assert logits.std(dim=0).max() > 1e-4
