@@ -162,4 +162,4 @@ def test_wrong_input_is_one_line(words: tuple[str, ...], message: str) -> None:
 
 @pytest.mark.parametrize("command", ["build", "list", "show", "audit"])
 def test_help_has_examples(command: str) -> None:
-    assert "candlemark dataset" in call(command, "--help").output
+    assert f"candlemark dataset {command}" in call(command, "--help").output

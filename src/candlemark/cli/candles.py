@@ -82,12 +82,9 @@ def show(
 
     Exits with status 1 if the candles break a rule.
 
-    Examples:
-      candlemark candles show BTCUSDT --interval 1h --period 7days
-
-      candlemark candles show prices.csv --column close=last
-
-      candlemark candles show BTCUSDT --base-url file:///data/binance --start 2024-01 --json
+    - `candlemark candles show BTCUSDT --interval 1h --period 7days`
+    - `candlemark candles show prices.csv --column close=last`
+    - `candlemark candles show BTCUSDT --base-url file:///data/binance --start 2024-01 --json`
     """
     from candlemark.candles.summary import summarise
 
@@ -130,10 +127,8 @@ def fetch(
 ) -> None:
     """Bring candles into the cache, verified, and write them to a file if asked.
 
-    Examples:
-      candlemark candles fetch BTCUSDT --interval 1h --start 2024-01 --end 2024-06
-
-      candlemark candles fetch ETHUSDT --period 14days --out eth.parquet
+    - `candlemark candles fetch BTCUSDT --interval 1h --start 2024-01 --end 2024-06`
+    - `candlemark candles fetch ETHUSDT --period 14days --out eth.parquet`
     """
     from candlemark.candles.export import check_suffix, write
     from candlemark.candles.series import format_time
@@ -174,10 +169,8 @@ def serve(
 
     Fault kinds: 403 404 418 429 500 503 cut flip checksum slow norange weight.
 
-    Examples:
-      candlemark candles serve data/binance
-
-      candlemark candles serve data/binance --fault 429:times=3:seconds=1 --fault cut:at=1000
+    - `candlemark candles serve data/binance`
+    - `candlemark candles serve data/binance --fault 429:times=3:seconds=1 --fault cut:at=1000`
     """
     from candlemark.candles.mirror import Fault, Mirror
 

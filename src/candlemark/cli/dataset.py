@@ -110,14 +110,10 @@ def build(
 ) -> None:
     """Build a dataset, or open it if it is there already.
 
-    Examples:
-      candlemark dataset build --symbol BTCUSDT --interval 1h --period 90days
-
-      candlemark dataset build --symbol BTCUSDT,ETHUSDT --start 2024-01 --label forward_return
-
-      candlemark dataset build --file prices.csv --style ohlc4 --storage hdf5 --out datasets/mine
-
-      candlemark dataset build --config dataset.yaml --window-size 60
+    - `candlemark dataset build --symbol BTCUSDT --interval 1h --period 90days`
+    - `candlemark dataset build --symbol BTCUSDT,ETHUSDT --start 2024-01 --label forward_return`
+    - `candlemark dataset build --file prices.csv --style ohlc4 --storage hdf5 --out datasets/mine`
+    - `candlemark dataset build --config dataset.yaml --window-size 60`
     """
     from candlemark.config import parse, read_mapping
     from candlemark.dataset.build import build_dataset
@@ -159,10 +155,8 @@ def list_datasets(
 ) -> None:
     """List the datasets in a folder, one line each.
 
-    Examples:
-      candlemark dataset list
-
-      candlemark dataset list benchmarks/datasets --json
+    - `candlemark dataset list`
+    - `candlemark dataset list benchmarks/datasets --json`
     """
     from candlemark.cli.output import print_json
 
@@ -196,10 +190,8 @@ def show(
 ) -> None:
     """Draw a contact sheet PNG with labels, and print what the dataset holds.
 
-    Examples:
-      candlemark dataset show datasets/btc
-
-      candlemark dataset show datasets/btc --out sheet.png --per-split 24
+    - `candlemark dataset show datasets/btc`
+    - `candlemark dataset show datasets/btc --out sheet.png --per-split 24`
     """
     from candlemark.dataset.lazy import open_dataset
     from candlemark.dataset.sheet import contact_sheet
@@ -220,10 +212,8 @@ def audit(path: PathArgument, as_json: JsonOption = False) -> None:
     Looks at boundaries and purge, shared candles, equal pictures, labels and their balance,
     what rules that see only the picture score, gaps, and the hash of every file.
 
-    Examples:
-      candlemark dataset audit datasets/btc
-
-      candlemark dataset audit datasets/btc --json
+    - `candlemark dataset audit datasets/btc`
+    - `candlemark dataset audit datasets/btc --json`
     """
     from candlemark.cli.output import print_json
     from candlemark.dataset.audit import audit as look_for_leaks
