@@ -138,7 +138,7 @@ def check_reach(name: str, url: str, fix: str, get: Callable[[str], int] | None 
         return Check(name=name, state=state, found=found, fix=None if folder.is_dir() else fix)
     try:
         status = (get or _status)(url)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__
         return Check(name=name, state="note", found=f"{url} cannot be reached: {reason}", fix=fix)
     return Check(name=name, state="ok", found=f"{url} answers ({status})")

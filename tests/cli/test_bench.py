@@ -11,7 +11,7 @@ import pytest
 
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.cli import main as command
-from candlemark.doctor import Check
+from candlemark.doctor import Check, check_reach
 from candlemark.models.catalog import MODEL_SETS
 
 BTC = ("bench", "--coin", "BTCUSDT", "--base-url", "http://127.0.0.1:9")
@@ -300,6 +300,12 @@ def test_doctor_exits_with_1_and_names_the_fix(call, monkeypatch: pytest.MonkeyP
     found = json.loads(out)
     assert found["ok"] is False
     assert found["checks"][1] == BROKEN.to_dict()
+
+
+def test_doctor_survives_an_address_that_is_none():
+    check = check_reach("Binance archive", "http://[", "export CANDLEMARK_BINANCE_URL=...")
+    assert check.state == "note"
+    assert "http://[ cannot be reached" in check.found
 
 
 def _written(text: str) -> Path:
