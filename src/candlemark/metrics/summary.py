@@ -18,7 +18,7 @@ of 25 among 500 to 1000 cases:
     this, 99.5 %  99 to 99.9 %       97 to 99.3 %
     percentile    92 to 93 %         82 to 90 %                              85 to 91 %
 
-`python -m pytest -m slow tests/metrics` measures it again.
+`python -m pytest -m slow tests/metrics` measures the AUROC of "this" again.
 
 Limits: a dependence that reaches as far as the block is long is seen only in part, so give
 blocks of at least window + horizon slots.
