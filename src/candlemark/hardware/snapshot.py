@@ -1,37 +1,23 @@
-"""What a number was measured on, and whether two numbers may be compared.
+"""What a number was measured on.
 
     here = snapshot(device, precision="fp32")
-    comparability_key(here)             # equal keys: the same machine in all that matters
-    differing_fields(here, there)       # {"gpu": ("NVIDIA H100", "NVIDIA A100")}
 
-Unknown is None, never a guess.
+Unknown is None, never a guess. `hardware.comparability` says which fields two numbers must
+share to be compared.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from candlemark.records import content_id
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("torch", "transformers", "timm", "numpy", "accelerate")
-
-COMPARED = (
-    *("device", "cpu", "physical_cores", "usable_cores", "threads", "interop_threads", "gpu"),
-    *("gpu_memory_bytes", "driver", "cuda", "cudnn", "system", "machine", "python", "packages"),
-    *("precision", "matmul_precision", "cudnn_tf32", "cudnn_benchmark", "deterministic"),
-    *("attention", "channels_last", "input_shape", "batch_size"),
-)
-"""Fields of the comparability key. Host name, kernel build and free memory are left out: they
-change from day to day and move no number by themselves. Total memory decides what fits, not
-how fast it is."""
 
 
 def snapshot(device: torch.device, **conditions: Any) -> dict[str, Any]:
@@ -64,27 +50,6 @@ def snapshot(device: torch.device, **conditions: Any) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         **conditions,
     }
-
-
-def comparability_key(environment: Mapping[str, Any]) -> str:
-    """16 hex digits; equal for two environments exactly where `differing_fields` is empty."""
-    return content_id({name: environment.get(name) for name in COMPARED})
-
-
-def differing_fields(
-    first: Mapping[str, Any], second: Mapping[str, Any]
-) -> dict[str, tuple[Any, Any]]:
-    """The fields that forbid a comparison, each with both values; packages one by one."""
-    different: dict[str, tuple[Any, Any]] = {}
-    for name in COMPARED:
-        one, other = first.get(name), second.get(name)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            for key in sorted(one.keys() | other.keys()):
-                if one.get(key) != other.get(key):
-                    different[f"{name}.{key}"] = (one.get(key), other.get(key))
-        elif one != other:
-            different[name] = (one, other)
-    return different
 
 
 def _usable_cores() -> int | None:

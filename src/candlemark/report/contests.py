@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from candlemark.hardware import snapshot
+from candlemark.hardware import comparability
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.summary import Difference, difference, holm
 from candlemark.report.statistics import PRIMARY, Board, Row
@@ -164,7 +164,7 @@ def differing_fields(rows: Sequence[Row]) -> tuple[str, ...]:
     differing = dict.fromkeys(
         name
         for environment in environments[1:]
-        for name in snapshot.differing_fields(environments[0], environment)
+        for name in comparability.differing_fields(environments[0], environment)
     )
     return tuple(differing) or ("comparability_key",)
 
