@@ -82,6 +82,19 @@ def test_finished_trials_are_kept_and_new_ones_run(tmp_path):
     assert scores(forced.records) == scores(first.records)
 
 
+def test_copies_are_left_even_if_the_last_run_ended_before_it_could_write_them(tmp_path):
+    first = candlemark.run(suite(), output_dir=tmp_path)
+    for copy in first.results_dir.glob("*.json"):
+        copy.unlink()
+    again = candlemark.run(suite(), output_dir=tmp_path)
+    assert again.trained == 0
+    assert list(first.results_dir.glob("benchmark_suite_*.json"))
+
+    part = candlemark.run(suite(baselines=["majority"]), output_dir=tmp_path)
+    assert part.trained == 0
+    assert (part.results_dir / f"suite_{part.suite_id}.yaml").exists()
+
+
 def test_a_trial_that_cannot_work_is_a_row_and_the_suite_goes_on(tmp_path):
     unloadable = suite(models=["timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"])
     unloadable["timeout_s"] = 0.5

@@ -21,14 +21,15 @@ import yaml
 from candlemark import progress
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.benchmark.plan import Work
-from candlemark.benchmark.prepare import audited, check_models, prepare
+from candlemark.benchmark.prepare import audited, prepare
 from candlemark.benchmark.runner import run_trials
 from candlemark.config import load, parse
 from candlemark.execution.base import Executor
 from candlemark.execution.local import LocalExecutor
 from candlemark.hardware.device import resolve_device
-from candlemark.records import RunRecord, content_id
-from candlemark.results.export import export
+from candlemark.records import RunRecord, Status, content_id
+from candlemark.results.export import export, write_text
+from candlemark.results.query import export_name
 from candlemark.results.store import Results, open_results
 
 
@@ -69,7 +70,6 @@ def run(
     folder = Path(output_dir)
     with open_results(folder / "results") as store:
         device = str(resolve_device(config.device))
-        check_models(config)
         prepared = prepare(config, folder / "datasets")
         works = prepared.works(device=device, checkpoints=folder / "checkpoints")
         suite_id = content_id(sorted(work.trial.id for work in works))
@@ -85,8 +85,7 @@ def run(
             datasets = (*prepared.datasets, *prepared.walks)
             pending = audited(pending, [d for d in datasets if d.content_hash in needed])
             _run_pending(pending, store, suite_id, executor or _local(config))
-            _write_config(prepared.config, folder / "results" / f"suite_{suite_id}.yaml")
-            export(store, folder / "results", suite_id=suite_id)
+        _leave_copies(store, suite_id, folder / "results", changed=bool(pending))
         records = tuple(store.records(suite_id))
     return FinishedRun(
         suite_id=suite_id,
@@ -127,9 +126,15 @@ def _run_pending(pending: list[Work], store: Results, suite_id: str, executor: E
     with progress.track("trials", total=len(pending), unit="trials") as bar:
         for record in run_trials(pending, executor):
             store.append(record, suite_id)
-            shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
+            if record.status is Status.OK:  # one that timed out goes on from its checkpoint
+                shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
             bar.advance(1, str(record.facts["row"]))
 
 
-def _write_config(config: BenchmarkConfig, path: Path) -> None:
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+def _leave_copies(store: Results, suite_id: str, folder: Path, *, changed: bool) -> None:
+    """Write the suite's exports and its config, unless they are there and still true."""
+    (suite,) = (one for one in store.suites() if one.suite_id == suite_id)
+    config = folder / f"suite_{suite_id}.yaml"
+    if changed or not config.exists() or not (folder / f"{export_name(suite)}.json").exists():
+        export(store, folder, suite_id=suite_id)
+        write_text(config, yaml.safe_dump(dict(suite.config), sort_keys=False))

@@ -44,7 +44,6 @@ def test_the_same_config_gives_the_same_trials_in_any_folder(tmp_path):
         {"training": {"epochs": 3}},
         {"candles": {"strength": 0.9}},
         {"label": "last_candle"},
-        {"weights": "pretrained"},
     ],
 )
 def test_whatever_changes_the_outcome_changes_the_id(tmp_path, change):
@@ -53,6 +52,20 @@ def test_whatever_changes_the_outcome_changes_the_id(tmp_path, change):
         return {t.id for t in trials if t.role == "model" and t.facts["market"] == "planted"}
 
     assert not model_ids(suite()) & model_ids(suite(**change))
+
+
+def test_weights_count_by_content_and_not_by_place(tmp_path):
+    def model_id(path):
+        trials = [work.trial for work in works(suite(weights=str(path)), tmp_path / "data")]
+        return next(trial.id for trial in trials if trial.role == "model")
+
+    first, copy = tmp_path / "first.safetensors", tmp_path / "copy.safetensors"
+    for path in (first, copy):
+        path.write_bytes(b"weights")
+    before = model_id(first)
+    assert model_id(copy) == before
+    first.write_bytes(b"other weights")
+    assert model_id(first) != before
 
 
 def test_another_device_is_another_trial_for_models_only(tmp_path):

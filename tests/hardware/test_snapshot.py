@@ -7,12 +7,8 @@ import json
 import numpy as np
 import torch
 
-from candlemark.hardware.snapshot import (
-    COMPARED,
-    comparability_key,
-    differing_fields,
-    snapshot,
-)
+from candlemark.hardware.comparability import COMPARED, comparability_key, differing_fields
+from candlemark.hardware.snapshot import snapshot
 
 CPU = torch.device("cpu")
 

@@ -1,14 +1,16 @@
 """From a config and its datasets to trials: what will run, each with an id of its own.
 
-    works = plan(config, datasets, device="cpu", checkpoints=Path("benchmarks/checkpoints"))
+    setting = Setting(config=config, device="cpu", weights_sha256={...}, checkpoints=folder)
+    works = plan(setting, datasets)
 
-A trial's id is the hash of everything that decides its outcome, the dataset's content
-included and paths left out, so a finished trial is recognised wherever it was run.
+A trial's id is the hash of everything that decides its outcome. Data and weights enter by
+their content and not by their place, so a finished trial is recognised wherever it was run,
+and weights that changed under the same name are run anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.candles.synthetic import attainable_auroc
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset
+from candlemark.models.baselines import BASELINES
 from candlemark.models.catalog import resolve
 from candlemark.records import content_id
 
@@ -50,34 +53,56 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A trial with the places it reads and writes; pickles."""
+    """A trial with the places it reads and writes; pickles.
+
+    weights, allow_pickle: as in the config; a numeric baseline has no use for them
+    """
 
     trial: Trial
+    weights: str
+    allow_pickle: bool
     dataset_path: Path
     checkpoint_dir: Path
 
 
-def plan(
-    config: BenchmarkConfig, datasets: Sequence[Dataset], *, device: str, checkpoints: Path
-) -> list[Work]:
-    """Every trial of `config`, datasets in order, baselines before models before controls."""
-    works = [
-        Work(trial=trial, dataset_path=dataset.path, checkpoint_dir=checkpoints / trial.id)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What every trial of a benchmark shares.
+
+    weights_sha256: by model, the hash of the file it starts from; None for random weights
+    """
+
+    config: BenchmarkConfig
+    device: str
+    weights_sha256: Mapping[str, str | None]
+    checkpoints: Path
+
+
+def plan(setting: Setting, datasets: Sequence[Dataset]) -> list[Work]:
+    """Every trial, datasets in order, baselines before models before controls."""
+    return [
+        Work(
+            trial=trial,
+            weights=setting.config.weights,
+            allow_pickle=setting.config.allow_pickle,
+            dataset_path=dataset.path,
+            checkpoint_dir=setting.checkpoints / trial.id,
+        )
         for dataset in datasets
-        for trial in _trials(config, dataset, device)
+        for trial in _trials(setting, dataset)
     ]
-    return list({work.trial.id: work for work in works}.values())
 
 
-def _trials(config: BenchmarkConfig, dataset: Dataset, device: str) -> Iterator[Trial]:
+def _trials(setting: Setting, dataset: Dataset) -> Iterator[Trial]:
+    config = setting.config
     for name in config.baselines:
-        yield _trial(config, dataset, role="baseline", model=name, device="cpu")
+        yield _trial(setting, dataset, role="baseline", model=name, seed=config.seeds[0])
     for model in config.models:
         for seed in config.seeds:
-            yield _trial(config, dataset, role="model", model=model, device=device, seed=seed)
+            yield _trial(setting, dataset, role="model", model=model, seed=seed)
     if "shuffled_labels" in config.controls and dataset.config.candles.kind != "random_walk":
-        for role_model in _control_models(config):
-            yield _trial(config, dataset, role="control", model=role_model, device=device)
+        for model in _control_models(config):
+            yield _trial(setting, dataset, role="control", model=model, seed=config.seeds[0])
 
 
 def _control_models(config: BenchmarkConfig) -> tuple[str, ...]:
@@ -92,48 +117,52 @@ def cheapest_model(models: Sequence[str]) -> str:
     return min(models, key=lambda model: resolve(model).parameters or float("inf"))
 
 
-def _trial(
-    config: BenchmarkConfig,
-    dataset: Dataset,
-    *,
-    role: str,
-    model: str,
-    device: str,
-    seed: int | None = None,
-) -> Trial:
-    seed = config.seeds[0] if seed is None else seed
-    numeric = model in config.baselines
-    row = {
+ROW_NAMES = {
+    "model": "{model}",
+    "baseline": "baseline: {model}",
+    "control": "control: shuffled labels, {model}",
+}
+"""The name of a row in tables, by role."""
+
+
+def _trial(setting: Setting, dataset: Dataset, *, role: str, model: str, seed: int) -> Trial:
+    config = setting.config
+    row = ROW_NAMES[role].format(model=model)
+    deciding: dict[str, Any] = {
+        "task": "charts",
+        "role": role,
         "model": model,
-        "baseline": f"baseline: {model}",
-        "control": f"control: shuffled labels, {model}",
-    }[role]
-    return Trial(
-        role=role,
-        row=row,
-        model=model,
-        config={
-            "task": "charts",
-            "role": role,
-            "model": model,
-            "dataset": dataset.content_hash,
-            "weights": None if numeric else config.weights,
-            "allow_pickle": False if numeric else config.allow_pickle,
-            "training": None if numeric else config.training.model_dump(mode="json"),
-            "measure": config.measure.model_dump(mode="json"),
-            "device": device,
-            "seed": seed,
-            "isolate": True if numeric else config.isolate,
-        },
-        facts={
-            "row": row,
-            "role": role,
-            "model": model,
-            "seed": seed,
-            "weights": None if numeric else config.weights,
-            **dataset_facts(dataset),
-        },
-    )
+        "dataset": dataset.content_hash,
+        "measure": config.measure.model_dump(mode="json"),
+        "seed": seed,
+        **(_numeric() if model in BASELINES else _trained(setting, model)),
+    }
+    facts = {
+        "row": row,
+        "role": role,
+        "model": model,
+        "seed": seed,
+        "weights": None if model in BASELINES else config.weights,
+        **dataset_facts(dataset),
+    }
+    return Trial(role=role, row=row, model=model, config=deciding, facts=facts)
+
+
+def _numeric() -> dict[str, Any]:
+    """What decides the outcome of a numeric baseline beyond its name and seed: nothing."""
+    return {"kind": "numeric", "device": "cpu", "training": None, "isolate": False}
+
+
+def _trained(setting: Setting, model: str) -> dict[str, Any]:
+    """What decides the outcome of a classifier of pictures."""
+    config = setting.config
+    return {
+        "kind": "images",
+        "device": setting.device,
+        "training": config.training.model_dump(mode="json"),
+        "weights_sha256": setting.weights_sha256[model],
+        "isolate": config.isolate,
+    }
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:

@@ -8,13 +8,14 @@ run again; a dataset that is there already is opened, not built.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from candlemark import progress
 from candlemark.benchmark.config import BenchmarkConfig
-from candlemark.benchmark.plan import Work, cheapest_model, plan
+from candlemark.benchmark.plan import Setting, Work, cheapest_model, plan
 from candlemark.candles import source
 from candlemark.candles.source import CandlesConfig
 from candlemark.dataset.audit import Audit, audit
@@ -28,41 +29,56 @@ from candlemark.models.weights import weights_file
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
-    """A config without open ends, its datasets, and the random walks that control them."""
+    """A config without open ends, its datasets, and the random walks that control them.
+
+    weights_sha256: by model, the hash of the file it starts from; None for random weights
+    """
 
     config: BenchmarkConfig
     datasets: tuple[Dataset, ...]
     walks: tuple[Dataset, ...]
+    weights_sha256: Mapping[str, str | None]
 
     def works(self, *, device: str, checkpoints: Path) -> list[Work]:
-        """Every trial; on the control walks only the baselines and the cheapest model run."""
-        models = (cheapest_model(self.config.models),) if self.config.models else ()
-        on_walks = self.config.model_copy(update={"models": models, "controls": ()})
+        """Every trial once; on the control walks only baselines and the cheapest model run."""
+        setting = Setting(
+            config=self.config,
+            device=device,
+            weights_sha256=self.weights_sha256,
+            checkpoints=checkpoints,
+        )
+        cheapest = (cheapest_model(self.config.models),) if self.config.models else ()
+        on_walks = self.config.model_copy(update={"models": cheapest, "controls": ()})
         works = [
-            *plan(self.config, self.datasets, device=device, checkpoints=checkpoints),
-            *plan(on_walks, self.walks, device=device, checkpoints=checkpoints),
+            *plan(setting, self.datasets),
+            *plan(replace(setting, config=on_walks), self.walks),
         ]
         return list({work.trial.id: work for work in works}.values())
 
 
-def check_models(config: BenchmarkConfig) -> None:
-    """Raise ModelError for the first model that nobody knows or whose weights cannot be had.
-
-    Asked before candles are fetched: a misspelt id or a missing network should not be found
-    out by every trial in turn, an hour later. What is downloaded here is what the trials load.
-    """
-    for model in config.models:
-        weights_file(resolve(model), config.weights, allow_pickle=config.allow_pickle)
-
-
 def prepare(config: BenchmarkConfig, folder: Path) -> Prepared:
-    """Resolve `config`, and build or open its datasets below `folder`."""
+    """Find the weights, resolve `config`, and build or open its datasets below `folder`.
+
+    Weights come first: a misspelt id or a missing network should not be found out by every
+    trial in turn, an hour later. What is downloaded here is what the trials load.
+
+    Raises ModelError: nobody knows a model, or its weights cannot be had.
+    """
+    weights_sha256 = {model: _weights_sha256(model, config) for model in config.models}
     resolved = config.model_copy(
         update={"datasets": tuple(_resolved(dataset) for dataset in config.datasets)}
     )
     datasets = tuple(_build(dataset, folder) for dataset in resolved.datasets)
     walks = tuple(_build(walk, folder) for walk in _control_walks(resolved, datasets))
-    return Prepared(config=resolved, datasets=datasets, walks=walks)
+    return Prepared(config=resolved, datasets=datasets, walks=walks, weights_sha256=weights_sha256)
+
+
+def _weights_sha256(model: str, config: BenchmarkConfig) -> str | None:
+    path = weights_file(resolve(model), config.weights, allow_pickle=config.allow_pickle)
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _resolved(config: DatasetConfig) -> DatasetConfig:

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
+from candlemark.candles.series import IntArray
 from candlemark.dataset.lazy import Dataset, Rows
+from candlemark.errors import DatasetError
 
 Sample = tuple[torch.Tensor, torch.Tensor]
 
@@ -24,14 +26,19 @@ Sample = tuple[torch.Tensor, torch.Tensor]
 class ChartDataset(TorchDataset[Sample]):
     """Pictures and targets of `rows`, in the order of `rows`.
 
+    targets: int64[N], to take the place of the dataset's own (shuffled ones, for a control)
+
     Targets are held in memory, pictures are drawn or read when asked for. Pictures are uint8
     as they are stored; scaling and moving channels is the model's business.
     """
 
-    def __init__(self, dataset: Dataset, rows: Rows) -> None:
+    def __init__(self, dataset: Dataset, rows: Rows, targets: IntArray | None = None) -> None:
         self.dataset = dataset
         self.rows = np.asarray(rows, dtype=np.int64)
-        self.targets = torch.from_numpy(dataset.targets(self.rows).copy())
+        own = dataset.targets(self.rows) if targets is None else targets
+        if len(own) != len(self.rows):
+            raise DatasetError(f"{len(own)} targets for {len(self.rows)} rows; give one each")
+        self.targets = torch.from_numpy(own.copy())
 
     def __len__(self) -> int:
         return len(self.rows)

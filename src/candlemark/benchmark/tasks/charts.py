@@ -18,7 +18,8 @@ from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks.base import FloatArray, History, IntArray, TaskResult
 from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.errors import DatasetError
-from candlemark.hardware.snapshot import comparability_key, snapshot
+from candlemark.hardware.comparability import comparability_key
+from candlemark.hardware.snapshot import snapshot
 from candlemark.metrics import summary
 from candlemark.records import Measurement, Predictions
 
@@ -36,6 +37,9 @@ class Row(Protocol):
 
     def measure(self, rows: IntArray) -> tuple[Measurement, ...]:
         """Speed, memory and size, on windows at `rows`."""
+
+    def conditions(self) -> Mapping[str, Any]:
+        """What speed depends on beyond the machine: precision, input shape, batch size."""
 
     def facts(self) -> Mapping[str, Any]:
         """What was found out and is no measurement."""
@@ -61,7 +65,7 @@ def run(work: Work) -> TaskResult:
         block_length=block_length,
         replicates=work.trial.config["measure"]["replicates"],
     )
-    environment = _environment(work, dataset)
+    environment = _environment(work.trial.config["device"], row.conditions())
     return TaskResult(
         measurements=(*scores, *row.measure(test)),
         predictions=Predictions(
@@ -80,23 +84,16 @@ def run(work: Work) -> TaskResult:
     )
 
 
-def _environment(work: Work, dataset: Dataset) -> dict[str, Any]:
-    """The machine and the conditions that the speed of this row depends on."""
+def _environment(device: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine and the conditions that the speed of a row depends on, with their key."""
     import torch
 
-    config = work.trial.config
-    training = config["training"] or {}
-    fields = snapshot(
-        torch.device(config["device"]),
-        precision=training.get("precision", "fp32"),
-        input_shape=list(dataset.image_shape),
-        batch_size=config["measure"]["batch_size"],
-    )
+    fields = snapshot(torch.device(device), **conditions)
     return {**fields, "comparability_key": comparability_key(fields)}
 
 
 def _make_row(work: Work, dataset: Dataset) -> Row:
-    if work.trial.config["weights"] is None:
+    if work.trial.config["kind"] == "numeric":
         from candlemark.benchmark.tasks.numbers import NumericRow
 
         return NumericRow(work, dataset)

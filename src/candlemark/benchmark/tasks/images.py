@@ -22,14 +22,6 @@ from candlemark.training.config import TrainingConfig
 from candlemark.training.loop import fit, predict
 
 
-class Relabelled(ChartDataset):
-    """The pictures of `rows` with targets of one's own."""
-
-    def __init__(self, dataset: Dataset, rows: IntArray, targets: IntArray) -> None:
-        super().__init__(dataset, rows)
-        self.targets = torch.from_numpy(targets.copy())
-
-
 class ImageRow:
     """Loads, trains and times one classifier."""
 
@@ -41,11 +33,11 @@ class ImageRow:
         self.device = torch.device(self.config["device"])
         self.classifier = load_classifier(
             resolve(work.trial.model),
-            weights=self.config["weights"],
+            weights=work.weights,
             class_count=len(dataset.class_names),
             image_shape=dataset.image_shape,
             seed=self.config["seed"],
-            allow_pickle=self.config["allow_pickle"],
+            allow_pickle=work.allow_pickle,
         )
         self.history: History = ()
         self._of_training: tuple[Measurement, ...] = ()
@@ -53,7 +45,7 @@ class ImageRow:
 
     def fit(self, rows: Mapping[str, IntArray], targets: Mapping[str, IntArray]) -> None:
         """Train, or go on from the checkpoint of a killed run."""
-        slices = {name: Relabelled(self.dataset, rows[name], targets[name]) for name in targets}
+        slices = {name: ChartDataset(self.dataset, rows[name], targets[name]) for name in targets}
         with MemoryMeter(self.device) as memory:
             result = fit(
                 self.classifier.module,
@@ -69,7 +61,7 @@ class ImageRow:
         self.history = result.history
         self._of_training = (
             Measurement(name="training_time_s", value=result.duration_s, unit="s", sample_count=1),
-            self._memory(memory),
+            self._memory(memory, resumed=result.resumed_at_step > 0),
         )
         self._facts = {
             "best_epoch": result.best_epoch,
@@ -118,16 +110,27 @@ class ImageRow:
         return {
             **self.classifier.facts,
             **self._facts,
-            "input_shape": list(self.classifier.input_shape),
         }
 
-    def _memory(self, meter: MemoryMeter) -> Measurement:
-        """The peak of training; contended where earlier trials used the same process."""
+    def _memory(self, meter: MemoryMeter, *, resumed: bool) -> Measurement:
+        """The peak of training, and what keeps it from being quoted."""
         measured = meter.measurement()
+        if resumed:
+            reason = f"{measured.reason}; training was resumed, and only its last part was seen"
+            return replace(measured, verdict=Verdict.UNSTABLE, reason=reason)
         if self.config["isolate"] or self.device.type != "cpu":
             return measured
         reason = f"{measured.reason}; earlier trials used the same process"
         return replace(measured, verdict=Verdict.CONTENDED, reason=reason)
+
+    def conditions(self) -> Mapping[str, Any]:
+        """What the speed of this row depends on beyond the machine."""
+        return {
+            "precision": self.training.precision,
+            "channels_last": self.classifier.channels_last,
+            "input_shape": list(self.classifier.input_shape),
+            "batch_size": self.config["measure"]["batch_size"],
+        }
 
     def _prepared(self, rows: IntArray) -> torch.Tensor:
         images = torch.from_numpy(self.dataset.images(rows)).to(self.device)

@@ -54,6 +54,10 @@ class NumericRow:
             *latency.measurements,
         )
 
+    def conditions(self) -> Mapping[str, Any]:
+        """One window at a time, in double precision."""
+        return {"precision": "fp64", "input_shape": [self.dataset.window, 5], "batch_size": 1}
+
     def facts(self) -> Mapping[str, Any]:
         """Nothing beyond the plan."""
         return {}
