@@ -18,7 +18,7 @@ from candlemark.errors import ConfigError
 from candlemark.models.catalog import MODEL_SETS
 from candlemark.training.config import TrainingConfig
 
-DEMO_CANDLES = 2400
+DEMO_CANDLES = 2000
 DEMO_WINDOW = 16
 DEMO_STRENGTH, DEMO_DENSITY = 0.9, 0.8
 DEMO_SIDE = 48
