@@ -232,7 +232,9 @@ def test_manifests_of_other_versions_and_damaged_ones(
 def test_a_cut_manifest_is_damaged(make_dataset: Callable[..., Dataset]) -> None:
     path = make_dataset().path / "manifest.json"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match=r"is damaged .*; build the dataset again"):
+    with pytest.raises(
+        DatasetError, match=r"is damaged .*; delete its folder and build the dataset again"
+    ):
         open_dataset(path.parent)
 
 
@@ -270,5 +272,7 @@ def test_a_flipped_byte_in_the_pictures_names_the_chunk(
 def test_a_missing_picture_file(make_dataset: Callable[..., Dataset]) -> None:
     dataset = make_dataset(storage={"format": "hdf5"})
     (dataset.path / "images.h5").unlink()
-    with pytest.raises(DatasetError, match=r"images.h5 cannot be read .*; build the dataset again"):
+    with pytest.raises(
+        DatasetError, match=r"images.h5 cannot be read .*; delete its folder and build"
+    ):
         open_dataset(dataset.path).images([0])

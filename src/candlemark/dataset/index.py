@@ -119,7 +119,9 @@ def read_index(path: Path, *, symbols: Sequence[str]) -> Index:
             columns[name] = table.column(name).to_numpy().astype(np.float64)
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path} is damaged ({reason}); build the dataset again") from error
+        raise DatasetError(
+            f"{path} is damaged ({reason}); delete its folder and build the dataset again"
+        ) from error
     return Index(**columns)
 
 

@@ -220,13 +220,14 @@ def open_dataset(path: str | Path, *, verify: bool = True) -> Dataset:
     for name in (CANDLES_FILE, index_file.FILE):
         if name not in manifest.files:
             raise DatasetError(
-                f"{folder / manifest_file.FILE} lists no {name}; build the dataset again"
+                f"{folder / manifest_file.FILE} lists no {name}; delete its folder "
+                "and build the dataset again"
             )
     problems = damaged_files(folder, manifest, (CANDLES_FILE, index_file.FILE)) if verify else []
     if problems:
         raise DatasetError(
-            f"{folder} is damaged: {'; '.join(problems)}; build the dataset again, "
-            f"or look closer with: candlemark dataset audit {folder}"
+            f"{folder} is damaged: {'; '.join(problems)}; delete its folder and build the "
+            f"dataset again, or look closer with: candlemark dataset audit {folder}"
         )
     series = read_candles(folder / CANDLES_FILE, manifest)
     return Dataset(
@@ -259,7 +260,9 @@ def read_candles(path: Path, manifest: Manifest) -> list[CandleSeries]:
         ]
     except (OSError, KeyError, pa.ArrowException, CandleError) as error:
         reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path} is damaged ({reason}); build the dataset again") from error
+        raise DatasetError(
+            f"{path} is damaged ({reason}); delete its folder and build the dataset again"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -178,7 +178,9 @@ def _check_version(path: Path, version: Any) -> None:
 
 
 def _damaged(path: Path, reason: str) -> DatasetError:
-    return DatasetError(f"{path} is damaged ({reason}); build the dataset again")
+    return DatasetError(
+        f"{path} is damaged ({reason}); delete its folder and build the dataset again"
+    )
 
 
 def describe_files(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:

@@ -21,7 +21,10 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ),
     ("Could not set lock", "is in use by another process; wait until it ends"),
     ("different configuration", "is open in this process in the other mode; close it first"),
-    ("not a valid DuckDB", "is not a DuckDB file; name another with --results-dir"),
+    (
+        "not a valid DuckDB",
+        "is not a DuckDB file; name another folder with --results-dir or --output-dir",
+    ),
     (
         "newer version of DuckDB|storage version",
         (
@@ -111,7 +114,8 @@ def bring_up_to_date(connection: duckdb.DuckDBPyConnection, file: Path, *, read_
     version = stored_version(connection)
     if version is None:
         raise ResultsError(
-            f"{file} is a DuckDB file but no candlemark store; name another with --results-dir"
+            f"{file} is a DuckDB file but no candlemark store; "
+            "name another folder with --results-dir or --output-dir"
         )
     if version > VERSION:
         raise ResultsError(

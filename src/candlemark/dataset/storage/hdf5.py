@@ -107,7 +107,8 @@ class Hdf5Reader:
                 self._file["images"]
             except (OSError, KeyError) as error:
                 raise DatasetError(
-                    f"{self._path} cannot be read ({error}); build the dataset again"
+                    f"{self._path} cannot be read ({error}); delete its folder "
+                    "and build the dataset again"
                 ) from error
             self._owner = os.getpid()
         return self._file["images"]
@@ -128,7 +129,8 @@ class Hdf5Reader:
                 raise DatasetError(
                     f"{self._path}: chunk {low // chunk} (pictures {low // chunk * chunk} to "
                     f"{min((low // chunk + 1) * chunk, len(images)) - 1}) does not match its "
-                    f"checksum ({error}); build the dataset again"
+                    f"checksum ({error}); delete its folder "
+                    "and build the dataset again"
                 ) from error
             found[first:last] = block[wanted[first:last] - low]
         ordered: Images = found if len(wanted) == len(rows) and _rises(rows) else found[position]
