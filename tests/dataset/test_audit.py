@@ -284,7 +284,9 @@ def test_what_cannot_be_opened_is_an_error(
         audit(tmp_path / "nowhere")
     path = make_dataset().path
     (path / "index.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DatasetError, match=r"index.parquet is damaged .*; build the dataset aga"):
+    with pytest.raises(
+        DatasetError, match=r"index.parquet is damaged .*; delete its folder and build"
+    ):
         audit(path)
     table = pa.table({"symbol": ["X"]})
     pq.write_table(table, path / "index.parquet")
