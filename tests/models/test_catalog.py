@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from candlemark.errors import ModelError
-from candlemark.models.catalog import CATALOG, MODEL_SETS, ModelSpec, expand, resolve
+from candlemark.models.catalog import CATALOG, MODEL_SETS, ModelSpec, resolve
 
 PUBLISHED = {
     "timm/edgenext_xx_small.in1k": 1_327_216,
@@ -90,16 +90,6 @@ def test_sets_hold_known_models_and_full_holds_the_nine() -> None:
     for ids in MODEL_SETS.values():
         assert set(ids) <= CATALOG.keys()
     assert all(CATALOG[name].id == name for name in CATALOG)
-
-
-def test_expand_takes_sets_and_ids_and_keeps_each_once() -> None:
-    assert expand(["quick_test", "microsoft/resnet-50", "lightweight"]) == (
-        "timm/edgenext_xx_small.in1k",
-        "google/efficientnet-b0",
-        "microsoft/resnet-50",
-        "timm/mobilenetv3_small_100.lamb_in1k",
-        "timm/ghostnet_100.in1k",
-    )
 
 
 def test_resolve_knows_catalog_ids_with_and_without_owner() -> None:

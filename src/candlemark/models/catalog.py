@@ -322,14 +322,6 @@ def resolve(model_id: str, *, library: Library | None = None) -> ModelSpec:
     return _from_config(model_id, path, library)
 
 
-def expand(names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """Model ids of a list of ids and set names, in order, each once."""
-    ids: dict[str, None] = {}
-    for name in names:
-        ids.update(dict.fromkeys(MODEL_SETS.get(name, (name,))))
-    return tuple(ids)
-
-
 def _from_timm_registry(model_id: str) -> ModelSpec | None:
     import timm
 
