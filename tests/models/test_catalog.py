@@ -126,3 +126,29 @@ def test_resolve_tells_the_library_from_config_json(tmp_path: Path) -> None:
     config.unlink()
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         resolve(str(tmp_path))
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package that offers one model, and one thing that is none."""
+    (tmp_path / "other_models.py").write_text(
+        "from candlemark.models.catalog import ModelSpec\n"
+        "tiny = ModelSpec(id='lab/tiny', library='timm', family='cnn', image_size=64,\n"
+        "    parameters=None, fixed_size=False, architecture='test_resnet')\n"
+        "wrong = 3\n"
+    )
+    metadata = tmp_path / "other_models-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-models\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[candlemark.models]\nlab/tiny = other_models:tiny\nlab/wrong = other_models:wrong\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("offered")
+def test_an_installed_package_can_offer_a_model() -> None:
+    spec = resolve("lab/tiny")
+    assert (spec.id, spec.architecture) == ("lab/tiny", "test_resnet")
+    with pytest.raises(ModelError, match=r"entry point lab/wrong = other_models:wrong is int"):
+        resolve("lab/wrong")

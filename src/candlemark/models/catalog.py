@@ -4,8 +4,9 @@
     spec.parameters            # 1327216, as published, with 1000 classes
     MODEL_SETS["quick_test"]   # the ids that `--model-set quick_test` trains
 
-Any other Hub id, timm name or local folder resolves too. This file loads no model library
-until an id outside the catalog asks for one.
+Any other Hub id, timm name or local folder resolves too, and so does a model that an installed
+package offers as an entry point of the group `candlemark.models`, a `ModelSpec` under the name
+it is asked for by. This file loads no model library until an id outside the catalog asks for one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,8 @@ Triple = tuple[float, float, float]
 IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
 IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
 HALF: Triple = (0.5, 0.5, 0.5)
+
+ENTRY_POINT_GROUP = "candlemark.models"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +310,9 @@ def resolve(model_id: str, *, library: Library | None = None) -> ModelSpec:
             return known
     if Path(model_id).is_dir():
         return _from_folder(Path(model_id), library)
+    offered = _from_entry_point(model_id)
+    if offered is not None:
+        return offered
     if library != "transformers":
         registered = _from_timm_registry(model_id)
         if registered is not None:
@@ -320,6 +327,20 @@ def resolve(model_id: str, *, library: Library | None = None) -> ModelSpec:
     if path is None:
         raise ModelError(f"{model_id} has no config.json, so nobody can tell how to build it")
     return _from_config(model_id, path, library)
+
+
+def _from_entry_point(model_id: str) -> ModelSpec | None:
+    """A model that an installed package offers; loading it may register its architecture."""
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == model_id:
+            spec = entry.load()
+            if not isinstance(spec, ModelSpec):
+                raise ModelError(
+                    f"entry point {entry.name} = {entry.value} is {type(spec).__name__}; "
+                    "it must be a candlemark.models.catalog.ModelSpec"
+                )
+            return spec
+    return None
 
 
 def _from_timm_registry(model_id: str) -> ModelSpec | None:
