@@ -58,6 +58,7 @@ def test_a_group_alone_shows_its_help_and_nothing_else(call, words: Sequence[str
         (["run"], "error: Missing argument 'CONFIG'; see: candlemark run --help"),
         (["doctor", "extra"], "extra argument(s) (extra); see: candlemark doctor --help"),
         (["bench", "--max-samples", "many"], "Invalid value for '--max-samples':"),
+        (["demo", "--seed", "-1"], "Invalid value for '--seed':"),
         (["candles", "show"], "see: candlemark candles show --help"),
     ],
 )

@@ -30,7 +30,7 @@ SHORT_PERIOD_DAYS = 31
 
 def demo(
     output_dir: OutputDir = Path("benchmarks"),
-    seed: Annotated[int, typer.Option(help="Seed of markets, models and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of markets, models and training.")] = 0,
     resume: Resume = True,
     json: AsJson = False,
 ) -> None:
