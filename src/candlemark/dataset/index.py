@@ -12,6 +12,8 @@
     label, target    class name and class index
     value            the number behind the class (a return), null where there is none
     next_close       close of the candle after the window, null where there is none
+
+How the columns are kept small is the business of `columns`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from candlemark.candles.series import FloatArray, IntArray
+from candlemark.dataset.columns import compact, floats, write_columns
 from candlemark.dataset.labels import Reach
 from candlemark.dataset.splits import SPLITS, Codes
 from candlemark.errors import DatasetError
@@ -101,8 +104,8 @@ def write_index(
     columns["split"] = _names(index.codes, SPLITS)
     columns["label"] = _names(index.target, class_names)
     columns["target"] = pa.array(index.target)
-    columns |= {name: pa.array(getattr(index, name), from_pandas=True) for name in REALS}
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    columns |= {name: compact(getattr(index, name)) for name in REALS}
+    write_columns(columns, path)
 
 
 def read_index(path: Path, *, symbols: Sequence[str]) -> Index:
@@ -110,13 +113,13 @@ def read_index(path: Path, *, symbols: Sequence[str]) -> Index:
     try:
         table = pq.read_table(path)
         columns: dict[str, Any] = {
-            "series": _codes(table.column("symbol"), symbols),
-            "codes": _codes(table.column("split"), SPLITS).astype(np.int8),
+            "series": name_codes(table.column("symbol"), symbols),
+            "codes": name_codes(table.column("split"), SPLITS).astype(np.int8),
         }
         for name in NUMBERS:
             columns[name] = table.column(name).to_numpy().astype(np.int64)
         for name in REALS:
-            columns[name] = table.column(name).to_numpy().astype(np.float64)
+            columns[name] = floats(table.column(name))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DatasetError(
@@ -129,7 +132,7 @@ def _names(codes: npt.NDArray[Any], names: Sequence[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(list(names)))
 
 
-def _codes(column: pa.ChunkedArray, names: Sequence[str]) -> IntArray:
+def name_codes(column: pa.ChunkedArray, names: Sequence[str]) -> IntArray:
     """Positions of the strings of `column` in `names`; ValueError for an unknown one."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from candlemark.candles.series import COLUMNS, CandleSeries, FloatArray, IntArray
 from candlemark.dataset import index as index_file
 from candlemark.dataset import manifest as manifest_file
+from candlemark.dataset.columns import compact, floats, write_columns
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.drawing import Features, Mask, Painter
-from candlemark.dataset.index import Index, read_index
+from candlemark.dataset.index import Index, name_codes, read_index
 from candlemark.dataset.labels import Kind, Label, Reach, make_label
 from candlemark.dataset.manifest import Manifest, damaged_files, read_manifest
 from candlemark.dataset.splits import SPLITS
@@ -237,28 +237,36 @@ def open_dataset(path: str | Path, *, verify: bool = True) -> Dataset:
 
 def write_candles(series: Sequence[CandleSeries], path: Path) -> None:
     """Write all series to one Parquet file, symbol by symbol, each in time order."""
-    tables = []
-    for one in series:
-        symbol = pa.array([one.symbol] * len(one)).dictionary_encode()
-        tables.append(one.to_arrow().add_column(0, "symbol", symbol))
-    pq.write_table(pa.concat_tables(tables).unify_dictionaries(), path, compression="zstd")
+    names = pa.array([one.symbol for one in series])
+    numbers = np.repeat(np.arange(len(series), dtype=np.int32), [len(one) for one in series])
+    stamps = np.concatenate([one.open_time_ms for one in series])
+    columns = {
+        "symbol": pa.DictionaryArray.from_arrays(numbers, names),
+        "open_time_ms": pa.array(stamps),
+    }
+    for name in COLUMNS:
+        columns[name] = compact(np.concatenate([getattr(one, name) for one in series]))
+    write_columns(columns, path)
 
 
 def read_candles(path: Path, manifest: Manifest) -> list[CandleSeries]:
     """The series of a dataset, in the manifest's order."""
     try:
         table = pq.read_table(path)
+        numbers = name_codes(table.column("symbol"), manifest.symbols)
+        columns = {name: floats(table.column(name)) for name in COLUMNS}
+        stamps = table.column("open_time_ms").to_numpy()
         return [
-            CandleSeries.from_arrow(
-                table.filter(pc.equal(table.column("symbol"), symbol)).select(
-                    ["open_time_ms", *COLUMNS]
-                ),
+            CandleSeries.from_numpy(
+                {name: column[rows] for name, column in columns.items()}
+                | {"open_time_ms": stamps[rows]},
                 symbol=symbol,
                 interval=manifest.interval,
             )
-            for symbol in manifest.symbols
+            for number, symbol in enumerate(manifest.symbols)
+            for rows in [numbers == number]
         ]
-    except (OSError, KeyError, pa.ArrowException, CandleError) as error:
+    except (OSError, KeyError, ValueError, pa.ArrowException, CandleError) as error:
         reason = str(error).splitlines()[0]
         raise DatasetError(
             f"{path} is damaged ({reason}); delete its folder and build the dataset again"
