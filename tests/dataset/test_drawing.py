@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlemark.candles.series import CandleSeries
-from candlemark.dataset.drawing import visible_mask
+from candlemark.dataset.drawing import Painter, visible_mask
 from candlemark.dataset.lazy import Dataset
+from candlemark.errors import CandlemarkError, DatasetError
 
 
 def walk(count: int = 200, first: int = 0, symbol: str = "TEST") -> CandleSeries:
@@ -121,3 +122,44 @@ def test_nothing_after_the_window_is_in_pictures_or_numbers(
     np.testing.assert_array_equal(one.features(before), two.features(before))
     after = np.flatnonzero(one.index.start_slot + one.window == cut + 1)
     assert (one.images(after) != two.images(after)).any()
+
+
+def test_a_mixed_batch_shows_each_market_as_if_it_were_alone(
+    make_series: Callable[..., CandleSeries], make_dataset: Callable[..., Dataset]
+) -> None:
+    """Averages at the beginning of a series must not read the candles of the one before."""
+    series = [make_series(80 + 30 * n, symbol=f"S{n}", seed=n, missing=[3, 40]) for n in range(3)]
+    style = {"kind": "candlestick", "height": 48, "moving_averages": [5, 20], "volume": True}
+    for experiment in ("regular", "irregular"):
+        dataset = make_dataset(experiment, series=series, style=style, experiment=experiment)
+        rows = np.random.default_rng(0).permutation(len(dataset))
+        mixed = dataset.images(rows)
+        for number, one in enumerate(series):
+            alone = Painter(dataset.config, [one])
+            own = dataset.index.series[rows] == number
+            part = dataset.index.take(rows[own])
+            np.testing.assert_array_equal(
+                mixed[own], alone.draw_windows(np.zeros_like(part.series), part.start_slot)
+            )
+
+
+def test_pictures_are_drawn_into_a_given_buffer(make_dataset: Callable[..., Dataset]) -> None:
+    for storage in ("none", "hdf5"):
+        dataset = make_dataset(storage, storage={"format": storage})
+        out = np.empty((4, *dataset.image_shape), dtype=np.uint8)
+        assert dataset.images([5, 2, 9, 2], out=out, threads=1) is out
+        np.testing.assert_array_equal(out, dataset.images([5, 2, 9, 2]))
+        with pytest.raises(CandlemarkError, match=r"out is uint8 of shape \(4, .*it must be"):
+            dataset.images([1], out=out)
+
+
+def test_a_window_outside_its_series_is_refused(
+    make_series: Callable[..., CandleSeries], make_dataset: Callable[..., Dataset]
+) -> None:
+    series = [make_series(60, symbol="A"), make_series(60, symbol="B", seed=1)]
+    dataset = make_dataset(series=series)
+    painter = Painter(dataset.config, series)
+    with pytest.raises(
+        DatasetError, match="starts at slot 51 of A, where windows of 10 start at 0 to 50"
+    ):
+        painter.draw_windows(np.array([1, 0]), np.array([50, 51]))

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.candles.series import COLUMNS, CandleSeries, IntArray
+from candlemark.candles.series import COLUMNS, CandleSeries, IntArray, Slots
 from candlemark.charts.render import render_windows
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.index import Index
 from candlemark.dataset.storage.base import Images
+from candlemark.errors import DatasetError
 
 Mask = npt.NDArray[np.bool_]
 Features = npt.NDArray[np.float32]
@@ -41,27 +44,38 @@ class Painter:
     def __init__(self, config: DatasetConfig, series: Sequence[CandleSeries]) -> None:
         self._config = config
         self._style = config.drawn_style
-        self._shape = config.image_shape
         self._series = tuple(series)
 
-    def draw(self, index: Index) -> Images:
-        """uint8 (n, H, W) or (n, H, W, 3), one picture a row of the index."""
-        images = np.empty((len(index), *self._shape), dtype=np.uint8)
-        for number, rows in _by_series(index.series):
-            one, starts = self._series[number], index.start_slot[rows]
-            visible = self._hidden_out(one, starts)
-            whole = len(rows) == len(index)
-            drawn = render_windows(
-                one.slots,
-                self._style,
-                starts,
-                window=self._config.window,
-                visible=visible,
-                out=images if whole else None,
-            )
-            if not whole:
-                images[rows] = drawn
-        return images
+    @cached_property
+    def _market(self) -> Market:
+        return Market.of(self._series, history=self._config.history)
+
+    def draw(self, index: Index, out: Images | None = None, threads: int | None = None) -> Images:
+        """uint8 (n, H, W) or (n, H, W, 3), one picture a row of the index.
+
+        out: where to draw, a C-contiguous array of that shape; None makes one
+        threads: as in `render_windows`
+        """
+        return self.draw_windows(index.series, index.start_slot, out=out, threads=threads)
+
+    def draw_windows(
+        self,
+        series: IntArray,
+        starts: IntArray,
+        *,
+        out: Images | None = None,
+        threads: int | None = None,
+    ) -> Images:
+        """The same for windows of which only series and first slot (int64[n] each) are known."""
+        return render_windows(
+            self._market.slots,
+            self._style,
+            self._market.starts(series, starts, self._config.window),
+            window=self._config.window,
+            visible=self._hidden_in(series, starts),
+            out=out,
+            threads=threads,
+        )
 
     def visible(self, index: Index) -> Mask:
         """bool[n, window], True where a candle exists and is shown."""
@@ -100,6 +114,15 @@ class Painter:
             share = np.where(largest > 0, volume / largest, volume)
         return np.concatenate([scaled, share[..., None]], axis=-1).astype(np.float32)
 
+    def _hidden_in(self, series: IntArray, starts: IntArray) -> Mask | None:
+        """bool[n, window] over windows of several series, None where nothing is hidden."""
+        if self._config.experiment != "irregular":
+            return None
+        shown = np.empty((len(starts), self._config.window), dtype=np.bool_)
+        for number, rows in _by_series(series):
+            shown[rows] = self._hidden_out(self._series[number], starts[rows])
+        return shown
+
     def _hidden_out(self, series: CandleSeries, starts: IntArray) -> Mask | None:
         if self._config.experiment != "irregular":
             return None
@@ -110,6 +133,52 @@ class Painter:
             missing_share=self._config.missing_share,
             seed=self._config.seed,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Market:
+    """All series one after the other, so that one call draws windows of any of them.
+
+    slots: each series on its grid, and between two of them as many empty slots as an average
+        looks back, so that none reads its neighbour's candles
+    first: int64[K], where each series begins in `slots`
+    count: int64[K], slots of each series
+    symbols: the series' names
+    """
+
+    slots: Slots
+    first: IntArray
+    count: IntArray
+    symbols: tuple[str, ...]
+
+    @classmethod
+    def of(cls, series: Sequence[CandleSeries], *, history: int) -> Market:
+        """Join some series; a single one is taken as it is, without a copy."""
+        count = np.array([len(one.slots) for one in series], dtype=np.int64)
+        first = np.concatenate([[0], np.cumsum(count + history)[:-1]])
+        slots = series[0].slots
+        if len(series) > 1:
+            columns = {name: np.full(first[-1] + count[-1], np.nan) for name in COLUMNS}
+            for name, column in columns.items():
+                for one, begin in zip(series, first.tolist(), strict=True):
+                    column[begin : begin + len(one.slots)] = getattr(one.slots, name)
+            slots = Slots(start_ms=slots.start_ms, interval_ms=slots.interval_ms, **columns)
+        return cls(
+            slots=slots, first=first, count=count, symbols=tuple(one.symbol for one in series)
+        )
+
+    def starts(self, series: IntArray, starts: IntArray, window: int) -> IntArray:
+        """int64[N], first slots within `slots`; DatasetError for a window outside its series."""
+        outside = (starts < 0) | (starts > self.count[series] - window)
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            number = int(series[row])
+            raise DatasetError(
+                f"a window starts at slot {starts[row]} of {self.symbols[number]}, where windows "
+                f"of {window} start at 0 to {self.count[number] - window}; the index does not "
+                "belong to these candles: build the dataset again"
+            )
+        return self.first[series] + starts
 
 
 def visible_mask(

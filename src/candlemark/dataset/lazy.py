@@ -116,12 +116,30 @@ class Dataset:
             raise ConfigError(f"unknown split '{name}'; known: {', '.join(SPLITS)}")
         return np.flatnonzero(self.index.codes == SPLITS.index(name))
 
-    def images(self, rows: Rows) -> Images:
-        """uint8 (n, H, W) or (n, H, W, 3), in the order of `rows`."""
+    def images(
+        self, rows: Rows, *, out: Images | None = None, threads: int | None = None
+    ) -> Images:
+        """uint8 (n, H, W) or (n, H, W, 3), in the order of `rows`.
+
+        out: a C-contiguous array of that shape to fill and give back; None makes one
+        threads: to draw with; None takes what so many pictures are worth
+        """
         wanted = self._rows(rows)
-        if self._store is not None:
-            return self._store.read(wanted)
-        return self._painter.draw(self.index.take(wanted))
+        if self._store is None:
+            index = self.index
+            return self._painter.draw_windows(
+                index.series[wanted], index.start_slot[wanted], out=out, threads=threads
+            )
+        images = self._store.read(wanted)
+        if out is None:
+            return images
+        if out.shape != images.shape or out.dtype != images.dtype:
+            raise ConfigError(
+                f"out is {out.dtype} of shape {out.shape}; "
+                f"it must be {images.dtype} of shape {images.shape}"
+            )
+        out[...] = images
+        return out
 
     def targets(self, rows: Rows) -> IntArray:
         """int64[n], class indices."""
