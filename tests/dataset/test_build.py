@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,28 @@ from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.dataset.manifest import Manifest
 from candlemark.dataset.storage import hdf5
 from candlemark.errors import ConfigError, DatasetError
+
+
+class Events:
+    """What was reported."""
+
+    def __init__(self) -> None:
+        self.seen: list[progress.Event] = []
+
+    def handle(self, event: progress.Event) -> None:
+        self.seen.append(event)
+
+    @property
+    def texts(self) -> list[str]:
+        return [event.text for event in self.seen if event.kind in ("note", "warning")]
+
+
+@pytest.fixture
+def events() -> Iterator[Events]:
+    found = Events()
+    before = progress.set_reporter(found)
+    yield found
+    progress.set_reporter(before)
 
 
 def test_every_window_is_in_the_index_or_counted(
@@ -200,7 +222,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path,
     error: OSError,
 ) -> None:
-    monkeypatch.setattr(hdf5.Hdf5Writer, "append", _DiskFull(error))
+    monkeypatch.setattr(hdf5.Hdf5Writer, "write", _DiskFull(error))
     with pytest.raises(DatasetError, match=r"the disk is full while writing .* --storage none"):
         make_dataset(storage={"format": "hdf5"})
     assert list(tmp_path.iterdir()) == []
@@ -209,7 +231,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
 def test_hdf5_is_stopped_before_the_disk_is_full(
     make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """HDF5 kills the process on a full disk, so it must never see one."""
+    """What HDF5 does on a full disk depends on where it meets it, so it must never see one."""
     nearly_full = shutil.disk_usage(tmp_path)._replace(free=hdf5.RESERVE_BYTES)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: nearly_full)
     with pytest.raises(DatasetError, match=r"the disk is full while writing .*4 MB free"):
@@ -259,9 +281,10 @@ def test_a_killed_build_is_never_read_and_is_built_again(
         assert output.readline() == b"writing\n"
         process.kill()
         process.wait()
-    (leftover,) = tmp_path.iterdir()
+    (leftover,) = tmp_path.glob(".data.building-*")
     assert leftover.name.startswith(".data.building-")
     assert (leftover / "images.h5").exists()
+    # Its lock died with it.
     with pytest.raises(DatasetError, match="no dataset at"):
         open_dataset(out)
     with pytest.raises(DatasetError, match="never finished"):
@@ -272,18 +295,29 @@ def test_a_killed_build_is_never_read_and_is_built_again(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_what_another_process_is_building_is_left_alone(
-    make_dataset: Callable[..., Dataset], tmp_path: Path
+HOLDING = """
+    from pathlib import Path
+    import time
+    from candlemark.dataset.scratch import alone
+
+    with alone(Path({out!r})):
+        print("held", flush=True)
+        time.sleep({seconds})
+"""
+
+
+def test_a_second_build_waits_for_the_first(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, events: Events
 ) -> None:
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        theirs = tmp_path / f".data.building-{sleeper.pid}"
-        theirs.mkdir()
-        make_dataset()
-        assert theirs.is_dir()
-    finally:
-        sleeper.kill()
-        sleeper.wait()
+    script = textwrap.dedent(HOLDING).format(out=str(tmp_path / "data"), seconds=0.5)
+    holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    with holder.stdout as output:
+        assert output.readline() == b"held\n"
+        assert len(make_dataset()) > 0
+    assert holder.wait() == 0
+    assert any("is being built by another process; waiting for it" in t for t in events.texts)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_whoever_finishes_first_is_kept(
@@ -298,32 +332,17 @@ def test_whoever_finishes_first_is_kept(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-class _Events:
-    def __init__(self) -> None:
-        self.seen: list[progress.Event] = []
-
-    def handle(self, event: progress.Event) -> None:
-        self.seen.append(event)
-
-
-def test_progress_counts_every_picture(make_dataset: Callable[..., Dataset]) -> None:
-    events = _Events()
-    before = progress.set_reporter(events)
-    try:
-        dataset = make_dataset(storage={"format": "hdf5"})
-    finally:
-        progress.set_reporter(before)
-    drawn = [event.amount or 0 for event in events.seen if event.kind == "advance"]
-    assert sum(drawn) == len(dataset)
+def test_progress_counts_every_picture(
+    make_dataset: Callable[..., Dataset], events: Events
+) -> None:
+    dataset = make_dataset(storage={"format": "hdf5"})
+    advanced = [event for event in events.seen if event.kind == "advance"]
+    assert sum(event.amount or 0 for event in advanced) == len(dataset)
+    assert advanced[-1].text.endswith(" MB")
 
 
-def test_a_random_split_warns(make_dataset: Callable[..., Dataset]) -> None:
-    events = _Events()
-    before = progress.set_reporter(events)
-    try:
-        make_dataset(split={"method": "random"})
-    finally:
-        progress.set_reporter(before)
+def test_a_random_split_warns(make_dataset: Callable[..., Dataset], events: Events) -> None:
+    make_dataset(split={"method": "random"})
     warned = [event.text for event in events.seen if event.kind == "warning"]
     assert any("leaky" in text for text in warned)
 

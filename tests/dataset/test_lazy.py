@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,28 +46,6 @@ def test_pictures_are_the_ones_that_render_draws(
     np.testing.assert_array_equal(
         dataset.images(np.arange(len(dataset))), everything[dataset.index.start_slot]
     )
-
-
-def test_plain_h5py_reads_the_store(make_dataset: Callable[..., Dataset]) -> None:
-    dataset = make_dataset(storage={"format": "hdf5"})
-    script = (
-        "import sys, h5py\n"
-        "with h5py.File(sys.argv[1]) as file:\n"
-        "    images = file['images']\n"
-        "    print(images.attrs['filter'], '|', images.attrs['read_with'])\n"
-        "    exec(images.attrs['read_with'].split(',')[0])\n"
-        "    print(images.shape, images[5].sum())\n"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", script, str(dataset.path / "images.h5")],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    assert output[0].startswith("blosc: zstd")
-    assert "import hdf5plugin" in output[0]
-    shape = (len(dataset), *dataset.image_shape)
-    assert output[1] == f"{shape} {dataset.images([5]).sum()}"
 
 
 def test_splits_are_in_time_order_and_cover_all_rows(make_dataset: Callable[..., Dataset]) -> None:
@@ -248,25 +224,6 @@ def test_a_flipped_byte_is_caught_on_opening(
     path.write_bytes(data)
     with pytest.raises(DatasetError, match=rf"is damaged: {name} has SHA-256 .* dataset audit"):
         open_dataset(path.parent)
-
-
-def test_a_flipped_byte_in_the_pictures_names_the_chunk(
-    make_dataset: Callable[..., Dataset],
-) -> None:
-    import h5py
-
-    dataset = make_dataset(storage={"format": "hdf5"}, style={"kind": "jkx", "height": 3000})
-    path = dataset.path / "images.h5"
-    with h5py.File(path) as file:
-        chunk = file["images"].id.get_chunk_info(1)
-    data = bytearray(path.read_bytes())
-    data[chunk.byte_offset + chunk.size // 2] ^= 1
-    path.write_bytes(data)
-    reopened = open_dataset(dataset.path)
-    with pytest.raises(
-        DatasetError, match=r"chunk 1 \(pictures \d+ to \d+\) does not match its ch"
-    ):
-        reopened.images(np.arange(len(dataset)))
 
 
 def test_a_missing_picture_file(make_dataset: Callable[..., Dataset]) -> None:

@@ -11,17 +11,10 @@ same dataset already is opened and nothing is done; one that holds anything else
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from math import prod
 from pathlib import Path
-
-import psutil
 
 from candlemark.candles.series import CandleSeries
 from candlemark.candles.source import load, resolve
@@ -31,7 +24,7 @@ from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.drawing import Painter
 from candlemark.dataset.index import Index, write_index
 from candlemark.dataset.labels import make_label
-from candlemark.dataset.lazy import CANDLES_FILE, Dataset, open_dataset, write_candles
+from candlemark.dataset.lazy import CANDLES_FILE, Dataset, levels_of, open_dataset, write_candles
 from candlemark.dataset.manifest import (
     Manifest,
     SeriesEntry,
@@ -42,19 +35,19 @@ from candlemark.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
+from candlemark.dataset.scratch import alone, appearing_whole, sync
 from candlemark.dataset.select import Selection, count_by_class, select_windows
-from candlemark.dataset.storage.base import open_writer
+from candlemark.dataset.storage.base import Images, open_writer
+from candlemark.dataset.storage.bits import pack, packed_shape
+from candlemark.dataset.streaming import store_images
 from candlemark.errors import ConfigError, DatasetError
-from candlemark.progress import note, track, warning
+from candlemark.progress import note, warning
 from candlemark.records import content_id
 
 __all__ = ["DEFAULT_FOLDER", "DatasetConfig", "build_dataset"]
 
 DEFAULT_FOLDER = Path("datasets")
 """Where datasets go, below the current directory, unless they are told otherwise."""
-
-BATCH_BYTES = 8 << 20
-"""Pictures drawn at once: enough to keep drawing threads busy, little enough to stay small."""
 
 
 def build_dataset(
@@ -74,6 +67,7 @@ def build_dataset(
     be empty, the disk is full. Whatever was in `out` is untouched then.
     """
     make_label(config.label)  # a misspelt label is told before anything is downloaded
+    config.storage.packs(levels_of(config))  # and so are bits of pictures that have colours
     if candles is None:
         if "candles" not in config.model_fields_set:
             raise ConfigError(
@@ -89,19 +83,39 @@ def build_dataset(
 
     series = _checked(load(config.candles) if candles is None else list(candles))
     selection = select_windows(config, series)
-    with _appearing_whole(folder, key) as scratch:
-        _write(config, key, series, selection, scratch, given=candles is not None)
+    content = _content_hash(config, series, selection.index)
+    work = content_id({"config": key, "content": content, "candlemark": version("candlemark")})
+    with alone(folder):
+        if _is_built(folder, key):
+            note(f"{folder} was built by another process meanwhile")
+            return open_dataset(folder)
+        with appearing_whole(
+            folder,
+            work,
+            keep=config.storage.format != "none",
+            is_built=lambda: _is_built(folder, key),
+        ) as scratch:
+            _write(
+                config,
+                series,
+                selection,
+                scratch,
+                key=key,
+                content=content,
+                given=candles is not None,
+            )
     _report(folder, selection)
     return open_dataset(folder)
 
 
 def _write(
     config: DatasetConfig,
-    key: str,
     series: Sequence[CandleSeries],
     selection: Selection,
     folder: Path,
     *,
+    key: str,
+    content: str,
     given: bool,
 ) -> None:
     """Write every file, the manifest last."""
@@ -121,7 +135,7 @@ def _write(
         config=config,
         config_hash=key,
         candles_given=given,
-        content_hash=_content_hash(config, series, index),
+        content_hash=content,
         interval=series[0].interval,
         label_kind=label.kind(config.window),
         label_first_slot=reach.first,
@@ -134,90 +148,33 @@ def _write(
         series=tuple(SeriesEntry.of(one) for one in series),
         files=describe_files(folder, names),
     )
-    for name in names:
-        _sync(folder / name)
+    for name in (CANDLES_FILE, index_file.FILE):  # stores see to their own
+        sync(folder / name)
     write_manifest(manifest, folder)
 
 
 def _write_images(
     config: DatasetConfig, series: Sequence[CandleSeries], index: Index, folder: Path
 ) -> tuple[str, ...]:
-    """Draw and store all pictures, batch by batch; the names of the files written."""
+    """Draw and store all pictures; the names of the files written."""
     if config.storage.format == "none":
         return ()
-    painter, shape = Painter(config, series), config.image_shape
-    batch = max(1, BATCH_BYTES // prod(shape))
-    count = len(index)
-    with (
-        track("drawing", total=count, unit="images") as bar,
-        open_writer(config.storage, folder, count=count, shape=shape) as writer,
-    ):
-        for first in range(0, count, batch):
-            part = index.take(slice(first, first + batch))
-            writer.append(painter.draw(part))
-            bar.advance(len(part))
-    return writer.files
+    painter, shape, levels = Painter(config, series), config.image_shape, levels_of(config)
+    writer = open_writer(config.storage, folder, count=len(index), shape=shape, levels=levels)
 
+    def draw(rows: slice, out: Images) -> None:
+        part = index.take(rows)
+        if writer.packed and levels is not None:
+            out[:] = pack(painter.draw(part, threads=1), levels[1])
+        else:
+            painter.draw(part, out=out, threads=1)
 
-@contextmanager
-def _appearing_whole(folder: Path, key: str) -> Iterator[Path]:
-    """A hidden folder beside `folder` that takes its place when the block ends well.
-
-    If another process finished the same dataset (`key`) meanwhile, its work is kept.
-
-    The name carries the process, so that what a killed build left is known from what another
-    build is writing at the moment.
-    """
-    folder = folder.absolute()
-    _refuse_occupied(folder)
-    scratch = folder.parent / f".{folder.name}.building-{os.getpid()}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        scratch.mkdir()
-        yield scratch
-        if not _is_built(folder, key):
-            if folder.is_dir():
-                folder.rmdir()
-            scratch.rename(folder)
-            _sync(folder.parent)
-    except OSError as error:
-        raise _disk_error(folder, error) from error
+        row_shape = packed_shape(shape) if writer.packed else shape
+        store_images(writer, draw, count=len(index), row_shape=row_shape, folder=folder)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _refuse_occupied(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DatasetError(
-            f"{folder} exists and is no finished dataset; remove it, or build somewhere else "
-            f"with: candlemark dataset build --out {folder}-2"
-        )
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what builds of this dataset left whose process is gone."""
-    for leftover in folder.parent.glob(f".{folder.name}.building-*"):
-        process = leftover.name.rpartition("-")[2]
-        if process.isdigit() and (
-            int(process) == os.getpid() or not psutil.pid_exists(int(process))
-        ):
-            note(f"removing {leftover.name}, left by a build that did not finish")
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _disk_error(folder: Path, error: OSError) -> DatasetError:
-    # HDF5 wraps the system's error in its own text and may lose the number on the way.
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    if not full:
-        return DatasetError(f"cannot write {folder}: {error}")
-    home = next(parent for parent in folder.parents if parent.exists())
-    free = shutil.disk_usage(home).free / 1e6
-    return DatasetError(
-        f"the disk is full while writing {folder} ({free:,.0f} MB free at {home}); nothing was "
-        "left behind; free some space, build elsewhere with --out, or keep no pictures with "
-        "--storage none"
-    )
+        writer.close()
+    return writer.files
 
 
 def _is_built(folder: Path, key: str) -> bool:
@@ -261,7 +218,8 @@ def _config_hash(config: DatasetConfig, candles: Sequence[CandleSeries] | None) 
     elif config.candles.path is not None:
         # A file may change under the same name.
         given = hash_file(Path(config.candles.path).expanduser())
-    return content_id({"config": config.model_dump(mode="json"), "candles": given})
+    settings = config.model_dump(mode="json") | {"storage": config.storage.identity()}
+    return content_id({"config": settings, "candles": given})
 
 
 def _content_hash(config: DatasetConfig, series: Sequence[CandleSeries], index: Index) -> str:
@@ -295,19 +253,3 @@ def _report(folder: Path, selection: Selection) -> None:
     note(f"{text}; left out: {', '.join(left_out)}" if left_out else text)
     if not selection.boundaries_ms:
         warning(f"{folder} is split at random: windows of different splits share candles (leaky)")
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or a folder's list of files, to disk where the system can."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-    try:
-        handle = os.open(path, flags)
-    except PermissionError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(handle)

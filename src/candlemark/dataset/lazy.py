@@ -35,7 +35,7 @@ from candlemark.dataset.index import Index, name_codes, read_index
 from candlemark.dataset.labels import Kind, Label, Reach, make_label
 from candlemark.dataset.manifest import Manifest, damaged_files, read_manifest
 from candlemark.dataset.splits import SPLITS
-from candlemark.dataset.storage.base import ImageReader, Images, open_reader
+from candlemark.dataset.storage.base import ImageReader, Images, Levels, open_reader
 from candlemark.errors import CandleError, ConfigError, DatasetError
 
 CANDLES_FILE = "candles.parquet"
@@ -207,7 +207,15 @@ class Dataset:
     @cached_property
     def _store(self) -> ImageReader | None:
         storage = self.config.storage
-        return None if storage.format == "none" else open_reader(storage, self.path)
+        if storage.format == "none":
+            return None
+        return open_reader(
+            storage,
+            self.path,
+            count=len(self),
+            shape=self.image_shape,
+            levels=levels_of(self.config),
+        )
 
     def _rows(self, rows: Rows) -> IntArray:
         wanted = np.asarray(rows)
@@ -223,6 +231,13 @@ class Dataset:
                 f"this dataset has rows 0 to {len(self) - 1}"
             )
         return wanted.astype(np.int64)
+
+
+def levels_of(config: DatasetConfig) -> Levels | None:
+    """(paper, ink) of pictures of two levels, None of those with colours."""
+    if config.style.kind == "candlestick":
+        return None
+    return (0, 255) if config.style.is_dark else (255, 0)
 
 
 def open_dataset(path: str | Path, *, verify: bool = True) -> Dataset:
