@@ -1,23 +1,36 @@
-"""A torch dataset over rows of a candlemark dataset; the only module here that needs torch.
+"""A torch dataset over rows of a candlemark dataset: candles in memory, pictures on request.
 
     train = ChartDataset(dataset, dataset.split("train"))
     image, target = train[0]                     # uint8 (H, W[, 3]), int64 ()
     images, targets = train.batch([0, 5, 9])     # uint8 (3, H, W[, 3]), int64 (3,)
-    loader = DataLoader(train, batch_size=64, shuffle=True)
 
-A loader asks for whole batches (`__getitems__`), so pictures are drawn a batch at a time.
+With torch's own loader, whole batches and any number of workers:
+
+    batches = EpochBatches(len(train), batch_size=256, seed=0)      # see `loader`
+    DataLoader(train, batch_sampler=batches, collate_fn=whole_batch, num_workers=2)
+
+`ChartLoader` in `loader` gives the same batches in the same order without worker processes,
+and faster. Training asks for `batch` directly.
+
+A loader asks for whole batches (`__getitems__`), so pictures are drawn a batch at a time. In
+a loader's worker one thread draws, for the workers share the cores already; no thread outlives
+the call, so a worker may be forked at any moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import get_worker_info
 
 from candlemark.candles.series import IntArray
 from candlemark.dataset.lazy import Dataset, Rows
+from candlemark.dataset.storage.base import Images
 from candlemark.errors import DatasetError
 
 Sample = tuple[torch.Tensor, torch.Tensor]
@@ -47,13 +60,59 @@ class ChartDataset(TorchDataset[Sample]):
         images, targets = self.batch([position])
         return images[0], targets[0]
 
-    def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
-        """The samples of one batch, as views of pictures drawn together."""
-        images, targets = self.batch(positions)
-        return list(zip(images, targets, strict=True))
+    def __getitems__(self, positions: Sequence[int]) -> WholeBatch:
+        """The samples of one batch, drawn together."""
+        return WholeBatch(*self.batch(positions))
 
-    def batch(self, positions: Sequence[int]) -> Sample:
-        """uint8 (n, H, W[, 3]) and int64 (n,): a whole batch without putting it together."""
+    def batch(
+        self,
+        positions: Sequence[int] | npt.NDArray[Any],
+        *,
+        out: Images | None = None,
+        threads: int | None = None,
+    ) -> Sample:
+        """uint8 (n, H, W[, 3]) and int64 (n,): a whole batch without putting it together.
+
+        It depends on nothing but `positions`, and may be called from several threads at once.
+
+        out: a C-contiguous array to draw into, which the images then share
+        threads: to draw with; None takes one in a loader's worker, else what the batch is worth
+        """
         chosen = np.asarray(positions, dtype=np.int64)
-        images = torch.from_numpy(self.dataset.images(self.rows[chosen]))
-        return images, self.targets[torch.from_numpy(chosen)]
+        if threads is None and get_worker_info() is not None:
+            threads = 1
+        images = self.dataset.images(self.rows[chosen], out=out, threads=threads)
+        return torch.from_numpy(images), self.targets[torch.from_numpy(chosen)]
+
+
+class WholeBatch(Sequence[Sample]):
+    """A batch that was drawn together, as the sequence of samples that loaders expect.
+
+    Torch's default collate takes it apart and stacks a copy; `whole_batch` does not.
+    """
+
+    def __init__(self, images: torch.Tensor, targets: torch.Tensor) -> None:
+        self.images = images
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return zip(self.images.unbind(), self.targets.unbind(), strict=True)
+
+    @overload
+    def __getitem__(self, position: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> WholeBatch: ...
+
+    def __getitem__(self, position: int | slice) -> Sample | WholeBatch:
+        if isinstance(position, slice):
+            return WholeBatch(self.images[position], self.targets[position])
+        return self.images[position], self.targets[position]
+
+
+def whole_batch(batch: WholeBatch) -> Sample:
+    """(images, targets) as they were drawn: the `collate_fn` that copies nothing."""
+    return batch.images, batch.targets
