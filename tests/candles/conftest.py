@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from candlemark import progress
-from candlemark.candles.archive import ArchiveFile, days, months
+from candlemark.candles.archive_files import ArchiveFile, days, months
 from candlemark.candles.klines import KLINE_COLUMNS
 from candlemark.candles.series import interval_ms
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from candlemark.candles.archive import Archive, check_symbol, days, months, runs
+from candlemark.candles.archive import Archive
+from candlemark.candles.archive_files import check_symbol, days, months, runs
 from candlemark.candles.cache import Cache, sha256_of
 from candlemark.candles.dates import parse_date
 from candlemark.candles.fetch import Fetcher

@@ -6,6 +6,8 @@
 
     objects/ab/abcd....zip   the bytes whose SHA-256 is abcd...
     index/....json           which bytes an address gave
+    seen/....json            which bytes a file in a mirror folder held, at which size and time
+    parsed/ab/abcd....       the candles of those bytes (`candlemark.candles.parsed`)
     partial/abcd....part     what has arrived so far of a download
 
 Every file appears by rename, so a reader never sees half of one, and several processes may
@@ -22,6 +24,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +33,8 @@ from candlemark.progress import warning
 
 ENVIRONMENT = "CANDLEMARK_CACHE"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SETTLED_NS = 2_000_000_000
+"""File systems keep times in steps of up to two seconds (FAT)."""
 
 
 def default_folder() -> Path:
@@ -94,6 +99,41 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_by_rename(path, text.encode())
 
+    def seen(self, path: Path, stat: os.stat_result) -> str | None:
+        """SHA-256 of a file that was hashed before and has the same size and time since."""
+        try:
+            entry = json.loads(self._seen_path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(entry, dict) or entry.get("path") != str(path):
+            return None
+        sha256 = entry.get("sha256")
+        same = entry.get("size") == stat.st_size and entry.get("mtime_ns") == stat.st_mtime_ns
+        return sha256 if same and isinstance(sha256, str) and _SHA256.fullmatch(sha256) else None
+
+    def note_seen(self, path: Path, stat: os.stat_result, sha256: str) -> None:
+        """Note what a file held; `stat` was taken before it was read.
+
+        A file that changed just now is not noted: it could change again within the same tick
+        of the file system's clock. Where the cache cannot be written the file is hashed again
+        the next time.
+        """
+        if stat.st_mtime_ns > time.time_ns() - _SETTLED_NS:
+            return
+        entry = {
+            "path": str(path),
+            "size": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+            "sha256": sha256,
+        }
+        place = self._seen_path(path)
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_by_rename(place, json.dumps(entry).encode())
+
+    def _seen_path(self, path: Path) -> Path:
+        return self.folder / "seen" / f"{sha256_of(str(path).encode())[:32]}.json"
+
     def _index_path(self, url: str) -> Path:
         return self.folder / "index" / f"{sha256_of(url.encode())[:32]}.json"
 
@@ -137,13 +177,14 @@ class Cache:
             raise FetchError(_explain(error, path)) from error
 
 
-def write_by_rename(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all."""
+def write_by_rename(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file of these parts that appears whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            for part in parts:
+                stream.write(part)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

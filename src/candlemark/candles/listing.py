@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from candlemark.candles.archive import MARKET_PATHS, PUBLIC_URL
+from candlemark.candles.archive import PUBLIC_URL
+from candlemark.candles.archive_files import MARKET_PATHS
 from candlemark.candles.cache import Cache
 
 _FILE = re.compile(

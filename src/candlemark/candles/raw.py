@@ -58,13 +58,18 @@ class RawCandles:
         )
 
     def between(self, start_ms: int | None, end_ms: int | None) -> RawCandles:
-        """Rows with start_ms <= open time < end_ms, in their order."""
+        """Rows with start_ms <= open time < end_ms, in their order; a view where it can be."""
         keep = np.ones(len(self), dtype=np.bool_)
         if start_ms is not None:
             keep &= self.open_time_ms >= start_ms
         if end_ms is not None:
             keep &= self.open_time_ms < end_ms
-        return self if keep.all() else self.take(np.flatnonzero(keep))
+        if keep.all():
+            return self
+        first, last = int(np.argmax(keep)), len(keep) - int(np.argmax(keep[::-1]))
+        if keep[first:last].all():
+            return self.take(slice(first, last))
+        return self.take(np.flatnonzero(keep))
 
     def to_series(self, *, symbol: str, interval: str) -> CandleSeries:
         """The validated series; CandleError names the first broken rule."""
@@ -114,7 +119,9 @@ def stamps_to_ms(
         )
     if chosen == "s":
         return np.rint(stamps * 1000).astype(np.int64)
-    whole = stamps.astype(np.int64)
+    whole = stamps.astype(np.int64, copy=False)
+    if chosen == "ms" and whole is stamps:
+        return whole
     milliseconds = whole // _PER_MS[chosen]
     odd = np.flatnonzero(milliseconds * _PER_MS[chosen] != stamps)
     if len(odd):

@@ -15,7 +15,7 @@ import json
 from types import TracebackType
 from typing import Any, Self
 
-from candlemark.candles.archive import check_symbol
+from candlemark.candles.archive_files import check_symbol
 from candlemark.candles.fetch import Fetcher
 from candlemark.candles.klines import parse_json
 from candlemark.candles.raw import RawCandles, join

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from candlemark.candles.archive import PUBLIC_URL, Archive, check_symbol
+from candlemark.candles.archive import PUBLIC_URL, Archive
+from candlemark.candles.archive_files import check_symbol
 from candlemark.candles.dates import parse_date, parse_period, parse_range, to_iso
 from candlemark.candles.fetch import Fetcher
 from candlemark.candles.files import is_file_name, read_file, symbol_of
@@ -38,6 +40,7 @@ DEFAULT_PERIOD = "30days"
 
 SYNTHETIC = ("random_walk", "planted")
 _MISSING_WARNED = 0.5
+_SYMBOLS_AT_ONCE = 4
 
 
 class CandlesConfig(Config):
@@ -153,8 +156,10 @@ def resolve(config: CandlesConfig) -> CandlesConfig:
     return config.model_copy(update={**update, **times})
 
 
-def load(config: CandlesConfig) -> list[CandleSeries]:
-    """The candles of every symbol, in the config's order.
+def load(config: CandlesConfig, *, refresh: bool = False) -> list[CandleSeries]:
+    """The candles of every symbol, in the config's order; archive files all at once.
+
+    refresh: ask the archive again what it publishes of what is in the cache
 
     Raises NotFoundError, FetchError, ChecksumError, RateLimitError: they cannot be had.
     CandleError: they break a rule.
@@ -168,11 +173,10 @@ def load(config: CandlesConfig) -> list[CandleSeries]:
     if start_ms is None or end_ms is None:
         raise ConfigError("candles have no start or end")
     with open_fetcher(config) as fetcher:
+        found = _fetch(config, fetcher, start_ms, end_ms, refresh=refresh)
         return [
-            _fetch(config, fetcher, symbol, start_ms, end_ms).to_series(
-                symbol=symbol, interval=config.interval
-            )
-            for symbol in config.symbols
+            raw.to_series(symbol=symbol, interval=config.interval)
+            for symbol, raw in zip(config.symbols, found, strict=True)
         ]
 
 
@@ -276,14 +280,14 @@ def open_fetcher(config: CandlesConfig) -> Fetcher:
 
 
 def _fetch(
-    config: CandlesConfig, fetcher: Fetcher, symbol: str, start_ms: int, end_ms: int
-) -> RawCandles:
+    config: CandlesConfig, fetcher: Fetcher, start_ms: int, end_ms: int, *, refresh: bool
+) -> list[RawCandles]:
+    span = {"start_ms": start_ms, "end_ms": end_ms}
     if config.kind == "rest":
         client = RestClient(fetcher, market=config.market)
-        return client.load(symbol, config.interval, start_ms=start_ms, end_ms=end_ms)
-    return Archive(fetcher).load(
-        symbol, config.interval, start_ms=start_ms, end_ms=end_ms, market=config.market
-    )
+        return [client.load(symbol, config.interval, **span) for symbol in config.symbols]
+    archive = Archive(fetcher, refresh=refresh)
+    return archive.load_all(config.symbols, config.interval, **span, market=config.market)
 
 
 def _newest_ms(config: CandlesConfig) -> int:
@@ -292,10 +296,12 @@ def _newest_ms(config: CandlesConfig) -> int:
             client = RestClient(fetcher, market=config.market)
             return max(client.newest_ms(symbol, config.interval) for symbol in config.symbols)
         archive = Archive(fetcher)
-        return max(
-            archive.newest_ms(symbol, config.interval, market=config.market)
-            for symbol in config.symbols
-        )
+
+        def newest(symbol: str) -> int:
+            return archive.newest_ms(symbol, config.interval, market=config.market)
+
+        with ThreadPoolExecutor(max_workers=min(_SYMBOLS_AT_ONCE, len(config.symbols))) as pool:
+            return max(pool.map(newest, config.symbols))
 
 
 def _load_file(config: CandlesConfig) -> CandleSeries:
