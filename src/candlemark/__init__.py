@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from candlemark.dataset.build import build_dataset
     from candlemark.dataset.lazy import load_images, open_dataset
     from candlemark.launch import run
+    from candlemark.models.store import load_model, save_model
+    from candlemark.models.versions import list_models
     from candlemark.results.store import open_results
 
 __version__ = "0.1.0"
@@ -29,24 +31,30 @@ __all__ = [
     "CandleSeries",
     "audit",
     "build_dataset",
+    "list_models",
     "load_candles",
     "load_images",
+    "load_model",
     "open_dataset",
     "open_results",
     "render",
     "run",
+    "save_model",
 ]
 
 _HOMES = {
     "CandleSeries": "candlemark.candles.series",
     "audit": "candlemark.dataset.audit",
     "build_dataset": "candlemark.dataset.build",
+    "list_models": "candlemark.models.versions",
     "load_candles": "candlemark.candles.source",
     "load_images": "candlemark.dataset.lazy",
+    "load_model": "candlemark.models.store",
     "open_dataset": "candlemark.dataset.lazy",
     "open_results": "candlemark.results.store",
     "render": "candlemark.charts.render",
     "run": "candlemark.launch",
+    "save_model": "candlemark.models.store",
 }
 
 

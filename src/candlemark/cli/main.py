@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from candlemark import __version__, progress
-from candlemark.cli import bench, candles, dataset, doctor, report, results
+from candlemark.cli import bench, candles, dataset, doctor, models, report, results
 from candlemark.errors import CandlemarkError
 from candlemark.progress import Event
 
@@ -38,6 +38,7 @@ app.command("bench")(bench.bench)
 app.command("run")(bench.run)
 app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
