@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from candlemark.training.batches import (
     class_weight,
     epoch_batches,
     fetch,
+    fetched,
     ordered_batches,
 )
 
@@ -69,7 +72,22 @@ class AsTensors(Plain):
         return self.images[indices], self.classes[indices]
 
 
-@pytest.mark.parametrize("kind", [Plain, AsList, AsTensors])
+class Whole(Plain):
+    """Answers with whole batches, and remembers who asked for which."""
+
+    def __init__(self, count: int = 6) -> None:
+        super().__init__(count)
+        self.asked: list[tuple[list[int], str]] = []
+
+    def batch(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        self.calls += 1
+        self.asked.append((indices.tolist(), threading.current_thread().name))
+        if 5 in indices:
+            raise DatasetError("picture 5 is damaged")
+        return self.images[indices], self.classes[indices]
+
+
+@pytest.mark.parametrize("kind", [Plain, AsList, AsTensors, Whole])
 def test_every_kind_of_dataset_gives_the_same_batch(kind: type[Plain]) -> None:
     data = kind()
     images, targets = fetch(data, np.array([4, 1, 3]))
@@ -77,6 +95,67 @@ def test_every_kind_of_dataset_gives_the_same_batch(kind: type[Plain]) -> None:
     assert targets.tolist() == [0, 1, 1]
     assert targets.dtype == torch.int64
     assert data.calls == (3 if kind is Plain else 1)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", [Plain, AsTensors, Whole])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_batches_come_in_their_order(kind: type[Plain], size: int) -> None:
+    data = kind()
+    seen = list(fetched(data, ordered_batches(5, size), CPU))
+    assert torch.equal(torch.cat([images for images, _ in seen]), data.images[:5])
+    assert torch.cat([targets for _, targets in seen]).tolist() == data.classes[:5].tolist()
+    assert list(fetched(data, [], CPU)) == []
+
+
+def test_one_batch_is_fetched_ahead_by_a_thread() -> None:
+    data = Whole()
+    batches = fetched(data, ordered_batches(5, 1), CPU)
+    next(batches)
+    next(batches)
+    batches.close()
+    assert [indices for indices, _ in data.asked] == [[0], [1], [2]]
+    assert all(name.startswith("candlemark-fetch") for _, name in data.asked)
+    assert not any(thread.name.startswith("candlemark-fetch") for thread in threading.enumerate())
+
+
+def test_data_that_may_roll_dice_are_asked_when_needed() -> None:
+    data = AsTensors()
+    batches = fetched(data, ordered_batches(6, 2), CPU)
+    next(batches)
+    assert data.calls == 1
+
+
+def test_a_fault_comes_in_its_place() -> None:
+    batches = fetched(Whole(), ordered_batches(6, 2), CPU)
+    assert [targets.tolist() for _, targets in islice(batches, 2)] == [[0, 1], [0, 1]]
+    with pytest.raises(DatasetError, match="picture 5 is damaged"):
+        next(batches)
+
+
+def test_for_cuda_batches_are_pinned_and_copied_without_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The path of a GPU where there is none: its calls are watched, not made."""
+    pinned: list[torch.dtype] = []
+
+    def pin(self: torch.Tensor) -> torch.Tensor:
+        pinned.append(self.dtype)
+        return self
+
+    def to(self: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        assert device.type == "cuda"
+        assert non_blocking
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    data = Whole()
+    seen = list(fetched(data, ordered_batches(4, 4), torch.device("cuda")))
+    assert torch.equal(seen[0][0], data.images[:4])
+    assert pinned == [torch.uint8, torch.int64]
 
 
 def test_a_batch_of_two_is_not_mistaken_for_a_pair() -> None:

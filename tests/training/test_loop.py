@@ -439,3 +439,24 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     assert count == 2
     for name, expected in weights(module).items():
         assert found[name] == pytest.approx(expected, abs=1e-5)
+
+
+class Ahead(Pictures):
+    """The same pictures, of a kind that may be fetched by another thread."""
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        return self.__getitems__(indices.tolist())
+
+
+def test_fetching_ahead_changes_no_bit(tmp_path: Path) -> None:
+    plain, ahead, killed = tiny(), tiny(), tiny()
+    first = train(plain)
+    second = train(ahead, data=Ahead(50))
+    assert weights(plain) == weights(ahead)
+    assert first.samples_seen == second.samples_seen
+    with pytest.raises(StopError):
+        train(killed, folder=tmp_path, data=Ahead(50, fuse=6))
+    assert train(tiny(1), folder=tmp_path, data=Ahead(50)).resumed_at_step > 0
+    resumed = tiny(2)
+    train(resumed, folder=tmp_path, data=Ahead(50))
+    assert weights(resumed) == weights(plain)

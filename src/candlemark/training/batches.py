@@ -1,12 +1,14 @@
 """Batches of any torch dataset, in an order that depends on nothing but seed and epoch.
 
-for indices in epoch_batches(len(data), batch_size=64, seed=0, epoch=3):
-    images, targets = fetch(data, indices)
+batches = epoch_batches(len(data), batch_size=64, seed=0, epoch=3)
+for images, targets in fetched(data, batches, device):
+    ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +26,10 @@ class MapDataset(Protocol):
 
     A dataset may add `__getitems__(indices)`, which gives the whole batch at once, as a list
     of pairs or as the tuple (images, targets); and `targets`, all classes without the images.
+
+    It may also add `batch(indices)`, which gives (images, targets) and declares two things: the
+    answer depends on nothing but int64 `indices`, and another thread may ask for it. Such a
+    dataset is asked for the next batch while the model works on this one.
     """
 
     def __len__(self) -> int: ...
@@ -54,20 +60,57 @@ def fetch(data: MapDataset, indices: Indices) -> tuple[Tensor, Tensor]:
 
     Raises DatasetError: what came back is no batch of pairs.
     """
-    wanted = [int(index) for index in indices]
-    whole = getattr(data, "__getitems__", None)
-    items = whole(wanted) if whole is not None else [data[index] for index in wanted]
+    batch, whole = getattr(data, "batch", None), getattr(data, "__getitems__", None)
+    if callable(batch):
+        items = batch(indices)
+    else:
+        wanted = [int(index) for index in indices]
+        items = whole(wanted) if whole is not None else [data[index] for index in wanted]
     if isinstance(items, tuple) and len(items) == 2:
         images, targets = torch.as_tensor(items[0]), torch.as_tensor(items[1])
     else:
         images = torch.stack([torch.as_tensor(image) for image, _ in items])
         targets = torch.stack([torch.as_tensor(target) for _, target in items])
-    if len(images) != len(wanted) or targets.shape != (len(wanted),):
+    if len(images) != len(indices) or targets.shape != (len(indices),):
         raise DatasetError(
-            f"asked for {len(wanted)} samples, got images {tuple(images.shape)} "
+            f"asked for {len(indices)} samples, got images {tuple(images.shape)} "
             f"and targets {tuple(targets.shape)}"
         )
     return images, targets.long()
+
+
+def fetched(
+    data: MapDataset, batches: Iterable[Indices], device: torch.device
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """`fetch` of one batch after the other, on `device`.
+
+    Where the data has a `batch`, a thread fetches one batch ahead, into pinned memory where
+    the device is CUDA. Other data are asked here and when needed: they may roll dice of which
+    the order matters. Close the iterator (`contextlib.closing`) if it is not run to its end.
+    """
+    if not callable(getattr(data, "batch", None)):
+        for indices in batches:
+            images, targets = fetch(data, indices)
+            yield images.to(device), targets.to(device)
+        return
+    pin = device.type == "cuda"
+
+    def work(indices: Indices) -> tuple[Tensor, Tensor]:
+        images, targets = fetch(data, indices)
+        return (images.pin_memory(), targets.pin_memory()) if pin else (images, targets)
+
+    def deliver(waiting: Future[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        images, targets = waiting.result()
+        return images.to(device, non_blocking=pin), targets.to(device, non_blocking=pin)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="candlemark-fetch") as thread:
+        ahead: Future[tuple[Tensor, Tensor]] | None = None
+        for indices in batches:
+            current, ahead = ahead, thread.submit(work, indices)
+            if current is not None:
+                yield deliver(current)
+        if ahead is not None:
+            yield deliver(ahead)
 
 
 def all_targets(data: MapDataset, *, batch_size: int = 256) -> Indices:

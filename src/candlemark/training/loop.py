@@ -18,6 +18,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +37,7 @@ from candlemark.training.batches import (
     check_targets,
     class_weight,
     epoch_batches,
-    fetch,
+    fetched,
     ordered_batches,
 )
 from candlemark.training.config import TrainingConfig
@@ -170,11 +171,14 @@ def predict(
     """
     parts = [np.empty((0, class_count))]
     module.to(device).eval()
-    with torch.inference_mode(), progress.track("predicting", total=len(data)) as bar:
-        for indices in ordered_batches(len(data), batch_size):
-            images, _ = fetch(data, indices)
+    with (
+        torch.inference_mode(),
+        progress.track("predicting", total=len(data)) as bar,
+        closing(fetched(data, ordered_batches(len(data), batch_size), device)) as batches,
+    ):
+        for images, _ in batches:
             with autocast(device, precision):
-                logits = module(prepare(images.to(device)))
+                logits = module(prepare(images))
             # float64 only after the move: some devices have none.
             probability = logits.float().cpu().double().softmax(dim=1).numpy()
             if probability.shape[1] != class_count or not np.isfinite(probability).all():
@@ -183,7 +187,7 @@ def predict(
                     "classes, or logits that are not numbers"
                 )
             parts.append(probability)
-            bar.advance(len(indices))
+            bar.advance(len(images))
     return np.concatenate(parts)
 
 
@@ -256,44 +260,56 @@ class _Run:
         """The batches of the current epoch that are not done yet."""
         position, config = self.position, self.config
         module.train()
-        for indices in self._batches(position.epoch)[position.batch :]:
-            started = time.perf_counter()
-            rate = config.learning_rate * learning_rate_factor(
-                position.step, total_steps=total_steps, warmup_share=config.warmup_share
-            )
-            set_learning_rate(optimizer, rate)
-            # Dropout and the like: a pure function of (seed, step, process).
-            torch.manual_seed(_step_seed(self.seed, position.step, self.accelerator.process_index))
-            loss = self._step(module, optimizer, indices)
-            self.pending.append(loss)
-            position.epoch_sizes.append(len(indices))
-            position.batch += 1
-            position.step += 1
-            position.samples_seen += len(indices)
-            if self.device.type == "cpu" or len(self.pending) >= LOSS_READ_STEPS:
-                self._read_losses()
-            duration = time.perf_counter() - started
-            position.epoch_duration_s += duration
-            position.duration_s += duration
-            text = f"loss {position.epoch_losses[-1]:.3f}" if position.epoch_losses else ""
-            bar.advance(len(indices), text)
-            self._save_if_due(optimizer)
+        remaining = self._batches(position.epoch)[position.batch :]
+        shares = map(self._share, remaining)
+        with closing(fetched(self.train_data, shares, self.device)) as batches:
+            for indices in remaining:
+                started = time.perf_counter()
+                rate = config.learning_rate * learning_rate_factor(
+                    position.step, total_steps=total_steps, warmup_share=config.warmup_share
+                )
+                set_learning_rate(optimizer, rate)
+                # Dropout and the like: a pure function of (seed, step, process).
+                process = self.accelerator.process_index
+                torch.manual_seed(_step_seed(self.seed, position.step, process))
+                images, targets = next(batches)
+                loss = self._step(module, optimizer, images, targets, len(indices))
+                self.pending.append(loss)
+                position.epoch_sizes.append(len(indices))
+                position.batch += 1
+                position.step += 1
+                position.samples_seen += len(indices)
+                if self.device.type == "cpu" or len(self.pending) >= LOSS_READ_STEPS:
+                    self._read_losses()
+                duration = time.perf_counter() - started
+                position.epoch_duration_s += duration
+                position.duration_s += duration
+                text = f"loss {position.epoch_losses[-1]:.3f}" if position.epoch_losses else ""
+                bar.advance(len(indices), text)
+                self._save_if_due(optimizer)
         self._read_losses()
 
-    def _step(self, module: nn.Module, optimizer: Any, indices: npt.NDArray[np.int64]) -> Tensor:
-        """One update; returns the loss of this process's share, detached, on the device."""
+    def _share(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """What this process learns of a batch, or one sample where nothing is left for it."""
+        share = indices[self.accelerator.process_index :: self.accelerator.num_processes]
+        return share if len(share) else indices[:1]
+
+    def _step(
+        self, module: nn.Module, optimizer: Any, images: Tensor, targets: Tensor, whole: int
+    ) -> Tensor:
+        """One update; returns the loss of this process's share, detached, on the device.
+
+        whole: samples of the batch over all processes
+        """
         accelerator, config = self.accelerator, self.config
-        share = indices[accelerator.process_index :: accelerator.num_processes]
         # A process left without a sample still takes part, with one that weighs nothing.
-        present = 1.0 if len(share) else 0.0
-        images, targets = fetch(self.train_data, share if len(share) else indices[:1])
-        images, targets = images.to(self.device), targets.to(self.device)
+        present = 1.0 if accelerator.process_index < whole else 0.0
         with autocast(self.device, config.precision):
             logits = module(self.prepare(images))
         losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         # Divided by the whole batch, not by the share: then the mean that several processes
         # take of their gradients is the gradient of one process with the whole batch.
-        loss = present * (losses * self.weight[targets]).sum() / len(indices)
+        loss = present * (losses * self.weight[targets]).sum() / whole
         optimizer.zero_grad()
         accelerator.backward(loss * accelerator.num_processes)
         if config.gradient_clip is not None:
@@ -369,12 +385,11 @@ class _Run:
             return None, None
         self.module.eval()
         loss_sum = weight_sum = correct = 0.0
-        with torch.inference_mode():
-            for indices in ordered_batches(len(data), self.config.batch_size * 2):
-                images, targets = fetch(data, indices)
-                targets = targets.to(self.device)
+        order = ordered_batches(len(data), self.config.batch_size * 2)
+        with torch.inference_mode(), closing(fetched(data, order, self.device)) as batches:
+            for images, targets in batches:
                 with autocast(self.device, self.config.precision):
-                    logits = self.module(self.prepare(images.to(self.device))).float()
+                    logits = self.module(self.prepare(images)).float()
                 losses = nn.functional.cross_entropy(logits, targets, reduction="none")
                 weights = self.weight[targets]
                 loss_sum += float((losses * weights).sum())
