@@ -26,6 +26,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from candlemark.errors import FetchError
@@ -37,8 +38,27 @@ _SETTLED_NS = 2_000_000_000
 """File systems keep times in steps of up to two seconds (FAT)."""
 
 
+_chosen: ContextVar[Path | None] = ContextVar("candle_cache", default=None)
+
+
+@contextlib.contextmanager
+def kept_in(folder: Path | None) -> Iterator[None]:
+    """Within the block candles are kept in `folder`; None changes nothing."""
+    if folder is None:
+        yield
+        return
+    token = _chosen.set(folder.expanduser())
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 def default_folder() -> Path:
-    """`CANDLEMARK_CACHE`, or `~/.cache/candlemark`."""
+    """The folder of an enclosing `kept_in`, `CANDLEMARK_CACHE`, or `~/.cache/candlemark`."""
+    chosen = _chosen.get()
+    if chosen is not None:
+        return chosen
     named = os.environ.get(ENVIRONMENT)
     return Path(named).expanduser() if named else Path.home() / ".cache" / "candlemark"
 
