@@ -176,6 +176,9 @@ class FakeCupy:
     def asarray(self, array: np.ndarray) -> FakeArray:
         return array.copy().view(FakeArray)
 
+    def ascontiguousarray(self, array: FakeArray) -> FakeArray:
+        return np.ascontiguousarray(array).view(FakeArray)
+
     def empty(self, shape: Any, dtype: Any) -> FakeArray:
         array = np.empty(shape, dtype=dtype)
         array.view(np.uint8).fill(0xA5)

@@ -223,7 +223,10 @@ REAL_SIZES = [
     (ChartStyle(kind="jkx", height=33, width=61), 20),
     (ChartStyle(kind="candlestick", volume=True, moving_averages=(7, 25)), 30),
     (ChartStyle(kind="candlestick", height=301, width=1111, moving_averages=(3, 5)), 64),
-    (ChartStyle(kind="candlestick", height=700, width=700, volume=True), 700),
+    (
+        ChartStyle(kind="candlestick", height=700, width=700, volume=True, moving_averages=(2, 90)),
+        350,
+    ),
 ]
 
 
@@ -246,6 +249,15 @@ def test_the_sizes_that_people_draw(
             whole_means=whole_means,
             offset=3,
         )
+
+
+@pytest.mark.parametrize("reach", [3, 6, 7, 10, 11, 12, 49, 100, 340])
+def test_lines_of_every_slope(emulator: Any, reach: int) -> None:
+    """A line's rows come from a float's quotient that is put right."""
+    style = ChartStyle(
+        kind="candlestick", height=601, width=48 * reach, moving_averages=(1, 2, 3, 5)
+    )
+    assert_same(emulator, walk(100, seed=reach, missing=0.02), style, [0, 13, 52], 48)
 
 
 @pytest.mark.parametrize("kind", ["ohlc4", "jkx", "candlestick"])

@@ -6,7 +6,11 @@
 
 The pictures are those of `render_windows`, bit for bit. Candles are brought to the device
 once; a call takes 8 bytes a picture there and nothing back. What `draw` gives has `__dlpack__`:
-a `cupy.ndarray` on CUDA, a numpy array on the CPU.
+a `cupy.ndarray` on CUDA, a numpy array on the CPU. An index that stays there too spares even
+those bytes, and the check of every start:
+
+    placed = renderer.place(starts)                  # once, all windows of a dataset
+    pictures = renderer.draw(placed, rows=batch)     # by row number, of either memory
 
 **Streams.** Drawing is queued and `draw` returns at once. Give the stream on which the
 pictures will be used, and no waiting is needed anywhere:
@@ -25,9 +29,7 @@ Which backend is in use, and why, is one line: `backend_line("auto")`. It is rep
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,25 +37,14 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark import progress
-from candlemark.charts.cuda import (
-    LARGEST_PLAIN_CLOSE,
-    OPTIONS,
-    PLAIN_SHARED_BYTES,
-    Launch,
-    draw_arguments,
-    kernel_source,
-    plan_launch,
-    plan_pictures,
-)
+from candlemark.charts.canvas import Canvas, checked_rows, compiled, import_cupy
 from candlemark.charts.render import render_windows
 from candlemark.charts.style import ChartStyle, history_slots, image_shape, resolve_style
-from candlemark.charts.windows import checked_starts, checked_visible
+from candlemark.charts.windows import checked_starts
 from candlemark.errors import ChartError
 
 if TYPE_CHECKING:
     from candlemark.candles.series import Slots
-
-INSTALL_HINT = "python -m pip install 'candlemark[cuda]'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +94,17 @@ def backend_line(device: str = "auto") -> str:
     return choose_backend(device).line
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Placed:
+    """Windows that a renderer has checked and keeps beside its candles; see `place`."""
+
+    renderer: DeviceRenderer
+    first_slots: Any
+
+    def __len__(self) -> int:
+        return len(self.first_slots)
+
+
 class DeviceRenderer:
     """Draws windows of some candles, which stay on the device between calls.
 
@@ -134,34 +136,59 @@ class DeviceRenderer:
         self._canvas = (
             None
             if chosen.cuda_index is None
-            else _Canvas(self._slots, self._style, window, self.shape, chosen.cuda_index)
+            else Canvas(self._slots, self._style, window, self.shape, chosen.cuda_index)
         )
         progress.note(chosen.line, task="charts")
 
+    def place(self, starts: npt.ArrayLike, *, series: npt.ArrayLike | None = None) -> Placed:
+        """Check windows once and keep them where the backend is, for any number of draws.
+
+        starts, series: as in `draw`, which also says what is raised
+        """
+        first_slots = self._first_slots(starts, series)
+        if self._canvas is not None:
+            return Placed(renderer=self, first_slots=self._canvas.place(first_slots))
+        return Placed(renderer=self, first_slots=first_slots)
+
     def draw(
         self,
-        starts: npt.ArrayLike,
-        visible: npt.NDArray[np.bool_] | None = None,
+        starts: npt.ArrayLike | Placed,
+        visible: Any = None,
         out: Any = None,
         *,
+        rows: Any = None,
         series: npt.ArrayLike | None = None,
         stream: int | None = None,
     ) -> Any:
         """uint8 (N, H, W) or (N, H, W, 3) where the backend is, in the order of `starts`.
 
-        starts: whole numbers [N] in host memory, the first slots
-        visible: bool[N, window] in host memory; False is drawn as a missing slot
+        starts: whole numbers [N] in host memory, the first slots; or placed windows
+        visible: bool[N, window] in host memory or on the device; False is drawn as a missing slot
         out: what to fill and return instead of a new array: on CUDA a contiguous uint8 array of
             that device by DLPack (a CuPy array, a torch tensor), on the CPU a numpy array
+        rows: whole numbers [N], which of the placed windows, in host memory or on the device.
+            Those on the device are not checked, which would mean waiting for it: numbers outside
+            are taken modulo the number of placed windows.
         series: whole numbers [N], which of several series each start counts in; None is the first
         stream: a cudaStream_t as a number (0 is the default stream); None is CuPy's current one.
             The CPU knows no streams and ignores it.
 
         Raises ChartError for windows outside their series and for an `out` that does not fit.
         """
-        first_slots = self._first_slots(starts, series)
+        if isinstance(starts, Placed):
+            if starts.renderer is not self:
+                raise ChartError(
+                    "these windows were placed by another renderer; place them by this one"
+                )
+            first_slots = starts.first_slots
+        else:
+            if rows is not None:
+                raise ChartError("rows choose among placed windows; call place(starts) first")
+            first_slots = self._first_slots(starts, series)
         if self._canvas is not None:
-            return self._canvas.draw(first_slots, visible, out, stream)
+            return self._canvas.draw(first_slots, rows, visible, out, stream)
+        if rows is not None:
+            first_slots = first_slots[checked_rows(rows, len(first_slots))]
         return render_windows(
             self._slots,
             self._style,
@@ -207,155 +234,9 @@ class DeviceRenderer:
         return joined
 
 
-class _Canvas:
-    """Candles and tables on one CUDA device, and the kernels compiled for it."""
-
-    def __init__(
-        self, slots: Slots, style: ChartStyle, window: int, shape: tuple[int, ...], index: int
-    ) -> None:
-        self._cupy = _import_cupy()
-        self._index = index
-        self._plan = plan_pictures(style, window, shape)
-        with self._cupy.cuda.Device(index):
-            facts = self._cupy.cuda.runtime.getDeviceProperties(index)
-            self._multiprocessors = int(facts["multiProcessorCount"])
-            self._shared_bytes = int(facts["sharedMemPerMultiprocessor"])
-            self._module = _compiled(self._cupy)
-            columns = (slots.open, slots.high, slots.low, slots.close, slots.volume)
-            self._columns = tuple(self._on_device(column, np.float64) for column in columns)
-            self._tables = (
-                self._on_device(self._plan.lengths, np.int32),
-                self._on_device(self._plan.columns, np.int32),
-                self._on_device(self._plan.colors, np.uint32),
-            )
-            self._means = self._average_slots(slots.close)
-            # Later calls may come on any stream; none may overtake what was queued here.
-            self._cupy.cuda.get_current_stream().synchronize()
-
-    def draw(
-        self,
-        starts: npt.NDArray[np.int64],
-        visible: npt.NDArray[np.bool_] | None,
-        out: Any,
-        stream: int | None,
-    ) -> Any:
-        """Queue the drawing of windows; see `DeviceRenderer.draw`."""
-        count, plan, cupy = len(starts), self._plan, self._cupy
-        shown = checked_visible(visible, count, plan.window)
-        with ExitStack() as entered:
-            entered.enter_context(cupy.cuda.Device(self._index))
-            entered.enter_context(self._on_stream(stream))
-            pictures = self._checked_out(out, (count, *plan.shape))
-            if count == 0:
-                return pictures if out is None else out
-            launch = plan_launch(
-                plan,
-                count=count,
-                multiprocessors=self._multiprocessors,
-                shared_bytes=self._shared_bytes,
-            )
-            hides = visible is not None
-            arguments = draw_arguments(
-                plan,
-                launch,
-                (*self._columns, None if hides else self._means),
-                self._tables,
-                self._on_device(starts, np.int64),
-                self._on_device(shown, np.bool_) if hides else None,
-                cupy.empty(launch.scratch_size, dtype=np.int32) if launch.scratch_size else None,
-                pictures,
-            )
-            self._kernel(launch)(
-                (launch.grid,), (launch.threads,), arguments, shared_mem=launch.shared_bytes
-            )
-        return pictures if out is None else out
-
-    def _kernel(self, launch: Launch) -> Any:
-        kernel = self._module.get_function(launch.kernel)
-        if (
-            launch.shared_bytes > PLAIN_SHARED_BYTES
-            and kernel.max_dynamic_shared_size_bytes < launch.shared_bytes
-        ):
-            kernel.max_dynamic_shared_size_bytes = launch.shared_bytes
-        return kernel
-
-    def _average_slots(self, close: npt.NDArray[np.float64]) -> Any:
-        """float64[K, slots] on the device, or None where each window needs its own."""
-        lengths = self._plan.lengths
-        if not len(lengths) or np.nanmax(np.abs(close), initial=0.0) > LARGEST_PLAIN_CLOSE:
-            return None
-        means = self._cupy.empty((len(lengths), len(close)), dtype=np.float64)
-        threads = 256
-        blocks = max(1, min(-(-means.size // threads), 32 * self._multiprocessors))
-        self._module.get_function("average_slots")(
-            (blocks,),
-            (threads,),
-            (
-                self._columns[3],
-                self._tables[0],
-                means,
-                np.int64(len(close)),
-                np.int32(len(lengths)),
-            ),
-        )
-        return means
-
-    def _on_device(self, array: npt.NDArray[Any], dtype: type) -> Any:
-        return self._cupy.asarray(np.ascontiguousarray(array, dtype=dtype))
-
-    def _on_stream(self, stream: int | None) -> AbstractContextManager[Any]:
-        streams = self._cupy.cuda
-        if stream is None:
-            return nullcontext()
-        if stream == 0:
-            null: AbstractContextManager[Any] = streams.Stream.null
-            return null
-        if hasattr(streams.Stream, "from_external"):
-            external: AbstractContextManager[Any] = streams.Stream.from_external(_Stream(stream))
-            return external
-        # CuPy 13 and before.
-        older: AbstractContextManager[Any] = streams.ExternalStream(stream, self._index)
-        return older
-
-    def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Any:
-        cupy = self._cupy
-        if out is None:
-            return cupy.empty(shape, dtype=np.uint8)
-        wanted = f"it must be a contiguous uint8 array of shape {shape} on cuda:{self._index}"
-        if not isinstance(out, cupy.ndarray):
-            # 2 is kDLCUDA in dlpack.h.
-            place = out.__dlpack_device__() if hasattr(out, "__dlpack_device__") else None
-            if place is None or int(place[0]) != 2:
-                raise ChartError(f"out is a {type(out).__name__} outside the device; {wanted}")
-            out = cupy.from_dlpack(out)
-        if out.device.id != self._index:
-            raise ChartError(f"out is on cuda:{out.device.id}; {wanted}")
-        if out.dtype != np.uint8 or out.shape != shape or not out.flags.c_contiguous:
-            order = "" if out.flags.c_contiguous else ", not contiguous"
-            raise ChartError(f"out is {out.dtype} of shape {out.shape}{order}; {wanted}")
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """A stream of someone else, by the CUDA stream protocol: (version, cudaStream_t)."""
-
-    pointer: int
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.pointer
-
-
-def _import_cupy() -> Any:
-    try:
-        return importlib.import_module("cupy")
-    except ImportError as error:
-        raise ChartError(f"CuPy is not installed ({error}); install it: {INSTALL_HINT}") from error
-
-
 def _cuda_backend(index: int) -> Backend:
     """CUDA device `index`; ChartError says what is missing."""
-    cupy = _import_cupy()
+    cupy = import_cupy()
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except RuntimeError as error:
@@ -368,25 +249,11 @@ def _cuda_backend(index: int) -> Backend:
         raise ChartError(f"there is no cuda:{index}; CUDA devices: {there}")
     name = cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
     with cupy.cuda.Device(index):
-        _compiled(cupy)
+        compiled(cupy)
     return Backend(
         name=f"cuda:{index}",
         line=f"charts are drawn on cuda:{index}, {name}, through CuPy {cupy.__version__}",
     )
-
-
-def _compiled(cupy: Any) -> Any:
-    """The kernels for the current device. CuPy keeps what it compiled on disk."""
-    module = cupy.RawModule(code=kernel_source(), options=OPTIONS, backend="nvrtc")
-    try:
-        module.compile()
-    except (RuntimeError, OSError, ImportError, cupy.cuda.compiler.CompileException) as error:
-        reason = str(error).strip().splitlines()
-        raise ChartError(
-            f"the kernels cannot be compiled by CuPy {cupy.__version__} "
-            f"({reason[0] if reason else type(error).__name__}); reinstall it: {INSTALL_HINT}"
-        ) from error
-    return module
 
 
 def _joined(several: Sequence[Slots], history: int) -> tuple[Slots, npt.NDArray[np.int64]]:
