@@ -124,9 +124,10 @@ def _remove_leftovers(folder: Path, mine: Path) -> None:
 def disk_error(folder: Path, error: OSError) -> DatasetError:
     """What went wrong on the disk, in one line."""
     # HDF5 wraps the system's error in its own text and may lose the number on the way.
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    reason = " ".join(str(error).split())
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in reason
     if not full:
-        return DatasetError(f"cannot write {folder}: {error}")
+        return DatasetError(f"cannot write {folder}: {reason}")
     home = next(parent for parent in folder.parents if parent.exists())
     free = shutil.disk_usage(home).free / 1e6
     return DatasetError(

@@ -67,7 +67,7 @@ def store_images(
     rows = _Rows(count, writer.part_rows)
     left = sum(rows.size(part) for part in missing)
     if finished and missing:
-        note(f"going on with {folder.name}: {count - left:,} of {count:,} pictures are there")
+        note(f"going on with an earlier build: {count - left:,} of {count:,} pictures are there")
     written, done = 0, 0
     room = _Room(folder)
     workers = _workers(writer.part_rows * prod(row_shape), threads)
