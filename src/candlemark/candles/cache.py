@@ -47,7 +47,7 @@ def kept_in(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    token = _chosen.set(folder.expanduser())
+    token = _chosen.set(folder)
     try:
         yield
     finally:

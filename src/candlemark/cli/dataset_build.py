@@ -211,8 +211,9 @@ def _build_logged(config: DatasetConfig, out: Path | None, pipeline: PipelineCon
         for title, part in (("as written", pipeline), ("as built", config)):
             plain = part.model_dump(mode="json", exclude_none=True)
             log.record(title, yaml.safe_dump(plain, sort_keys=False))
-        for line in pipeline.idle():
-            note(line)
+        if config.storage.format == pipeline.image.storage.format:
+            for line in pipeline.idle():
+                note(line)
         _build(config, out, log.say, root=paths.processed_data)
         log.say(f"models go to {paths.models}: candlemark models list --store {paths.models}")
         log.say(f"log         {log.path}")

@@ -133,11 +133,11 @@ class StorageSection(Config):
         Pipelines carry `images_per_file` along whatever the mode is, and name a mode for HDF5,
         which is one file here in any mode.
         """
+        names: tuple[str, ...] = ("mode", "images_per_file")
         if self.format == "none":
-            names: tuple[str, ...] = ("mode", "images_per_file")
             why = "pictures are drawn when read, none are kept"
         elif self.format == "hdf5":
-            names, why = ("mode", "images_per_file"), "hdf5 keeps all pictures in one file"
+            why = "hdf5 keeps all pictures in one file"
         elif self.mode == "single" or (self.mode is None and self.format in {"png", "jpeg"}):
             names, why = ("images_per_file",), "mode single is one picture a file"
         else:
@@ -174,6 +174,11 @@ class PathsSection(Config):
     processed_data: Path = Path("datasets")
     models: Path = Path("models")
     logs: Path = Path("logs")
+
+    @field_validator("raw_data", "processed_data", "models", "logs")
+    @classmethod
+    def _at_home(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value is not None else None
 
 
 class PipelineConfig(Config):
