@@ -11,6 +11,7 @@ that is complete costs nothing.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +59,8 @@ def run(
     """Run a benchmark to its end, or finish one that was interrupted.
 
     config: a BenchmarkConfig, a mapping, or the path of a YAML or JSON file
-    output_dir: gets `datasets/`, `results/` and, while trials run, `checkpoints/`
+    output_dir: gets `datasets/`, `results/`, while trials run `checkpoints/`, and `models/` where
+        the config says `keep_models`
     resume: False runs finished trials again
     executor: where trials run; by default each in its own process on this machine
 
@@ -71,7 +73,9 @@ def run(
     with open_results(folder / "results") as store:
         device = str(resolve_device(config.device))
         prepared = prepare(config, folder / "datasets")
-        works = prepared.works(device=device, checkpoints=folder / "checkpoints")
+        works = prepared.works(
+            device=device, checkpoints=folder / "checkpoints", models=folder / "models"
+        )
         suite_id = content_id(sorted(work.trial.id for work in works))
         store.add_suite(
             suite_id,
@@ -87,6 +91,7 @@ def run(
             _run_pending(pending, store, suite_id, executor or _local(config))
         _leave_copies(store, suite_id, folder / "results", changed=bool(pending))
         records = tuple(store.records(suite_id))
+        _say_what_is_not_kept(works, records)
     return FinishedRun(
         suite_id=suite_id,
         results_dir=folder / "results",
@@ -129,6 +134,25 @@ def _run_pending(pending: list[Work], store: Results, suite_id: str, executor: E
             if record.status is Status.OK:  # one that timed out goes on from its checkpoint
                 shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
             bar.advance(1, str(record.facts["row"]))
+
+
+def _say_what_is_not_kept(works: Sequence[Work], records: Sequence[RunRecord]) -> None:
+    """A trial that had been finished when nobody asked for its model is not trained again."""
+    asked = {
+        work.trial.id
+        for work in works
+        if work.models is not None and work.trial.config["kind"] == "images"
+    }
+    kept = [
+        "saved_model" in record.facts
+        for record in records
+        if record.trial_id in asked and record.status is Status.OK
+    ]
+    if not all(kept):
+        progress.warning(
+            f"{kept.count(False)} of {len(kept)} models were trained before, when nobody asked to "
+            "keep them; to train them again and keep them: --no-resume"
+        )
 
 
 def _leave_copies(store: Results, suite_id: str, folder: Path, *, changed: bool) -> None:

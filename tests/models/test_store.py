@@ -170,6 +170,7 @@ def flat_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as its compiler loads
 def test_wrapped_networks_are_saved_under_their_own_names(store: Path):
     network = nn.Linear(3, 2)
     wrapped = nn.DataParallel(torch.compile(network))
@@ -203,7 +204,12 @@ def test_what_was_said_about_it_comes_back(store: Path):
     saved = save_model(
         tensors(),
         str(store),
-        metrics={"auroc": np.float32(0.75), "loss": torch.tensor(0.5), "f1": float("nan")},
+        metrics={
+            "auroc": np.float32(0.75),
+            "loss": torch.tensor(0.5),
+            "f1": float("nan"),
+            "x": None,
+        },
         config=Window(),
         name="Bitcoin, hourly",
         classes=("down", "up"),
@@ -213,7 +219,7 @@ def test_what_was_said_about_it_comes_back(store: Path):
     )
     (listed,) = list_models(store)
     assert listed == saved == find_model(saved) == find_model(saved.path)
-    assert saved.metrics == {"auroc": 0.75, "loss": 0.5, "f1": None}
+    assert saved.metrics == {"auroc": 0.75, "loss": 0.5, "f1": None, "x": None}
     assert saved.directions == {"auroc": "higher", "loss": "lower", "f1": "higher"}
     assert saved.config == {"size": 30, "sides": [3, 4]}
     assert saved.name == "Bitcoin, hourly"

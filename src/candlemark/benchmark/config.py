@@ -47,6 +47,8 @@ class BenchmarkConfig(Config):
     timeout_s: seconds a trial may take; None: no limit
     isolate: a process for every model; False trains them one after another in one, which
         saves the imports, and marks their memory CONTENDED
+    keep_models: keep every trained classifier of pictures as a version of the store `models/`
+        beside the results, with its scores; rules and numeric learners are retrained at once
     """
 
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
@@ -61,6 +63,7 @@ class BenchmarkConfig(Config):
     device: str = "auto"
     timeout_s: float | None = Field(default=None, gt=0)
     isolate: bool = True
+    keep_models: bool = False
 
     @field_validator("baselines")
     @classmethod

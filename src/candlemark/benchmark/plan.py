@@ -56,6 +56,7 @@ class Work:
     """A trial with the places it reads and writes; pickles.
 
     weights, allow_pickle: as in the config; a numeric baseline has no use for them
+    models: the store that keeps what is trained; None where nothing is kept
     """
 
     trial: Trial
@@ -63,6 +64,7 @@ class Work:
     allow_pickle: bool
     dataset_path: Path
     checkpoint_dir: Path
+    models: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,14 @@ class Setting:
     """What every trial of a benchmark shares.
 
     weights_sha256: by model, the hash of the file it starts from; None for random weights
+    models: the store for what is trained, used where the config says `keep_models`
     """
 
     config: BenchmarkConfig
     device: str
     weights_sha256: Mapping[str, str | None]
     checkpoints: Path
+    models: Path | None = None
 
 
 def plan(setting: Setting, datasets: Sequence[Dataset]) -> list[Work]:
@@ -87,6 +91,8 @@ def plan(setting: Setting, datasets: Sequence[Dataset]) -> list[Work]:
             allow_pickle=setting.config.allow_pickle,
             dataset_path=dataset.path,
             checkpoint_dir=setting.checkpoints / trial.id,
+            # What a control has learnt is of no use to anyone.
+            models=setting.models if setting.config.keep_models and trial.role == "model" else None,
         )
         for dataset in datasets
         for trial in _trials(setting, dataset)

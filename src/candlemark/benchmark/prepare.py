@@ -39,16 +39,19 @@ class Prepared:
     walks: tuple[Dataset, ...]
     weights_sha256: Mapping[str, str | None]
 
-    def works(self, *, device: str, checkpoints: Path) -> list[Work]:
+    def works(self, *, device: str, checkpoints: Path, models: Path | None = None) -> list[Work]:
         """Every trial once; on the control walks only baselines and the cheapest model run."""
         setting = Setting(
             config=self.config,
             device=device,
             weights_sha256=self.weights_sha256,
             checkpoints=checkpoints,
+            models=models,
         )
         cheapest = (cheapest_model(self.config.models),) if self.config.models else ()
-        on_walks = self.config.model_copy(update={"models": cheapest, "controls": ()})
+        on_walks = self.config.model_copy(
+            update={"models": cheapest, "controls": (), "keep_models": False}
+        )
         works = [
             *plan(setting, self.datasets),
             *plan(replace(setting, config=on_walks), self.walks),

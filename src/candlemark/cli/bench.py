@@ -122,6 +122,9 @@ def bench(
     timeout: Annotated[
         float | None, typer.Option(help="Seconds a trial may take; by default no limit.")
     ] = None,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep what is trained in OUTPUT_DIR/models.")
+    ] = False,
     output_dir: OutputDir = Path("benchmarks"),
     resume: Resume = True,
     list_data: Annotated[
@@ -190,6 +193,7 @@ def bench(
         seeds=_numbers(seeds),
         device=device,
         timeout_s=timeout,
+        keep_models=keep_models,
     )
     _run_and_report(config, output_dir, prefix="bench", resume=resume, json=json)
 
@@ -238,6 +242,8 @@ def _run_and_report(
         return
     show(report.boards)
     typer.echo(f"\nreport:  {report.html}\nresults: {finished.results_dir}")
+    if config.keep_models:
+        typer.echo(f"models:  candlemark models list --store {output_dir / 'models'}")
     if not finished.trained:
         typer.echo("every trial had been finished before; --no-resume runs them again")
 

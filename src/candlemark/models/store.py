@@ -52,7 +52,7 @@ def save_model(
     model: Any,
     store: Path | str = DEFAULT_STORE,
     *,
-    metrics: Mapping[str, float] | None = None,
+    metrics: Mapping[str, float | None] | None = None,
     config: Mapping[str, Any] | Config | None = None,
     name: str | None = None,
     directions: Mapping[str, Direction] | None = None,
@@ -63,7 +63,7 @@ def save_model(
     model: a torch module (its state dict: parameters and buffers, types kept, tied tensors
         once; `torch.compile` and data parallelism are unwrapped), a mapping of names to
         tensors, or a scikit-learn estimator or pipeline (joblib, compressed)
-    metrics: its scores; one that is not finite is kept as None and is never the best
+    metrics: its scores; one that is None or not finite is kept as None and is never the best
     config: what it was made with, no secrets; fields: whatever else is worth keeping
     name: a line of text that versions of one model share
     directions: "higher" or "lower" is better, for metrics that `DIRECTIONS` does not know
@@ -172,6 +172,8 @@ def _warn_of_versions(saved: SavedModel) -> bool:
 def _score(name: Any, value: Any) -> float | None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise ModelError(f"a metric is called {name!r:.40}; a name is a line of text")
+    if value is None:
+        return None
     try:
         number = float(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -291,7 +291,7 @@ def _sweep(store: Path) -> None:
         return
     for entry in store.iterdir():
         saving = _SAVING.fullmatch(entry.name)
-        if not (saving or _PRUNING.fullmatch(entry.name)) or entry.is_symlink():
+        if not saving and not _PRUNING.fullmatch(entry.name):
             continue
         try:
             age_s = time.time() - entry.stat().st_mtime
@@ -303,6 +303,8 @@ def _sweep(store: Path) -> None:
 
 def _remove_ours(folder: Path) -> None:
     """Delete the files that a store writes, and the folder if that leaves it empty."""
+    if folder.is_symlink():
+        return  # what it leads to is not the store's
     for name in _OUR_FILES:
         (folder / name).unlink(missing_ok=True)
     try:

@@ -9,7 +9,8 @@ and are scored by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,6 +45,9 @@ class Row(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What was found out and is no measurement."""
 
+    def keep(self, store: Path, scores: Sequence[Measurement]) -> Mapping[str, Any]:
+        """Save what was trained as a version of `store`; facts that say which."""
+
 
 def run(work: Work) -> TaskResult:
     """Fit, predict, score and time one row; the dataset must be the one that was planned."""
@@ -66,8 +70,10 @@ def run(work: Work) -> TaskResult:
         replicates=work.trial.config["measure"]["replicates"],
     )
     environment = _environment(work.trial.config["device"], row.conditions())
+    measurements = (*scores, *row.measure(test))
+    kept = row.keep(work.models, scores) if work.models is not None else {}
     return TaskResult(
-        measurements=(*scores, *row.measure(test)),
+        measurements=measurements,
         predictions=Predictions(
             window_start_ms=dataset.window_start_ms(test),
             target=target,
@@ -79,6 +85,7 @@ def run(work: Work) -> TaskResult:
             "block_length": block_length,
             "case_counts": {name: len(indices) for name, indices in rows.items()},
             **row.facts(),
+            **kept,
         },
         environment=environment,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from candlemark.metrics.flops import count_flops
 from candlemark.metrics.memory import MemoryMeter
 from candlemark.metrics.timing import DeviceClock, measure_latency, measure_throughput
 from candlemark.models.catalog import resolve
+from candlemark.models.store import save_model
 from candlemark.models.vision import load_classifier
 from candlemark.records import Measurement, Verdict
 from candlemark.training.config import TrainingConfig
@@ -26,6 +28,7 @@ class ImageRow:
     """Loads, trains and times one classifier."""
 
     def __init__(self, work: Work, dataset: Dataset) -> None:
+        self.trial = work.trial
         self.config = work.trial.config
         self.training = TrainingConfig.model_validate(self.config["training"])
         self.dataset = dataset
@@ -111,6 +114,22 @@ class ImageRow:
             **self.classifier.facts,
             **self._facts,
         }
+
+    def keep(self, store: Path, scores: Sequence[Measurement]) -> Mapping[str, Any]:
+        """Save the weights of the best epoch; its folder is what `--weights PATH` takes."""
+        facts = self.trial.facts
+        saved = save_model(
+            self.classifier.module.network,
+            store,
+            metrics={score.name: score.value for score in scores},
+            config=self.config,
+            name=self.trial.row,
+            trial_id=self.trial.id,
+            dataset={name: facts[name] for name in ("dataset", "dataset_hash", "label")},
+            class_names=facts["class_names"],
+            classifier=self.classifier.facts,
+        )
+        return {"saved_model": saved.version}
 
     def _memory(self, meter: MemoryMeter, *, resumed: bool) -> Measurement:
         """The peak of training, and what keeps it from being quoted."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,4 +68,8 @@ class NumericRow:
 
     def facts(self) -> Mapping[str, Any]:
         """Nothing beyond the plan."""
+        return {}
+
+    def keep(self, store: Path, scores: Sequence[Measurement]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Nothing: it is trained again sooner than it is found."""
         return {}
