@@ -86,6 +86,12 @@ def test_a_form_that_cannot_be_written_is_told_before_anything_is_fetched() -> N
     [
         (["show", "BTCUSDT", "--via", "pigeon"], "--via 'pigeon' is unknown; known: archive, rest"),
         (["show", "x.csv", "--column", "close"], "--column 'close' is not understood"),
+        (
+            ["fetch", "A1", "B1", "--out", "x.csv"],
+            "--out x.csv is one file and 2 sources are named",
+        ),
+        (["fetch", "A1", "planted"], "'planted' is no symbol; several are symbols"),
+        (["fetch", "random_walk", "--refresh"], "random_walk keeps nothing to refresh"),
         (["show", "BTCUSDT", "--start", "whenever"], "start = 'whenever'"),
         (["serve", "/no/such/folder"], "there is no folder"),
         (["serve", ".", "--fault", "boom"], "unknown fault 'boom'"),
@@ -103,6 +109,19 @@ def test_columns_are_named_by_flags(tmp_path: Path) -> None:
     path.write_text("\n".join(["time,open,high,low,last trade", *rows]) + "\n")
     output = run("show", str(path), "--column", "close=last trade", "--column", "volume=none")
     assert "zero volume 3 candles in 1 run(s): 3 from 2024-01-01 00:00" in output
+
+
+def test_several_symbols_are_fetched_at_once(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANDLEMARK_CACHE", str(tmp_path))
+    span = ("--start", "2024-05-01", "--end", "2024-05-07", "--refresh")
+    mirror = ("--base-url", (shared_data / "binance").as_uri())
+    output = run("fetch", "btcusdt", "ETHUSDT", "BTCUSDT", *span, *mirror)
+    assert output.splitlines() == [
+        "BTCUSDT 1h: 168 candles, 2024-05-01 00:00 to 2024-05-07 23:00 UTC",
+        "ETHUSDT 1h: 168 candles, 2024-05-01 00:00 to 2024-05-07 23:00 UTC",
+    ]
 
 
 @pytest.mark.parametrize("command", ["show", "fetch", "serve"])

@@ -112,7 +112,9 @@ def show(
 @app.command()
 def fetch(
     *,
-    source: SourceArgument,
+    sources: Annotated[
+        list[str], typer.Argument(help="Symbols, loaded all at once, or one file or market.")
+    ],
     interval: IntervalOption = None,
     start: StartOption = None,
     end: EndOption = None,
@@ -121,14 +123,24 @@ def fetch(
     base_url: BaseUrlOption = None,
     via: ViaOption = "archive",
     column: ColumnOption = None,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh",
+            help="Read every published checksum again, and fetch what was published anew since.",
+        ),
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Also write FILE.parquet, .feather or .csv.")
+        Path | None,
+        typer.Option("--out", help="Also write FILE.parquet, .feather or .csv, of one source."),
     ] = None,
 ) -> None:
     """Bring candles into the cache, verified, and write them to a file if asked.
 
     - `candlemark candles fetch BTCUSDT --interval 1h --start 2024-01 --end 2024-06`
+    - `candlemark candles fetch BTCUSDT ETHUSDT SOLUSDT --interval 1m --start 2022 --end 2024`
     - `candlemark candles fetch ETHUSDT --period 14days --out eth.parquet`
+    - `candlemark candles fetch BTCUSDT --start 2020 --end 2023 --refresh`
     """
     from candlemark.candles.export import check_suffix, write
     from candlemark.candles.series import format_time
@@ -136,8 +148,13 @@ def fetch(
 
     if out is not None:
         check_suffix(out)
-    config = _config(
-        source,
+    if out is not None and len(sources) > 1:
+        raise ConfigError(
+            f"--out {out} is one file and {len(sources)} sources are named; fetch them without "
+            "--out first, then write each with a command of its own, which finds it in the cache"
+        )
+    config = _several(
+        sources,
         interval=interval,
         start=start,
         end=end,
@@ -147,13 +164,17 @@ def fetch(
         via=via,
         column=column,
     )
-    series = load(config)[0]
-    first, last = (format_time(int(series.open_time_ms[at])) for at in (0, -1))
-    line = f"{series.symbol} {series.interval}: {len(series):,} candles, {first} to {last} UTC"
-    if out is not None:
-        write(series, out)
-        line += f", written to {out}"
-    typer.echo(line)
+    if refresh and config.kind != "archive":
+        raise ConfigError(
+            f"--refresh asks the archive again; {config.kind} keeps nothing to refresh"
+        )
+    for series in load(config, refresh=refresh):
+        first, last = (format_time(int(series.open_time_ms[at])) for at in (0, -1))
+        line = f"{series.symbol} {series.interval}: {len(series):,} candles, {first} to {last} UTC"
+        if out is not None:
+            write(series, out)
+            line += f", written to {out}"
+        typer.echo(line)
 
 
 @app.command()
@@ -221,6 +242,22 @@ def _config(
         via=via,
         columns=parse_columns(column),
     )
+
+
+def _several(sources: list[str], **options: Any) -> CandlesConfig:
+    """The config of one source, or of several symbols."""
+    configs = [_config(source, **options) for source in sources]
+    first = configs[0]
+    if len(configs) == 1:
+        return first
+    for source, config in zip(sources, configs, strict=True):
+        if config.kind not in {"archive", "rest"}:
+            raise ConfigError(
+                f"'{source}' is no symbol; several are symbols, as in BTCUSDT ETHUSDT"
+            )
+    # A symbol named twice is one.
+    symbols = tuple(dict.fromkeys(symbol for config in configs for symbol in config.symbols))
+    return first.model_copy(update={"symbols": symbols})
 
 
 def _look(config: CandlesConfig) -> tuple[CandleSeries | RawCandles, str, str]:
