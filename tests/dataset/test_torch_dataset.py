@@ -53,6 +53,8 @@ def test_a_whole_batch_is_a_sequence_of_samples(make_dataset: Callable[..., Data
     images, targets = whole_batch(batch)
     assert images is batch.images
     assert targets is batch.targets
+    for stacked, whole in zip(whole_batch(list(batch)), (images, targets), strict=True):
+        assert torch.equal(stacked, whole)
 
 
 def test_a_loader_reads_all_in_order(make_dataset: Callable[..., Dataset]) -> None:

@@ -113,6 +113,12 @@ class WholeBatch(Sequence[Sample]):
         return self.images[position], self.targets[position]
 
 
-def whole_batch(batch: WholeBatch) -> Sample:
-    """(images, targets) as they were drawn: the `collate_fn` that copies nothing."""
-    return batch.images, batch.targets
+def whole_batch(batch: Sequence[Sample]) -> Sample:
+    """(images, targets) as they were drawn: the `collate_fn` that copies nothing.
+
+    Samples that were not drawn together, as a wrapped dataset may give them, are stacked.
+    """
+    if isinstance(batch, WholeBatch):
+        return batch.images, batch.targets
+    images, targets = zip(*batch, strict=True)
+    return torch.stack(images), torch.stack(targets)
