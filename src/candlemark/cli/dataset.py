@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from candlemark.cli import dataset_sharing
 from candlemark.cli.dataset_build import build
 from candlemark.cli.dataset_summary import found_in, summary
 
@@ -100,3 +101,6 @@ def audit(path: PathArgument, as_json: JsonOption = False) -> None:
         typer.echo(found.as_text())
     if not found.ok:
         raise typer.Exit(1)
+
+
+dataset_sharing.register(app)
