@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
+
+from candlemark.dataset.scratch import sync
 
 REBUILD = "delete its folder and build the dataset again"
 """What to do about a damaged store; ends its messages."""
+
+FEW = 100
+"""Files forced to disk one by one. More of them are forced by one call, with all else that the
+system has not written yet: one by one, a million pictures would take an hour."""
 
 
 def write_whole(path: Path, data: bytes) -> int:
@@ -23,10 +30,16 @@ def write_whole(path: Path, data: bytes) -> int:
 
 
 def to_disk(paths: Iterable[Path]) -> None:
-    """Force files to disk, with the folders that name them where the system can."""
-    if sys.platform == "linux":
-        os.sync()  # waits, and takes seconds where one fsync a picture would take an hour
+    """Force files, and the folders that name them, to disk."""
+    each = iter(paths)
+    few = list(islice(each, FEW + 1))
+    if len(few) > FEW and sys.platform == "linux":
+        os.sync()  # it waits; elsewhere it may not
         return
-    for path in paths:
+    folders: set[Path] = set()
+    for path in chain(few, each):
         with path.open("r+b") as file:
             os.fsync(file.fileno())
+        folders.add(path.parent)
+    for one in sorted(folders):
+        sync(one)

@@ -13,8 +13,7 @@ one entry there, and every one of them is compared with its line whenever it is 
 
 A file gets its name only after all its bytes are written, and its line only after that. While
 a build lasts, the list is called `SHA256SUMS.partial`; a build that was killed finds in it
-which files it can keep. Files are forced to disk by one call at the end, for all of them
-together: one a picture would take longer than the pictures.
+which files it can keep. Files are forced to disk at the end, before the list gets its name.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from candlemark.dataset.scratch import sync
 from candlemark.dataset.storage.base import Encoded, Images
 from candlemark.dataset.storage.disk import REBUILD, to_disk, write_whole
 from candlemark.dataset.storage.recent import CACHE_BYTES, Recent, groups
@@ -193,11 +193,11 @@ class FolderWriter:
                 f"{self._files.root} lacks {missing} of {len(self._files)} files; run the same "
                 "build again, which writes those"
             )
-        self._list.flush()
         self._list.close()
-        self._partial.replace(self._list_path)
         names = map(self._files.name, range(len(self._files)))
-        to_disk(self._files.root / name for name in chain([LIST], names))
+        to_disk(self._files.root / name for name in chain([self._partial.name], names))
+        self._partial.replace(self._list_path)
+        sync(self._files.root)
 
     def close(self) -> None:
         """Let go of the list; what was written stays for a build that resumes."""

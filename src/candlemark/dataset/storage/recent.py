@@ -17,7 +17,7 @@ CACHE_BYTES = 64 << 20
 
 
 class Recent:
-    """The arrays used last, up to some bytes; travels empty to other processes."""
+    """The arrays used last, up to some bytes or just one; travels empty to other processes."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -45,8 +45,8 @@ class Recent:
             if key not in self._held:
                 self._held[key] = made
                 self._bytes += made.nbytes
-            # One that is larger than the limit is not held at all.
-            while self._bytes > self._limit:
+            # The last one is held however large: rows in order ask for it again and again.
+            while self._bytes > self._limit and len(self._held) > 1:
                 self._bytes -= self._held.popitem(last=False)[1].nbytes
         return made
 

@@ -37,10 +37,11 @@ LEVEL = 1
 ABSENT = (1 << 64) - 1
 """Offset and length of an inner chunk that a shard does not hold, past the last picture."""
 
-READ_WITH = (
-    "bits = zarr.open_array('images.zarr')[:]; ink = numpy.unpackbits(bits, axis=1, "
-    "count=height, bitorder='little'); images = numpy.where(ink == 1, ink_value, paper_value), "
-    "the values being the attributes ink and paper"
+READ_WITH = "import zarr; images = zarr.open_array('images.zarr')[:]"
+READ_BITS_WITH = (
+    "import numpy, zarr; array = zarr.open_array('images.zarr'); told = array.attrs; "
+    "ink = numpy.unpackbits(array[:], axis=1, count=told['height'], bitorder='little'); "
+    "images = numpy.where(ink == 1, told['ink'], told['paper']).astype('uint8')"
 )
 
 
@@ -105,14 +106,14 @@ class Layout:
         from zarr.codecs import Crc32cCodec, ZstdCodec
         from zarr.storage import MemoryStore
 
-        attributes: dict[str, Any] = {"read_with": "zarr.open_array('images.zarr')[:]"}
+        attributes: dict[str, Any] = {"read_with": READ_WITH}
         if self.levels is not None:
             attributes = {
                 "packing": "bits: 8 rows of a picture to a byte, the first one lowest",
                 "height": self.picture_shape[0],
                 "paper": self.levels[0],
                 "ink": self.levels[1],
-                "read_with": READ_WITH,
+                "read_with": READ_BITS_WITH,
             }
         held: dict[str, Any] = {}
         zarr.create_array(
@@ -126,7 +127,7 @@ class Layout:
             fill_value=0,
             chunk_key_encoding={"name": "default", "separator": "."},
             attributes=attributes,
-            dimension_names=("row", *("y", "x", "channel")[: len(self.shape)]),
+            dimension_names=("picture", *("y", "x", "channel")[: len(self.shape)]),
         )
         text: bytes = held["zarr.json"].to_bytes()
         return text
