@@ -438,8 +438,9 @@ def compare(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         best = max(others, key=lambda name: float(others[name][key]))
         found[f"{kind}_best_format"] = best
         found[f"{kind}_ratio"] = max(row[key] for row in ours.values()) / others[best][key]
-    own = next(iter(ours.values()))["bytes"]
-    found["share_of_bytes"] = {name: own / row["bytes"] for name, row in others.items()}
+    own = next(iter(ours.values()))
+    for key in ("bytes", "allocated_bytes"):
+        found[f"share_of_{key}"] = {name: own[key] / row[key] for name, row in others.items()}
     return found
 
 
@@ -470,14 +471,18 @@ def measure(
 def show(results: dict[str, Any]) -> None:
     for name, case in results["cases"].items():
         print(f"{name}: {case['pictures']:,} pictures, batches of {results['batch']}")
-        print(f"  {'':32}{'cold/s':>12}{'warm/s':>12}{'bytes each':>12}{'ours of it':>12}")
+        print(
+            f"  {'':32}{'cold/s':>12}{'warm/s':>12}{'bytes each':>12}{'ours of it':>12}"
+            f"{'on disk':>10}{'ours of it':>12}"
+        )
         for reader, row in case["rows"].items():
-            share = case["share_of_bytes"].get(reader)
-            print(
-                f"  {reader:32}{row['cold_pictures_per_s']:12,.0f}"
-                f"{row['warm_pictures_per_s']:12,.0f}{row['bytes'] / case['pictures']:12,.1f}"
-                f"{'' if share is None else f'{share:.2%}':>12}"
-            )
+            line = f"  {reader:32}{row['cold_pictures_per_s']:12,.0f}"
+            line += f"{row['warm_pictures_per_s']:12,.0f}"
+            for key, width in (("bytes", 12), ("allocated_bytes", 10)):
+                share = case[f"share_of_{key}"].get(reader)
+                line += f"{row[key] / case['pictures']:{width},.1f}"
+                line += f"{'' if share is None else f'{share:.2%}':>12}"
+            print(line)
         for kind in ("cold", "warm"):
             best = case[f"{kind}_best_format"]
             print(f"  {kind}: {case[f'{kind}_ratio']:.1f}x the fastest format, {best}")
