@@ -260,6 +260,24 @@ def test_lines_of_every_slope(emulator: Any, reach: int) -> None:
     assert_same(emulator, walk(100, seed=reach, missing=0.02), style, [0, 13, 52], 48)
 
 
+@pytest.mark.parametrize("reach", [82, 94, 110])
+def test_a_quotient_that_a_float_puts_below_a_whole_number(emulator: Any, reach: int) -> None:
+    """Half-way along, a rise of 2^m - 1 rows is 2^(m-1) exactly; below it floats are denser."""
+    rises = np.array([1, -1, 3, -3, 7, -7, 15, -15, 31, -31, 63, -63, 127, -127, 255, -255])
+    close = np.concatenate([[100.0], 100.0 + np.cumsum(rises)])
+    slots = Slots(
+        start_ms=0,
+        interval_ms=1000,
+        open=np.full(17, 50.0),
+        high=np.full(17, 600.0),
+        low=np.zeros(17),
+        close=close,
+        volume=np.ones(17),
+    )
+    style = ChartStyle(kind="candlestick", height=601, width=17 * reach, moving_averages=(1,))
+    assert_same(emulator, slots, style, [0], 17)
+
+
 @pytest.mark.parametrize("kind", ["ohlc4", "jkx", "candlestick"])
 def test_tables_of_a_long_window_lie_in_device_memory(emulator: Any, kind: Any) -> None:
     averages = None if kind == "ohlc4" else (1, 2, 40)
