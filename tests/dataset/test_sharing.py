@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,11 +115,13 @@ def test_shards_are_bounded_and_in_order(
     dataset = make_dataset()
     monkeypatch.setattr(exports, "MIN_SHARD_BYTES", 1)
     monkeypatch.setattr(samples, "BATCH_BYTES", 20_000)
-    monkeypatch.setattr(hf_dataset, "ROW_GROUP", 7)
+    monkeypatch.setattr(hf_dataset, "GROUP_ROWS", 7)
     out = export(dataset, tmp_path / "out", to="datasets", options=ExportOptions(shard_bytes=9000))
     names = sorted(path.name for path in (out / "data").glob("train-*"))
     assert len(names) > 2
     assert names[0] == f"train-00000-of-{len(names):05d}.parquet"
+    groups = [pq.ParquetFile(out / "data" / name).metadata for name in names]
+    assert [group.row_group(0).num_rows for group in groups[:-1]] == [7] * (len(names) - 1)
     check_hf(datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache")), dataset)
 
 

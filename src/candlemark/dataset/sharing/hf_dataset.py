@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,10 @@ from candlemark.records import content_id
 if TYPE_CHECKING:
     import datasets
 
-ROW_GROUP = 1000
-"""Samples of a row group at most: what a reader must load to show one of them."""
+GROUP_ROWS = 1000
+GROUP_BYTES = 32 << 20
+"""A row group, what a reader must load to show one sample of it, holds at most as many samples
+and not many more bytes of pictures."""
 
 
 def to_dataset_dict(
@@ -64,7 +67,7 @@ def to_dataset_dict(
         track("writing", total=len(dataset), unit="samples") as bar,
     ):
         for split in dataset.split_names:
-            key = content_id([dataset.content_hash, caption, split])
+            key = _fingerprint(dataset, caption, split)
             found[split] = library.Dataset.from_generator(
                 _examples,
                 features=_features(library, dataset.class_names),
@@ -102,14 +105,18 @@ class _Shards:
         self._schema = schema
         self._limit = limit
         self._count = 0
-        self._size = 0
+        self._shard_bytes = 0
+        self._group: dict[str, list[Any]] = {name: [] for name in schema.names}
+        self._group_bytes = 0
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> _Shards:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._close()
+        if kind is None:
+            self._end_group()
+        self._end_shard()
         if kind is None:
             for number in range(self._count):
                 name = f"{self._split}-{number:05d}-of-{self._count:05d}.parquet"
@@ -117,18 +124,21 @@ class _Shards:
 
     def write(self, batch: Samples) -> None:
         """Write some samples, beginning a new shard when the current one is full."""
-        table = pa.Table.from_pydict(_columns(batch), schema=self._schema)
-        first = 0
-        for position, png in enumerate(batch.png):
-            if self._size and self._size + len(png) > self._limit:
-                self._append(table.slice(first, position - first))
-                self._close()
-                first = position
-            self._size += len(png)
-        self._append(table.slice(first))
+        columns = _columns(batch)
+        for number, png in enumerate(batch.png):
+            if self._shard_bytes and self._shard_bytes + len(png) > self._limit:
+                self._end_group()
+                self._end_shard()
+            for name, values in self._group.items():
+                values.append(columns[name][number])
+            self._shard_bytes += len(png)
+            self._group_bytes += len(png)
+            full = len(self._group["image"]) >= GROUP_ROWS or self._group_bytes >= GROUP_BYTES
+            if full:
+                self._end_group()
 
-    def _append(self, table: pa.Table) -> None:
-        if table.num_rows == 0:
+    def _end_group(self) -> None:
+        if not self._group["image"]:
             return
         if self._writer is None:
             path = self._part(self._count)
@@ -136,16 +146,28 @@ class _Shards:
                 path, self._schema, compression="zstd", write_page_index=True
             )
             self._count += 1
-        self._writer.write_table(table, row_group_size=ROW_GROUP)
+        self._writer.write_table(pa.Table.from_pydict(self._group, schema=self._schema))
+        self._group = {name: [] for name in self._group}
+        self._group_bytes = 0
 
-    def _close(self) -> None:
-        self._size = 0
+    def _end_shard(self) -> None:
+        self._shard_bytes = 0
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            writer.close()
 
     def _part(self, number: int) -> Path:
         return self._folder / f".{self._split}-{number}.partial"
+
+
+def _fingerprint(dataset: Dataset, caption: str, split: str) -> str:
+    """Hash of all that decides the samples.
+
+    A later candlemark may describe a picture in other words, and a lossy store gives other
+    pixels than an exact one.
+    """
+    storage = dataset.config.storage.model_dump(mode="json")
+    return content_id([version("candlemark"), dataset.content_hash, storage, caption, split])
 
 
 def _columns(batch: Samples) -> dict[str, Any]:
