@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from candlemark.candles.klines import parse_csv, parse_json, unzip
+from candlemark.candles.klines import parse_csv, parse_json, parse_zip, unzip
 from candlemark.errors import CandleError, FetchError
 
 START = 1_735_603_200_000  # 2024-12-31
@@ -147,3 +147,43 @@ def test_no_damage_to_a_zip_gives_other_bytes(make_csv: Make, make_zip: Make) ->
                 assert unzip(candidate, limit_bytes=10_000, where="x") == text
             except FetchError as error:
                 assert "\n" not in str(error)  # noqa: PT017  # both endings are right
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("count", [1, 3, 5000])
+@pytest.mark.parametrize("header", [False, True])
+def test_a_zip_is_parsed_as_its_text_is(
+    make_csv: Make, method: int, count: int, header: bool
+) -> None:
+    text = make_csv(START, count, header=header)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("x.csv", b"\xef\xbb\xbf" + text)
+    limits = {"limit_bytes": 10**7, "where": "x"}
+    raw = parse_zip(buffer.getvalue(), market="cm", **limits)
+    assert raw is not None
+    expected = parse_csv(text, market="cm", where="x")
+    assert len(raw) == count
+    for name in ("open_time_ms", "open", "high", "low", "close", "volume"):
+        assert np.array_equal(getattr(raw, name), getattr(expected, name))
+        assert not getattr(raw, name).flags.writeable
+    assert unzip(buffer.getvalue(), **limits)[3:] == text
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b" \r\n" * 4000])
+def test_a_zip_of_nothing_is_nothing(text: bytes) -> None:
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("x.csv", text)
+    assert parse_zip(stored.getvalue(), limit_bytes=10**5, market="spot", where="x") is None
+    with pytest.raises(CandleError, match=r"x: holds no candles"):
+        parse_csv(text, market="spot", where="x")
+    if text:
+        with pytest.raises(CandleError, match=r"x: holds no candles"):
+            parse_csv(b"open_time,open" + text, market="spot", where="x")
+
+
+def test_rows_behind_much_white_space_are_seen(make_csv: Make) -> None:
+    header, _, rows = make_csv(START, 2, header=True).partition(b"\n")
+    raw = parse_csv(header + b"\n" * 9000 + rows, market="spot", where="x")
+    assert len(raw) == 2

@@ -64,13 +64,13 @@ def equal(one: RawCandles, other: RawCandles) -> bool:
 def unparsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were parsed as text, as the test goes on."""
     parsed: list[str] = []
-    real = archive_module.parse_csv
+    real = archive_module.parse_zip
 
-    def counted(data: bytes, *, market: str, where: str) -> RawCandles:
+    def counted(data: bytes, *, where: str, **options: Any) -> RawCandles | None:
         parsed.append(where)
-        return real(data, market=market, where=where)
+        return real(data, where=where, **options)
 
-    monkeypatch.setattr(archive_module, "parse_csv", counted)
+    monkeypatch.setattr(archive_module, "parse_zip", counted)
     return parsed
 
 

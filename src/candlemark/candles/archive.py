@@ -46,7 +46,7 @@ from candlemark.candles.archive_zips import Zips
 from candlemark.candles.cache import Cache
 from candlemark.candles.dates import DAY_MS
 from candlemark.candles.fetch import Fetcher
-from candlemark.candles.klines import parse_csv, unzip
+from candlemark.candles.klines import parse_zip
 from candlemark.candles.parsed import Entry, ParsedCache, join_parts
 from candlemark.candles.raw import RawCandles, join
 from candlemark.candles.series import format_time, interval_ms
@@ -261,11 +261,10 @@ class Archive:
         if verified is None:
             return None
         sha256, data = verified
-        text = unzip(data, limit_bytes=file.limit_bytes, where=file.name)
-        if not text or text.isspace():
+        raw = parse_zip(data, limit_bytes=file.limit_bytes, market=file.market, where=file.name)
+        if raw is None:
             warning(f"{file.name} is empty; its candles are carried as gaps")
             return join([])
-        raw = parse_csv(text, market=file.market, where=file.name)
         _refuse_outside(file, int(raw.open_time_ms.min()), int(raw.open_time_ms.max()))
         self._parsed.keep(sha256, raw, market=file.market)
         return raw
