@@ -179,7 +179,7 @@ BROKEN = [
 ]
 
 
-@settings(shared_fixtures, max_examples=300)
+@settings(shared_fixtures, max_examples=150)
 @given(data=st.data())
 def test_every_picture_is_the_cpus(emulator: Any, data: st.DataObject) -> None:
     window = data.draw(st.integers(1, 10), label="window")

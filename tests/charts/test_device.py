@@ -91,7 +91,7 @@ def test_without_cupy_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         backend_line("cuda")
     assert "charts cannot be drawn on cuda: CuPy is not installed" in str(error.value)
     assert INSTALL in str(error.value)
-    assert str(error.value).endswith("or draw on the CPU: --device cpu")
+    assert str(error.value).endswith('or draw on the CPU: device "cpu"')
 
 
 def test_without_a_driver_the_driver_is_named(fake_cupy: Any, slots: Slots, notes: Notes) -> None:

@@ -81,7 +81,7 @@ def choose_backend(device: str = "auto") -> Backend:
     except ChartError as error:
         if kind == "cuda":
             raise ChartError(
-                f"charts cannot be drawn on {device}: {error}; or draw on the CPU: --device cpu"
+                f'charts cannot be drawn on {device}: {error}; or draw on the CPU: device "cpu"'
             ) from error
         return Backend(name="cpu", line=f"charts are drawn on the CPU: {error}")
 

@@ -219,6 +219,7 @@ static __device__ inline void paint(
     first = first < band.first ? band.first : first;
     last = last < band.end ? last : band.end - 1;
     unsigned char *at = band.pixels + (first - band.first) * band.pitch + column * CHANNELS;
+    #pragma unroll 2
     for (int row = first; row <= last; ++row, at += band.pitch) {
         at[0] = (unsigned char)color;
         if (CHANNELS == 3) {
@@ -293,24 +294,44 @@ static __device__ void paint_lines(
 }
 
 // Store the bytes of the band at `target` and leave the chunks blank.
-static __device__ void write_band(uint4 *chunks, unsigned char *target, int bytes, unsigned blank) {
-    const int shift = (int)((unsigned long long)target & 15);
-    const int end = shift + bytes, count = (end + 15) / 16;
+static __device__ inline void write_band(
+    uint4 *chunks, unsigned char *target, int bytes, unsigned blank
+) {
+    const int thread = threadIdx.x, threads = blockDim.x;
+    const int shift = (int)((unsigned long long)target & 15), end = shift + bytes;
+    const int first = shift > 0, stop = end / 16;       // whole chunks
     const uint4 empty = make_uint4(blank, blank, blank, blank);
     unsigned char *aligned = target - shift;
-    #pragma unroll 4
-    for (int c = threadIdx.x; c < count; c += blockDim.x) {
-        const int begin = 16 * c;
-        if (begin >= shift && begin + 16 <= end) {
-            ((uint4 *)aligned)[c] = chunks[c];
-        } else {
-            const unsigned char *bytes_of = (const unsigned char *)chunks;
-            const int stop = begin + 16 < end ? begin + 16 : end;
-            for (int at = begin < shift ? shift : begin; at < stop; ++at) {
-                aligned[at] = bytes_of[at];
-            }
-        }
+    uint4 *whole = (uint4 *)aligned;
+    int c = first + thread;
+    // Four loads in flight before the first store.
+    for (; c + 3 * threads < stop; c += 4 * threads) {
+        const int c1 = c + threads, c2 = c1 + threads, c3 = c2 + threads;
+        const uint4 v0 = chunks[c], v1 = chunks[c1], v2 = chunks[c2], v3 = chunks[c3];
+        whole[c] = v0;
+        whole[c1] = v1;
+        whole[c2] = v2;
+        whole[c3] = v3;
         chunks[c] = empty;
+        chunks[c1] = empty;
+        chunks[c2] = empty;
+        chunks[c3] = empty;
+    }
+    for (; c < stop; c += threads) {
+        whole[c] = chunks[c];
+        chunks[c] = empty;
+    }
+    unsigned char *pixels = (unsigned char *)chunks;
+    const int head = end < 16 ? end : 16;
+    #pragma unroll 1
+    for (int at = first ? shift + thread : head; at < head; at += threads) {
+        aligned[at] = pixels[at];
+        pixels[at] = (unsigned char)blank;
+    }
+    #pragma unroll 1
+    for (int at = 16 * (stop > first ? stop : first) + thread; at < end; at += threads) {
+        aligned[at] = pixels[at];
+        pixels[at] = (unsigned char)blank;
     }
 }
 
