@@ -112,7 +112,8 @@ class DeviceRenderer:
     style, window, height, width: as in `render_windows`
     device: as in `choose_backend`, which also says what is raised
 
-    `backend` is "cpu" or "cuda:0", `shape` that of one picture.
+    `backend` is "cpu" or "cuda:0", `shape` that of one picture. On CUDA a renderer belongs to
+    the process that made it: a forked worker cannot use the device, so draw in the main process.
     """
 
     def __init__(
