@@ -121,11 +121,11 @@ def seconds(work: Callable[[], Any]) -> float:
     return took
 
 
-def measure(*, months: int = 48, repeats: int = 5) -> dict[str, Any]:
+def measure(*, month_count: int = 48, repeats: int = 5) -> dict[str, Any]:
     """Medians in seconds, and what was loaded; a plain dict."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "archive"
-        files = generate(folder, months)
+        files = generate(folder, month_count)
         # The first caller of a library pays for its import; here a month does.
         load(folder, Path(temporary) / "warm", files[:1])
         load_with_pandas(folder, files[:1])
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
     arguments = parser.parse_args()
-    found = measure(months=arguments.months, repeats=arguments.repeats)
+    found = measure(month_count=arguments.months, repeats=arguments.repeats)
     print(
         f"{found['rows']:,} candles in {found['zips']} zips, {found['zip_bytes'] / 1e6:,.0f} MB; "
         f"{found['cores']} cores"

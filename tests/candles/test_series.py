@@ -182,3 +182,54 @@ def test_without_pandas_one_line_names_the_command(
 def test_times_are_written_with_seconds_only_where_there_are_any() -> None:
     assert format_time(START) == "2024-01-01 00:00"
     assert format_time(START + 1000) == "2024-01-01 00:00:01"
+
+
+BREAKS: dict[str, tuple[str, float]] = {
+    "open is not a finite number": ("open", np.nan),
+    "high is not a finite number": ("high", np.inf),
+    "low is not a finite number": ("low", -np.inf),
+    "close is not a finite number": ("close", -np.inf),
+    "volume is not a finite number": ("volume", np.nan),
+    "volume is negative": ("volume", -1e-300),
+    "high is below low": ("high", 0.0),
+    "open or close lies outside low..high": ("open", 1e9),
+}
+
+
+@pytest.mark.parametrize("row", [0, 16_383, 16_384, 16_385, 32_767, 32_768, 39_999])
+@pytest.mark.parametrize("rule", [*BREAKS, "infinite volume"])
+def test_no_broken_rule_hides_at_the_edge_of_a_block(make_series: Any, rule: str, row: int) -> None:
+    columns = {name: column.copy() for name, column in long_series(make_series).items()}
+    name, value = BREAKS.get(rule, ("volume", np.inf))
+    columns[name][row] = value
+    words = rule if rule in BREAKS else "volume is not a finite number"
+    with pytest.raises(CandleError, match=rf"{words} in row {row}, "):
+        CandleSeries.from_numpy(columns, symbol="T", interval="1h")
+
+
+@pytest.mark.parametrize("row", [1, 16_383, 16_384, 16_385, 32_768, 39_999])
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [
+        (-3_600_000, "stamp is a duplicate of the row before"),
+        (-7_200_000, "stamp is earlier than the row before"),
+        (1, "stamp is not on the 1h grid of the first candle"),
+    ],
+)
+def test_no_step_hides_at_the_edge_of_a_block(
+    make_series: Any, shift: int, words: str, row: int
+) -> None:
+    columns = {name: column.copy() for name, column in long_series(make_series).items()}
+    columns["open_time_ms"][row:] += shift
+    with pytest.raises(CandleError, match=rf"{words} in row {row}, "):
+        CandleSeries.from_numpy(columns, symbol="T", interval="1h")
+
+
+def test_gaps_at_the_edges_of_blocks_are_sound(make_series: Any) -> None:
+    series = make_series(40_000, missing=(5, 16_383, 16_384, 16_385, 32_768))
+    assert [gap.slot_count for gap in series.gaps] == [1, 3, 1]
+    assert np.isnan(series.slots.close).sum() == 5
+
+
+def long_series(make_series: Any) -> dict[str, Any]:
+    return dict(make_series(40_000).to_numpy())

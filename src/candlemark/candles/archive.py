@@ -114,7 +114,7 @@ class Archive:
         monthly = [file for plan in plans for file in plan.monthly]
         with track(_title(plans), total=len(monthly), unit="months") as bar:
             # A month that is there counts at once, one that is not with its days.
-            found = self._read_all(monthly, lambda _, part: bar.advance(part is not None))
+            found = self._read_all(monthly, lambda _, part: bar.advance(int(part is not None)))
             for plan in plans:
                 plan.daily = self._days_instead(plan, found)
                 bar.advance(sum(found[file] is None for file in plan.monthly) - len(plan.daily))
