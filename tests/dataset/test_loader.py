@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from candlemark.dataset import loader as module
 from candlemark.dataset.lazy import Dataset
-from candlemark.dataset.loader import Buffers, ChartLoader, EpochBatches
+from candlemark.dataset.loader import ChartLoader, EpochBatches
 from candlemark.dataset.torch_dataset import ChartDataset
 from candlemark.errors import ConfigError, DatasetError
 from candlemark.training.batches import epoch_batches
@@ -281,36 +280,6 @@ def test_batches_on_a_gpu_are_those_on_the_cpu(data: ChartDataset) -> None:
 
 
 # --- Memory ------------------------------------------------------------------------------
-
-
-def test_memory_is_used_again_only_when_nobody_looks_into_it() -> None:
-    buffers = Buffers(keep=4)
-    tensor = torch.from_numpy(buffers.take((6, 2)))
-    address = tensor.data_ptr()
-    looks: list[Any] = [tensor[1:3].t(), tensor.split([2, 4])[1], tensor.numpy()[:, 1], tensor]
-    del tensor
-    while looks:
-        gc.collect()
-        other = buffers.take((6, 2))
-        assert other.ctypes.data != address
-        looks.pop()
-        del other
-    free = [buffers.take((6, 2)) for _ in range(4)]
-    assert address in {array.ctypes.data for array in free}
-
-
-def test_lent_memory_never_overlaps() -> None:
-    buffers = Buffers(keep=3)
-    random = np.random.default_rng(0)
-    held: list[tuple[int, torch.Tensor]] = []
-    for number in range(400):
-        array = buffers.take((int(random.integers(1, 40)), 5))
-        array[...] = number % 251
-        held.append((number % 251, torch.from_numpy(array)))
-        if random.random() < 0.7:
-            held.pop(int(random.integers(len(held))))
-        del array
-        assert all(bool((tensor == value).all()) for value, tensor in held)
 
 
 def test_a_loop_that_keeps_nothing_needs_few_buffers(

@@ -39,6 +39,17 @@ def test_samples_and_batches(make_dataset: Callable[..., Dataset], storage: str)
     assert torch.equal(drawn, images)
 
 
+def test_a_batch_that_is_held_is_not_drawn_over(make_dataset: Callable[..., Dataset]) -> None:
+    dataset = make_dataset()
+    data = ChartDataset(dataset, np.arange(len(dataset)))
+    parts = np.array_split(np.arange(len(dataset)), 20)
+    held = [data.batch(part)[0][1:] for part in parts]
+    for images, part in zip(held, parts, strict=True):
+        np.testing.assert_array_equal(images.numpy(), dataset.images(part[1:]))
+    dropped = {data.batch(part)[0].data_ptr() for part in parts}
+    assert len(dropped) < 4
+
+
 def test_a_whole_batch_is_a_sequence_of_samples(make_dataset: Callable[..., Dataset]) -> None:
     dataset = make_dataset()
     data = ChartDataset(dataset, dataset.split("train"))

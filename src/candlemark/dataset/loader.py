@@ -22,7 +22,6 @@ is drawn into again only when the last tensor that looks into it is gone.
 from __future__ import annotations
 
 import os
-import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +34,7 @@ import torch
 from torch.utils.data import Sampler
 
 from candlemark.candles.series import IntArray
-from candlemark.dataset.storage.base import Images
+from candlemark.dataset.buffers import Buffers
 from candlemark.dataset.torch_dataset import ChartDataset, Sample
 from candlemark.errors import ConfigError, DatasetError
 
@@ -275,10 +274,8 @@ class ChartLoader:
             _, targets = self.data.batch(positions, out=images.numpy(), threads=1)
             targets = targets.pin_memory()
         else:
-            buffer = self._buffers.take(shape)
-            _, targets = self.data.batch(positions, out=buffer, threads=1)
-            # From the very view that was lent: its life is what keeps the buffer from others.
-            images = torch.from_numpy(buffer)
+            out = self._buffers.take(shape)
+            images, targets = self.data.batch(positions, out=out, threads=1)
         return images, targets, [len(part) for part in block]
 
     def _hand_out(self, drawn: Future[Drawn]) -> Iterator[Sample]:
@@ -288,36 +285,6 @@ class ChartLoader:
             images = images.to(self.device, non_blocking=pinned)
             targets = targets.to(self.device, non_blocking=pinned)
         yield from zip(torch.split(images, sizes), torch.split(targets, sizes), strict=True)
-
-
-class Buffers:
-    """Memory that is used again once nobody looks into it.
-
-        array = buffers.take((256, 64, 60))      # uint8, filled with whatever was there before
-
-    Fresh memory costs as much as drawing small pictures into it, because the system hands it
-    out zeroed, page by page. So each array is a view made for one taker, and when it dies,
-    which is when the last tensor made from it has died, its memory is free for the next. A
-    taker who keeps it keeps it; then others get new memory.
-
-    keep: free buffers kept at most
-    """
-
-    def __init__(self, keep: int) -> None:
-        self._free: deque[Images] = deque(maxlen=keep)
-
-    def take(self, shape: tuple[int, ...]) -> Images:
-        """A uint8 array of `shape` that nobody else looks into. Any thread may ask."""
-        size = prod(shape)
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = np.empty(size, dtype=np.uint8)
-        if len(buffer) < size:
-            buffer = np.empty(size, dtype=np.uint8)
-        view = buffer[:size].reshape(shape)
-        weakref.finalize(view, self._free.append, buffer).atexit = False
-        return view
 
 
 def _cores() -> int:

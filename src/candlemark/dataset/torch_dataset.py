@@ -29,11 +29,15 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
 from candlemark.candles.series import IntArray
+from candlemark.dataset.buffers import Buffers
 from candlemark.dataset.lazy import Dataset, Rows
 from candlemark.dataset.storage.base import Images
 from candlemark.errors import DatasetError
 
 Sample = tuple[torch.Tensor, torch.Tensor]
+
+KEPT_BUFFERS = 2
+"""Batches whose memory is kept for the next: what a loop holds, and what is drawn meanwhile."""
 
 
 class ChartDataset(TorchDataset[Sample]):
@@ -52,6 +56,7 @@ class ChartDataset(TorchDataset[Sample]):
         if len(own) != len(self.rows):
             raise DatasetError(f"{len(own)} targets for {len(self.rows)} rows; give one each")
         self.targets = torch.from_numpy(own.copy())
+        self._buffers = Buffers(keep=KEPT_BUFFERS)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,9 +86,11 @@ class ChartDataset(TorchDataset[Sample]):
         chosen = np.asarray(positions, dtype=np.int64)
         if threads is None and get_worker_info() is not None:
             threads = 1
-        images = self.dataset.images(self.rows[chosen], out=out, threads=threads)
+        if out is None:
+            out = self._buffers.take((len(chosen), *self.dataset.image_shape))
+        self.dataset.images(self.rows[chosen], out=out, threads=threads)
         # NumPy picks a few numbers several times faster than torch.
-        return torch.from_numpy(images), torch.from_numpy(self.targets.numpy()[chosen])
+        return torch.from_numpy(out), torch.from_numpy(self.targets.numpy()[chosen])
 
 
 class WholeBatch(Sequence[Sample]):
