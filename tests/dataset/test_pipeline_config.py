@@ -188,14 +188,14 @@ def test_the_other_shape_is_left_alone(values: dict[str, Any]) -> None:
 
 def test_variables_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOT", "/data")
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", str(tmp_path))
     file = tmp_path / "old.yaml"
     file.write_text("data: {symbol: A1}\npaths: {raw_data: '${ROOT}/raw', logs: ~/logs}\n")
     pipeline = read_pipeline(read_mapping(file), where=str(file))
     assert pipeline is not None
     assert (pipeline.paths.raw_data, pipeline.paths.logs) == (
         Path("/data/raw"),
-        Path("/home/me/logs"),
+        tmp_path / "logs",
     )
 
 
