@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -164,6 +165,22 @@ def test_tampered_and_missing_files_are_named(
     found = audit(path)
     assert failed(found) == {"files"}
     assert name in found.check("files").detail
+
+
+def test_damaged_pictures_fail_two_checks_and_stop_no_other(
+    make_dataset: Callable[..., Dataset],
+) -> None:
+    dataset = make_dataset(storage={"format": "hdf5"})
+    path = dataset.path / "images.h5"
+    with h5py.File(path) as file:
+        chunk = file["images_bits"].id.get_chunk_info(0)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(data)
+    found = audit(dataset.path)
+    assert failed(found) == {"files", "pictures"}
+    assert "images.h5 has SHA-256" in found.check("files").detail
+    assert "chunk 0 (pictures 0 to" in found.check("pictures").detail
 
 
 def test_the_same_market_under_two_names_is_caught(

@@ -37,6 +37,7 @@ from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.dataset.manifest import damaged_files
 from candlemark.dataset.select import compute_labels
 from candlemark.dataset.splits import SPLITS
+from candlemark.errors import DatasetError
 from candlemark.progress import track
 
 BATCH_BYTES = 8 << 20
@@ -284,8 +285,13 @@ def _check_labels(dataset: Dataset, kind: Kind) -> Check:
 
 
 def _check_pictures(dataset: Dataset) -> Check:
-    """Does any picture stand in two splits?"""
-    groups = np.unique(_picture_hashes(dataset), return_inverse=True)[1]
+    """Does any picture stand in two splits, and can all be read?"""
+    try:
+        hashes = _picture_hashes(dataset)
+    except DatasetError as error:
+        facts = {"pictures": len(dataset)}
+        return Check(name="pictures", ok=False, detail=str(error), facts=facts)
+    groups = np.unique(hashes, return_inverse=True)[1]
     across = np.flatnonzero(_spans_splits(groups, dataset.index.codes))
     leaking, alike = 0, 0
     if len(across):
