@@ -197,6 +197,14 @@ def test_an_epoch_that_is_left_early_is_begun_again(data: ChartDataset) -> None:
     assert equal(loader, expected(data, batch_size=23))
 
 
+def test_a_loop_left_after_the_last_batch_has_had_the_epoch(data: ChartDataset) -> None:
+    loader = ChartLoader(data, batch_size=23)
+    kept = list(islice(loader, len(loader)))
+    assert len(kept) == 12
+    assert (loader.epoch, loader.state_dict()["batch"]) == (1, 0)
+    assert equal(loader, expected(data, batch_size=23, epoch=1))
+
+
 def test_a_fault_while_drawing_reaches_the_loop_in_its_place(
     data: ChartDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

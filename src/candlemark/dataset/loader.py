@@ -234,8 +234,9 @@ class ChartLoader:
 
     def __iter__(self) -> Iterator[Sample]:
         if self._done:
-            # The last `for` was left early.
-            self.batches.set_epoch(self.batches.epoch)
+            # The last `for` was left: in the middle, or after the last batch.
+            ended = self._done == len(self.batches)
+            self.batches.set_epoch(self.batches.epoch + ended)
         self._done = 0
         process = os.getpid()
         for batch in self._drawn_ahead():
