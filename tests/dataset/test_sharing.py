@@ -75,6 +75,18 @@ def test_the_card_of_a_recognition_label_split_at_random_says_both(
     assert "Split at **random**" in card
 
 
+def test_the_card_of_candles_that_were_handed_in(
+    make_dataset: MakeDataset, make_series: Callable[..., Any], tmp_path: Path
+) -> None:
+    dataset = make_dataset(
+        series=[make_series(400, missing=[7, 8, 100])], split={"method": "walk_forward", "fold": 3}
+    )
+    card = (export(dataset, tmp_path / "out", to="folder") / "README.md").read_text()
+    assert "Source: handed to the build; its config names synthetic (random_walk)." in card
+    assert "| TEST | 397 | 2024-01-01 00:00 | 2024-01-17 15:00 | 2 | 3 | 2 |" in card
+    assert "walking forward, fold 3 of 5 (counted from 0)" in card
+
+
 # ---------------------------------------------------------------- datasets
 
 

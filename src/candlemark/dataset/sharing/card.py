@@ -34,6 +34,7 @@ class Description(Config):
 
     form: datasets, webdataset or folder
     content_hash: of the dataset it was made from
+    candles_given: the candles were handed in, and are not those that the config names
     caption: style of the texts
     counts: windows by split and class
     files: CSV of candles by symbol; only in a folder
@@ -45,6 +46,7 @@ class Description(Config):
     form: str
     content_hash: str
     config: DatasetConfig
+    candles_given: bool
     caption: str
     interval: str
     label_kind: Literal["recognition", "forecast"]
@@ -67,6 +69,7 @@ def describe(
         form=form,
         content_hash=manifest.content_hash,
         config=manifest.config,
+        candles_given=manifest.candles_given,
         caption=caption,
         interval=manifest.interval,
         label_kind=manifest.label_kind,
@@ -174,10 +177,15 @@ def _splits(description: Description) -> str:
             "scores on it are inflated and mean nothing."
         )
     else:
+        split = description.config.split
+        fold = (
+            f", walking forward, fold {split.fold} of {split.folds} (counted from 0)"
+            if split.method == "walk_forward"
+            else ""
+        )
         how = (
-            f"Split by time ({description.config.split.method}), across all symbols at once. "
-            "Windows whose picture or label would reach over a boundary are left out, so no "
-            "candle is shared between splits."
+            f"Split by time, across all symbols at once{fold}. Windows whose picture or label "
+            "would reach over a boundary are left out, so no candle is shared between splits."
         )
     lines = ["| split | windows | classes | from | to (UTC) |", "|---|---|---|---|---|"]
     for name, by_class in description.counts.items():
@@ -193,8 +201,11 @@ def _candles(description: Description) -> str:
     source = description.config.candles
     origin = {"archive": "Binance public archive", "rest": "Binance REST API", "file": "a file"}
     market = f", {source.market} market" if source.kind in ("archive", "rest") else ""
+    named = origin.get(source.kind, f"synthetic ({source.kind})") + market
     lines = [
-        f"Source: {origin.get(source.kind, f'synthetic ({source.kind})')}{market}.",
+        f"Source: handed to the build; its config names {named}."
+        if description.candles_given
+        else f"Source: {named}.",
         "",
         "| symbol | candles | first | last (UTC) | gaps | missing candles | longest gap |",
         "|---|---|---|---|---|---|---|",
@@ -210,12 +221,12 @@ def _candles(description: Description) -> str:
 
 
 def _fields(description: Description) -> str:
-    return "\n".join(
-        (
-            "- `image`: the chart",
-            f"- `text`: caption (`{description.caption}`), read from what the picture shows",
-            "- `label`: the class",
-            "- `next_close`: close of the first candle after the window; empty where unknown",
-            "- `image_path`: a name for the picture, unique in this dataset",
-        )
-    )
+    fields = {
+        "image": "the chart",
+        "text": f"caption (`{description.caption}`), read from what the picture shows",
+        "label": "the class",
+        "next_close": "close of the first candle after the window, empty where unknown; the "
+        "picture does not show it, so it is something to foresee and never an input",
+        "image_path": "a name for the picture, unique in this dataset",
+    }
+    return "\n".join(f"- `{name}`: {meaning}" for name, meaning in fields.items())
