@@ -284,8 +284,9 @@ class Archive:
         """`function` of every item, several at once; the first error stops the rest."""
         if len(items) <= 1:
             return [function(item) for item in items]
-        # A server keeps threads waiting, a folder keeps them busy.
-        most = _WORKERS if self.fetcher.folder is None else os.cpu_count() or 1
+        # A server keeps threads waiting. A folder keeps the cores busy, and two more threads
+        # wait for the disk meanwhile.
+        most = _WORKERS if self.fetcher.folder is None else (os.cpu_count() or 1) + 2
         pool = ThreadPoolExecutor(max_workers=min(most, len(items)))
         try:
             return list(pool.map(function, items))

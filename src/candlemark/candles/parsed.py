@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from candlemark.candles.cache import Cache, write_by_rename
+from candlemark.candles.cache import ENVIRONMENT, Cache, write_by_rename
 from candlemark.candles.klines import VOLUME_COLUMN
 from candlemark.candles.raw import RawCandles
 from candlemark.candles.series import COLUMNS
@@ -142,7 +142,8 @@ class ParsedCache:
                 self._told = True
                 warning(
                     f"cannot keep parsed candles at {path.parent}: {error.strerror or error}; "
-                    "they are parsed again the next time"
+                    "they are parsed again the next time, unless "
+                    f"{ENVIRONMENT} names a folder that can be written"
                 )
 
 
