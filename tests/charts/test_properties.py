@@ -109,7 +109,8 @@ def test_a_higher_price_is_never_drawn_lower(prices: FloatArray, panel: int) -> 
     rows = np.empty((1, geometry.PLANES, WINDOW), dtype=np.int32)
     geometry.measure(
         *(read_only(c) for c in (slots.open, slots.high, slots.low, slots.close, slots.volume)),
-        np.empty((1, 0, WINDOW)),
+        np.empty((0, WINDOW)),
+        read_only(np.zeros(1, np.int64)),
         read_only(np.zeros(1, np.int64)),
         read_only(np.empty((0, 0), np.bool_)),
         panel,

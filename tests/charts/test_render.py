@@ -13,7 +13,8 @@ from candlemark.candles.series import COLUMNS, CandleSeries, Slots
 from candlemark.charts.candlestick import paint_candles
 from candlemark.charts.geometry import measure, trace
 from candlemark.charts.indicators import window_averages
-from candlemark.charts.ohlc import paint_bars
+from candlemark.charts.ohlc import set_jkx, set_ohlc4
+from candlemark.charts.packed import spread
 from candlemark.charts.render import render, render_windows
 from candlemark.errors import ChartError
 
@@ -82,7 +83,7 @@ def test_kernels_are_compiled_once(make_series: MakeSeries) -> None:
             render_windows(slots, style, [0, 5, 9], window=10, visible=visible)
     visible.flags.writeable = False
     render_windows(writable, "jkx", np.arange(0, 9, 3), window=10, visible=visible)
-    for kernel in (window_averages, measure, trace, paint_bars, paint_candles):
+    for kernel in (window_averages, measure, trace, set_ohlc4, set_jkx, spread, paint_candles):
         assert len(kernel.signatures) == 1
 
 

@@ -37,8 +37,10 @@ import numpy.typing as npt
 from numba import njit
 
 from candlemark.charts.geometry import CLOSE, DIRECTION, HIGH, LOW, MISSING, OPEN, VOLUME
+from candlemark.charts.vectors import LINE_BYTES, copy_word, fence, stream_line
 
 Int32Array = npt.NDArray[np.int32]
+UInt8Array = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 
@@ -96,7 +98,7 @@ def candle_columns(slot: int) -> Candle:
     return Candle(offset=(slot - body) // 2, body=body, wick=wick)
 
 
-def colors(palette: Palette, candle: Candle) -> npt.NDArray[np.uint8]:
+def colors(palette: Palette, candle: Candle) -> UInt8Array:
     """uint8[13, 3]: bodies, wicks, volumes (down, flat, up each), then four averages."""
     bodies = [palette.down, palette.flat, palette.up]
     pale = [tuple((level + palette.background) // 2 for level in color) for color in bodies]
@@ -104,60 +106,109 @@ def colors(palette: Palette, candle: Candle) -> npt.NDArray[np.uint8]:
     return np.array([*bodies, *wicks, *pale, *palette.averages], dtype=np.uint8)
 
 
+def strips(palette: Palette, candle: Candle) -> UInt8Array:
+    """uint8[13, 3 * body]: a row of pixels in each of `colors`, to be copied from."""
+    return np.tile(colors(palette, candle), (1, candle.body))
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def paint_candles(  # noqa: PLR0917 -- kernels take positions only
     rows: Int32Array,
     lines: Int32Array,
-    left: Int32Array,
+    left: npt.NDArray[np.int64],
     body: int,
     wick: int,
     height: int,
-    background: int,
-    colors: npt.NDArray[np.uint8],
-    out: npt.NDArray[np.uint8],
+    background: np.uint8,
+    strips: UInt8Array,
+    streamed: bool,
+    out: UInt8Array,
 ) -> None:
     """Paint N pictures.
 
-    rows: int32[N, PLANES, W]; lines: int32[N, K, width, 2]; left: int32[W], first body columns
-    colors: uint8[13, 3] as from `colors`; out: uint8[N, height * width * 3]
+    rows: int32[N, PLANES, W]; lines: int32[N, K, 2, width]; left: int64[W], first body columns
+    strips: uint8[13, 3 * body] as from `strips`; out: uint8[N, height * width * 3]
+    streamed: past the cache
+
+    Streamed pictures are painted on one sheet that stays in the cache.
     """
-    pitch = out.shape[1] // height
-    inset = 3 * ((body - wick) // 2)
+    size = out.shape[1]
+    pitch = size // height
+    sheet = np.full(size if streamed else 0, background, np.uint8)
     for n in range(out.shape[0]):
         picture = out[n]
-        picture[:] = background
-        for i in range(left.size):
-            high = rows[n, HIGH, i]
-            if high == MISSING:
-                continue
-            direction = rows[n, DIRECTION, i]
-            x = 3 * left[i]
-            opened, closed = rows[n, OPEN, i], rows[n, CLOSE, i]
-            top, bottom = min(opened, closed), max(opened, closed)
-            tall = rows[n, VOLUME, i]
-            for part in range(3):
-                if part == 0:
-                    first, count, start, wide = high, rows[n, LOW, i] - high + 1, x + inset, wick
-                elif part == 1:
-                    first, count, start, wide = top, bottom - top + 1, x, body
-                else:
-                    first, count, start, wide = height - tall, tall, x, body
-                color = colors[(1 - part) * 3 + direction if part < 2 else 6 + direction]
-                red, green, blue = color[0], color[1], color[2]
-                at = first * pitch + start
-                for _ in range(count):
-                    for c in range(at, at + 3 * wide, 3):
-                        picture[c] = red
-                        picture[c + 1] = green
-                        picture[c + 2] = blue
-                    at += pitch
-        for k in range(lines.shape[1]):
-            red, green, blue = colors[9 + k, 0], colors[9 + k, 1], colors[9 + k, 2]
-            for column in range(lines.shape[2]):
-                first = lines[n, k, column, 0]
-                at = first * pitch + 3 * column
-                for _ in range(lines[n, k, column, 1] - first + 1):
-                    picture[at] = red
-                    picture[at + 1] = green
-                    picture[at + 2] = blue
-                    at += pitch
+        if streamed:
+            _paint(rows[n], lines[n], left, body, wick, height, pitch, strips, sheet)
+            begin = min(-picture.ctypes.data % LINE_BYTES, size)
+            end = begin + (size - begin) // LINE_BYTES * LINE_BYTES
+            picture[:begin] = sheet[:begin]
+            picture[end:] = sheet[end:]
+            for at in range(begin, end, LINE_BYTES):
+                stream_line(picture, at, sheet, at)
+            sheet[:] = background
+        else:
+            picture[:] = background
+            _paint(rows[n], lines[n], left, body, wick, height, pitch, strips, picture)
+    fence()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _paint(  # noqa: PLR0917 -- kernels take positions only
+    rows: Int32Array,
+    lines: Int32Array,
+    left: npt.NDArray[np.int64],
+    body: int,
+    wick: int,
+    height: int,
+    pitch: int,
+    strips: UInt8Array,
+    picture: UInt8Array,
+) -> None:
+    """Paint one picture on its background."""
+    inset = 3 * ((body - wick) // 2)
+    for i in range(left.size):
+        high, low = rows[HIGH, i], rows[LOW, i]
+        if high == MISSING:
+            continue
+        opened, closed, tall = rows[OPEN, i], rows[CLOSE, i], rows[VOLUME, i]
+        top, bottom, kind = min(opened, closed), max(opened, closed), rows[DIRECTION, i]
+        x = 3 * left[i]
+        # The wick in two parts, above and below: what the body covers is painted once.
+        _fill(picture, high, top, x + inset, pitch, strips[3 + kind], 3 * wick)
+        _fill(picture, bottom + 1, low + 1, x + inset, pitch, strips[3 + kind], 3 * wick)
+        _fill(picture, top, bottom + 1, x, pitch, strips[kind], 3 * body)
+        _fill(picture, height - tall, height, x, pitch, strips[6 + kind], 3 * body)
+    for k in range(lines.shape[0]):
+        red, green, blue = strips[9 + k, 0], strips[9 + k, 1], strips[9 + k, 2]
+        firsts, stops = lines[k, 0], lines[k, 1]
+        for column in range(firsts.size):
+            at = firsts[column] * pitch + 3 * column
+            until = stops[column] * pitch
+            while at < until:
+                picture[at] = red
+                picture[at + 1] = green
+                picture[at + 2] = blue
+                at += pitch
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(  # noqa: PLR0917 -- kernels take positions only
+    picture: UInt8Array,
+    first: int,
+    stop: int,
+    start: int,
+    pitch: int,
+    strip: UInt8Array,
+    count: int,
+) -> None:
+    """Copy `count` bytes of `strip` to byte `start` of rows first .. stop - 1."""
+    for row in range(first, stop):
+        at = row * pitch + start
+        if count >= 8:
+            # Whole words, the last one laid back over the one before.
+            for i in range(0, count - 8, 8):
+                copy_word(picture, at + i, strip, i)
+            copy_word(picture, at + count - 8, strip, count - 8)
+        else:
+            for i in range(count):
+                picture[at + i] = strip[i]

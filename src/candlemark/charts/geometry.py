@@ -43,6 +43,7 @@ from numba import njit
 
 FloatArray = npt.NDArray[np.float64]
 Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
 
 OPEN, HIGH, LOW, CLOSE, VOLUME, DIRECTION = range(6)
 """Planes of `rows`: four rows, the volume bar's height, and 0, 1, 2 for down, flat, up."""
@@ -53,14 +54,15 @@ HALF = 0.5 - 2.0**-20
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def measure(  # noqa: PLR0917 -- kernels take positions only
+def measure(  # noqa: PLR0912, PLR0917 -- kernels take positions only, and calls cost more
     open_: FloatArray,
     high: FloatArray,
     low: FloatArray,
     close: FloatArray,
     volume: FloatArray,
     means: FloatArray,
-    starts: npt.NDArray[np.int64],
+    means_at: Int64Array,
+    starts: Int64Array,
     visible: npt.NDArray[np.bool_],
     price_rows: int,
     volume_rows: int,
@@ -69,68 +71,87 @@ def measure(  # noqa: PLR0917 -- kernels take positions only
 ) -> None:
     """Write rows of N windows to `rows` and rows of their averages to `average_rows`.
 
-    open_ ... volume: float64[S]; means: float64[N, K, W]; visible: bool[N, W] or bool[0, 0]
-    rows: int32[N, PLANES, W], plane HIGH is MISSING where nothing is drawn
-    average_rows: int32[N, K, W], within -price_rows .. 2 * price_rows; read only where the
-        slot is drawn
+    open_ ... volume: float64[S]; visible: bool[N, W] or bool[0, 0]
+    means: float64[K, M], the averages of window n from column means_at[n] on
+    rows: int32[N, PLANES, W], plane HIGH is MISSING where nothing is drawn; the other planes
+        are meaningless there
+    average_rows: int32[N, K, W], within -price_rows .. 2 * price_rows; 0 where the slot is
+        not drawn
     """
     window = rows.shape[2]
     masked = visible.shape[0] > 0
     last = float(price_rows - 1)
+    lowest, highest = -float(price_rows), 2.0 * price_rows
+    middle = np.int32((price_rows - 1) // 2)
+    drawn = np.empty(window, np.bool_)
+    # One plain loop a quantity: each becomes a handful of vector instructions.
     for n in range(starts.size):
-        first = starts[n]
+        first, until = starts[n], starts[n] + window
+        opens, highs, lows = open_[first:until], high[first:until], low[first:until]
+        closes, volumes = close[first:until], volume[first:until]
+        for i in range(window):
+            drawn[i] = (
+                (lows[i] <= opens[i])
+                & (opens[i] <= highs[i])
+                & (lows[i] <= closes[i])
+                & (closes[i] <= highs[i])
+                & (abs(lows[i]) < np.inf)
+                & (abs(highs[i]) < np.inf)
+                & (volumes[i] >= 0.0)
+                & (volumes[i] < np.inf)
+            )
+        if masked:
+            for i in range(window):
+                drawn[i] &= visible[n, i]
         top, bottom, largest = -np.inf, np.inf, 0.0
         for i in range(window):
-            s = first + i
-            whole = (
-                (low[s] <= open_[s])
-                & (open_[s] <= high[s])
-                & (low[s] <= close[s])
-                & (close[s] <= high[s])
-                & (abs(low[s]) < np.inf)
-                & (abs(high[s]) < np.inf)
-                & (volume[s] >= 0.0)
-                & (volume[s] < np.inf)
-            )
-            if whole and not (masked and not visible[n, i]):
-                rows[n, HIGH, i] = 0
-                top = max(top, high[s])
-                bottom = min(bottom, low[s])
-                largest = max(largest, volume[s])
-            else:
-                rows[n, HIGH, i] = MISSING
+            if drawn[i]:
+                top = max(top, highs[i])
+                bottom = min(bottom, lows[i])
+                largest = max(largest, volumes[i])
         scale = 1.0 if top - bottom < np.inf else 0.25
         top *= scale
         span = top - bottom * scale
         flat = span == 0.0
-        middle = (price_rows - 1) // 2
+        if flat:
+            rows[n, OPEN:VOLUME] = middle
+        else:
+            _place(opens, scale, top, span, last, rows[n, OPEN])
+            _place(highs, scale, top, span, last, rows[n, HIGH])
+            _place(lows, scale, top, span, last, rows[n, LOW])
+            _place(closes, scale, top, span, last, rows[n, CLOSE])
+        marks, directions = rows[n, HIGH], rows[n, DIRECTION]
         for i in range(window):
-            if rows[n, HIGH, i] == MISSING:
-                continue
-            s = first + i
-            if flat:
-                rows[n, OPEN, i] = middle
-                rows[n, HIGH, i] = middle
-                rows[n, LOW, i] = middle
-                rows[n, CLOSE, i] = middle
-            else:
-                rows[n, OPEN, i] = int((top - open_[s] * scale) / span * last + HALF)
-                rows[n, HIGH, i] = int((top - high[s] * scale) / span * last + HALF)
-                rows[n, LOW, i] = int((top - low[s] * scale) / span * last + HALF)
-                rows[n, CLOSE, i] = int((top - close[s] * scale) / span * last + HALF)
-            rows[n, DIRECTION, i] = 1 + int(close[s] > open_[s]) - int(close[s] < open_[s])
-            tall = 0
-            if volume_rows > 0 and volume[s] > 0.0:
-                tall = max(1, int(volume[s] / largest * volume_rows + HALF))
-            rows[n, VOLUME, i] = tall
-            for k in range(means.shape[1]):
-                gap = top - means[n, k, i] * scale
+            marks[i] = marks[i] if drawn[i] else np.int32(MISSING)
+            directions[i] = (
+                np.int32(1) + np.int32(closes[i] > opens[i]) - np.int32(closes[i] < opens[i])
+            )
+        if volume_rows > 0 and largest > 0.0:
+            talls = rows[n, VOLUME]
+            for i in range(window):
+                tall = max(np.int32(1), np.int32(volumes[i] / largest * volume_rows + HALF))
+                talls[i] = tall if volumes[i] > 0.0 else np.int32(0)
+        else:
+            rows[n, VOLUME] = np.int32(0)
+        for k in range(means.shape[0]):
+            mean, average = means[k, means_at[n] : means_at[n] + window], average_rows[n, k]
+            for i in range(window):
+                gap = top - mean[i] * scale
                 if flat:
                     place = float(middle) if gap == 0.0 else gap * np.inf
                 else:
                     place = np.floor(gap / span * last + HALF)
-                place = min(max(place, -float(price_rows)), 2.0 * price_rows)
-                average_rows[n, k, i] = int(place)
+                held = np.int32(min(max(place, lowest), highest))
+                average[i] = held if drawn[i] else np.int32(0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _place(  # noqa: PLR0917 -- as above
+    prices: FloatArray, scale: float, top: float, span: float, last: float, rows: Int32Array
+) -> None:
+    """Write the rows of prices within top - span .. top."""
+    for i in range(rows.size):
+        rows[i] = np.int32((top - prices[i] * scale) / span * last + HALF)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -138,52 +159,60 @@ def trace(  # noqa: PLR0917 -- kernels take positions only
     rows: Int32Array,
     average_rows: Int32Array,
     centres: Int32Array,
+    ends: Int32Array,
     price_rows: int,
     thick: int,
     lines: Int32Array,
 ) -> None:
-    """Write what each average paints in each column to `lines`, int32[N, K, width, 2].
+    """Write what each average paints in each column to `lines`, int32[N, K, 2, width].
 
     centres: int32[W], the centre column of each slot
-    lines[n, k, x] is the first and the last row painted; first > last paints nothing
+    ends: int32[width], from `line_ends`
+    lines[n, k, 0, x] is the first row painted, lines[n, k, 1, x] the one after the last
     """
-    window = centres.size
-    width = lines.shape[2]
+    width = lines.shape[3]
+    begin, end = centres[0], centres[-1] + 1
+    left, right = np.empty(width, np.int32), ends
+    since, twice = np.empty(width), np.empty(width)
+    centred = np.zeros(width, np.bool_)
+    for x in range(begin, end):
+        left[x] = max(right[x] - 1, 0)
+        since[x] = 2 * (x - centres[left[x]])
+        twice[x] = 2 * max(centres[right[x]] - centres[left[x]], 1)
+        centred[x] = x == centres[right[x]]
+    level = np.empty(width + 1, np.int32)
+    starts, goals = np.empty(width, np.int32), np.empty(width, np.int32)
+    joined, reached = np.empty(width, np.bool_), np.empty(width, np.bool_)
     for n in range(rows.shape[0]):
+        marks = rows[n, HIGH]
+        for x in range(begin, end):
+            joined[x] = marks[left[x]] != MISSING
+            reached[x] = marks[right[x]] != MISSING
         for k in range(average_rows.shape[1]):
-            for x in range(width):
-                lines[n, k, x, 0] = 1
-                lines[n, k, x, 1] = 0
-            joined = False
-            row = 0
-            for i in range(window):
-                if rows[n, HIGH, i] == MISSING:
-                    joined = False
-                    continue
-                target = average_rows[n, k, i]
-                x = centres[i - 1] + 1 if joined else centres[i]
-                distance = centres[i] - x + 1
-                rise = target - row if joined else 0
-                # The formula of the docstring without a division a column: the fraction of a
-                # row stays in [0, 2 * distance) while whole rows move on.
-                whole = int(np.floor(rise / distance))
-                step = 2 * (rise - whole * distance)
-                fraction = distance
-                previous = row if joined else target
-                row = previous
-                while x <= centres[i]:
-                    row += whole
-                    fraction += step
-                    if fraction >= 2 * distance:
-                        fraction -= 2 * distance
-                        row += 1
-                    first, last = row, row
-                    if previous < row:
-                        first = previous + 1
-                    elif previous > row:
-                        last = previous - 1
-                    lines[n, k, x, 0] = max(first, 0)
-                    lines[n, k, x, 1] = min(last + thick - 1, price_rows - 1)
-                    previous = row
-                    x += 1
-                joined = True
+            average, firsts, stops = average_rows[n, k], lines[n, k, 0], lines[n, k, 1]
+            firsts[:] = np.int32(0)
+            stops[:] = np.int32(0)
+            for x in range(begin, end):
+                starts[x] = average[left[x]]
+                goals[x] = average[right[x]]
+            for x in range(begin, end):
+                # Whole numbers below 2^53, so the floor of their quotient is exact.
+                rise = np.float64(goals[x] - starts[x])
+                steps = np.floor((since[x] * rise + 0.5 * twice[x]) / twice[x])
+                level[x + 1] = starts[x] + np.int32(steps)
+            level[begin] = level[begin + 1]
+            for x in range(begin, end):
+                row = level[x + 1]
+                before = level[x] if joined[x] else row
+                first = max(min(row, before + np.int32(1)), np.int32(0))
+                stop = min(max(row, before - np.int32(1)) + thick, price_rows)
+                painted = reached[x] & (joined[x] | centred[x]) & (first < stop)
+                firsts[x] = first if painted else np.int32(0)
+                stops[x] = stop if painted else np.int32(0)
+
+
+def line_ends(centres: Int32Array, width: int) -> Int32Array:
+    """int32[width], the slot at whose centre the line through each column ends."""
+    columns = np.arange(width)
+    slots = np.minimum(np.searchsorted(centres, columns), len(centres) - 1)
+    return slots.astype(np.int32)

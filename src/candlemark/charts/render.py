@@ -3,23 +3,24 @@
     pictures = render(series, "candlestick", window=30, stride=5)     # uint8 (N, 224, 224, 3)
     pictures = render(series, "jkx", window=20, out=buffer)           # into your own buffer
 
-`render` walks a series; `render_windows` draws any windows of its slots and can hide candles.
-What each style paints is written in `geometry`, `ohlc` and `candlestick`, pixel by pixel.
+    renderer = Renderer(series.slots, "jkx", window=20)               # for many small batches
+    renderer.draw(starts)                                             # uint8 (N, 64, 60)
+    renderer.draw_packed(starts)                                      # uint8 (N, 8, 60), in bits
 
-Work goes block by block through four compiled kernels: averages, rows, lines, paint. They
-release the interpreter lock, so threads scale, and keep their scratch in the processor's
-cache. Threads are Python's own: numba's parallel layers may not be entered from several
-threads at once, and compete with torch for the cores. No kernel calls one in another file,
-because numba's disk cache looks for changes only in the file of the kernel it loads.
+`render` walks a series; `Renderer` draws any windows of its slots, in any order, and can hide
+candles; `render_windows` and `render_packed` are a `Renderer` used once. What each style
+paints is written in `geometry`, `ohlc` and `candlestick`, pixel by pixel.
+
+Work goes block by block through compiled kernels: averages, rows, lines, paint. They release
+the interpreter lock, so threads scale, and keep their scratch in the processor's cache. No
+kernel calls one in another file (bar the intrinsics of `vectors`), because numba's disk cache
+looks for changes only in the file of the kernel it loads.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -27,23 +28,26 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.charts import geometry
-from candlemark.charts.candlestick import PALETTES, candle_columns, colors, paint_candles
+from candlemark.charts.candlestick import PALETTES, candle_columns, paint_candles, strips
 from candlemark.charts.indicators import read_only, window_averages
-from candlemark.charts.ohlc import paint_bars
-from candlemark.charts.style import SLOT_PIXELS, ChartStyle, image_shape, resolve_style
+from candlemark.charts.ohlc import set_jkx, set_ohlc4
+from candlemark.charts.packed import checked_out, packed_shape, spread
+from candlemark.charts.style import SLOT_PIXELS, ChartStyle, image_shape, levels, resolve_style
+from candlemark.charts.threads import in_threads
+from candlemark.charts.vectors import LANES, STREAM_FROM_BYTES
 from candlemark.charts.windows import checked_starts, checked_visible, window_starts
-from candlemark.errors import ChartError
 
 if TYPE_CHECKING:
     from candlemark.candles.series import CandleSeries, Slots
 
 UInt8Array = npt.NDArray[np.uint8]
+Paint = Callable[[npt.NDArray[np.int32], npt.NDArray[np.int32], UInt8Array], None]
 
-SCRATCH_BYTES = 256 * 1024
+SCRATCH_BYTES = 384 * 1024
 """What rows and lines of a block may take, so that they stay in the second-level cache."""
 
-BYTES_A_THREAD = 8 * 1024 * 1024
-"""Below this many bytes of pictures a further thread costs more than it saves."""
+LARGEST_SUMMED = 2.0**960
+"""Above this price averages are computed window by window, which guards against overflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +60,181 @@ class Layout:
     volume_rows: int
     lengths: npt.NDArray[np.int64]
     centres: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
     thick: int
-    paint: Callable[[npt.NDArray[np.int32], npt.NDArray[np.int32], UInt8Array], None]
+    paint: Callable[[bool], Paint]
+    pack: Paint | None
 
     @property
     def scratch_bytes(self) -> int:
         """Scratch for one picture."""
         average_bytes = self.window * 12 + self.shape[1] * 8
         return self.window * geometry.PLANES * 4 + len(self.lengths) * average_bytes
+
+
+class Renderer:
+    """Draws windows of the same slots in one look, again and again.
+
+    slots: the candles, as in `CandleSeries.slots`
+    style: a ChartStyle, or the name of one ("ohlc4", "jkx", "candlestick", or a preset that
+        an installed package offers)
+    window: in slots
+    height, width: pixels, instead of the style's own
+
+    Raises ChartError for an unknown style or a size too small for the window. It may be used
+    by several threads at once.
+    """
+
+    def __init__(
+        self,
+        slots: Slots,
+        style: ChartStyle | str,
+        *,
+        window: int,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> None:
+        resolved = resolve_style(style)
+        self.shape = image_shape(resolved, window, height, width)
+        self.window = window
+        self._layout = plan_layout(resolved, window, self.shape)
+        self._columns = [
+            read_only(np.ascontiguousarray(column, dtype=np.float64))
+            for column in (slots.open, slots.high, slots.low, slots.close, slots.volume)
+        ]
+        self._slot_count = len(slots)
+        self._candles_drawn = 0
+        self._means: npt.NDArray[np.float64] | None = None
+
+    def draw(
+        self,
+        starts: npt.ArrayLike,
+        *,
+        visible: npt.NDArray[np.bool_] | None = None,
+        out: UInt8Array | None = None,
+        threads: int | None = None,
+    ) -> UInt8Array:
+        """The windows that begin at `starts`, in that order: uint8 (N, H, W) or (N, H, W, 3).
+
+        starts: int64[N], first slots, in any order and as often as wanted
+        visible: bool[N, window]; a slot that is False is drawn as if its candle were missing,
+            and no moving average reads it. Candles before the window are not hidden.
+        out: a C-contiguous, writable uint8 array of exactly that shape, filled and returned
+        threads: None takes one for each 8 MiB of pictures, at most one a core
+
+        Raises ChartError for windows outside the slots or an `out` that does not fit.
+        """
+
+        def choose(size: int) -> Paint:
+            return self._layout.paint(size >= STREAM_FROM_BYTES)
+
+        return self._draw(starts, visible, out, threads, self.shape, choose)
+
+    def draw_packed(
+        self,
+        starts: npt.ArrayLike,
+        *,
+        visible: npt.NDArray[np.bool_] | None = None,
+        out: UInt8Array | None = None,
+        threads: int | None = None,
+    ) -> UInt8Array:
+        """As `draw`, in the form of `packed`: uint8 (N, ceil(H / 8), W), two-level styles only."""
+        pack = self._layout.pack
+        shape = packed_shape(self.shape)
+        assert pack is not None  # noqa: S101 -- packed_shape has refused every other style
+        return self._draw(starts, visible, out, threads, shape, lambda _: pack)
+
+    def _draw(  # noqa: PLR0917 -- the arguments of `draw`, then what it draws
+        self,
+        starts: npt.ArrayLike,
+        visible: npt.NDArray[np.bool_] | None,
+        out: UInt8Array | None,
+        threads: int | None,
+        shape: tuple[int, ...],
+        choose: Callable[[int], Paint],
+    ) -> UInt8Array:
+        first_slots = checked_starts(starts, self._slot_count, self.window)
+        shown = checked_visible(visible, len(first_slots), self.window)
+        pictures = checked_out(out, (len(first_slots), *shape))
+        flat = pictures.reshape(len(first_slots), prod(shape))
+        paint = choose(flat.nbytes)
+        means = None if visible is not None else self._averages(len(first_slots))
+
+        def work(part: slice) -> None:
+            hidden = shown[part] if visible is not None else shown
+            self._draw_blocks(first_slots[part], hidden, means, paint, flat[part])
+
+        in_threads(work, len(first_slots), flat.nbytes, threads)
+        return pictures
+
+    def _averages(self, count: int) -> npt.NDArray[np.float64] | None:
+        """float64[K, S], averages at every slot, once that is less work than window by window.
+
+        None until then. The bits are the same: each average is a sum from oldest to newest.
+        """
+        if self._means is not None or not len(self._layout.lengths):
+            return self._means
+        self._candles_drawn += count * self.window
+        if self._candles_drawn < self._slot_count:
+            return None
+        close = self._columns[3]
+        if not np.nanmax(np.abs(close), initial=0.0) <= LARGEST_SUMMED:
+            return None
+        means = np.empty((1, len(self._layout.lengths), self._slot_count))
+        everything = read_only(np.empty((0, 0), dtype=np.bool_))
+        start = read_only(np.zeros(1, dtype=np.int64))
+        window_averages(close, start, everything, self._layout.lengths, means)
+        self._means = means[0]
+        return self._means
+
+    def _draw_blocks(
+        self,
+        starts: npt.NDArray[np.int64],
+        visible: npt.NDArray[np.bool_],
+        means: npt.NDArray[np.float64] | None,
+        paint: Paint,
+        out: UInt8Array,
+    ) -> None:
+        """Draw windows into `out`, uint8[N, bytes of a picture], one block after the other."""
+        layout, window = self._layout, self.window
+        block = max(1, min(len(starts), SCRATCH_BYTES // layout.scratch_bytes))
+        averages, columns = len(layout.lengths), self._columns
+        rows = np.empty((block, geometry.PLANES, window), dtype=np.int32)
+        average_rows = np.empty((block, averages, window), dtype=np.int32)
+        lines = np.empty((block, averages, 2, layout.shape[1]), dtype=np.int32)
+        own = np.empty((averages, block * window)) if means is None else means
+        for begin in range(0, len(starts), block):
+            part = read_only(starts[begin : begin + block])
+            n = len(part)
+            shown = read_only(visible[begin : begin + block] if len(visible) else visible)
+            at = part
+            if averages and means is None:
+                at = read_only(np.arange(n, dtype=np.int64) * window)
+                each = np.empty((n, averages, window))
+                window_averages(columns[3], part, shown, layout.lengths, each)
+                own = np.ascontiguousarray(each.transpose(1, 0, 2)).reshape(averages, n * window)
+            geometry.measure(
+                *columns,
+                own,
+                at,
+                part,
+                shown,
+                layout.price_rows,
+                layout.volume_rows,
+                rows[:n],
+                average_rows[:n],
+            )
+            if averages:
+                geometry.trace(
+                    rows[:n],
+                    average_rows[:n],
+                    layout.centres,
+                    layout.ends,
+                    layout.price_rows,
+                    layout.thick,
+                    lines[:n],
+                )
+            paint(rows[:n], lines[:n], out[begin : begin + n])
 
 
 def render(
@@ -109,145 +280,86 @@ def render_windows(
     out: UInt8Array | None = None,
     threads: int | None = None,
 ) -> UInt8Array:
-    """Draw the windows that begin at `starts`, in that order: uint8 (N, H, W) or (N, H, W, 3).
+    """Draw windows once: see `Renderer` and `Renderer.draw` for arguments, shapes and errors."""
+    renderer = Renderer(slots, style, window=window, height=height, width=width)
+    return renderer.draw(starts, visible=visible, out=out, threads=threads)
 
-    starts: int64[N], first slots, in any order and as often as wanted
-    visible: bool[N, window]; a slot that is False is drawn as if its candle were missing,
-        and no moving average reads it. Candles before the window are not hidden.
-    threads: None takes one for each 8 MiB of pictures, at most one a core
 
-    The rest, and the errors, as in `render`.
-    """
-    resolved = resolve_style(style)
-    shape = image_shape(resolved, window, height, width)
-    first_slots = checked_starts(starts, len(slots), window)
-    shown = checked_visible(visible, len(first_slots), window)
-    pictures = _checked_out(out, (len(first_slots), *shape))
-    if threads is not None and threads < 1:
-        raise ChartError(f"threads is {threads}; it must be at least 1, or None to choose")
-    layout = plan_layout(resolved, window, shape)
-    columns = [
-        read_only(np.ascontiguousarray(column, dtype=np.float64))
-        for column in (slots.open, slots.high, slots.low, slots.close, slots.volume)
-    ]
-    flat = pictures.reshape(len(first_slots), prod(shape))
-
-    def draw(part: slice) -> None:
-        hidden = shown[part] if visible is not None else shown
-        _draw_blocks(layout, columns, first_slots[part], hidden, flat[part])
-
-    workers = min(threads or _thread_count(flat.nbytes), max(1, len(first_slots)))
-    if workers == 1:
-        draw(slice(None))
-        return pictures
-    with ThreadPoolExecutor(workers, thread_name_prefix="candlemark-draw") as pool:
-        # Listed, so that an error in a thread is raised here.
-        list(pool.map(draw, _even_parts(len(first_slots), workers)))
-    return pictures
+def render_packed(
+    slots: Slots,
+    style: ChartStyle | str,
+    starts: npt.ArrayLike,
+    *,
+    window: int,
+    visible: npt.NDArray[np.bool_] | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    out: UInt8Array | None = None,
+    threads: int | None = None,
+) -> UInt8Array:
+    """Draw windows packed, once: see `Renderer` and `Renderer.draw_packed`."""
+    renderer = Renderer(slots, style, window=window, height=height, width=width)
+    return renderer.draw_packed(starts, visible=visible, out=out, threads=threads)
 
 
 def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layout:
     """Work out panels and columns of `style` for pictures of `shape` (from `image_shape`)."""
     height, width = shape[:2]
     slot = width // window
-    left = (np.arange(window, dtype=np.int64) * width // window).astype(np.int32)
+    left = np.arange(window, dtype=np.int64) * width // window
     volume_rows = height // 5 if style.draws_volume else 0
+    pack: Paint | None = None
     if style.kind == "candlestick":
         spacer = max(1, height // 50)
         palette = PALETTES["dark" if style.is_dark else "light"]
         candle = candle_columns(slot)
-        left += np.int32(candle.offset)
+        left += candle.offset
         centre, thick = (candle.body - 1) // 2, max(1, min(height, width) // 256)
-        table = colors(palette, candle)
-        body, wick, background = candle.body, candle.wick, palette.background
+        table, background = strips(palette, candle), np.uint8(palette.background)
+        body, wick = candle.body, candle.wick
 
-        def paint(rows: Any, lines: Any, out: UInt8Array) -> None:
-            paint_candles(rows, lines, left, body, wick, height, background, table, out)
+        def paint(streamed: bool) -> Paint:
+            return lambda rows, lines, out: paint_candles(
+                rows, lines, left, body, wick, height, background, table, streamed, out
+            )
     else:
         spacer = 1
-        unit = slot // SLOT_PIXELS[style.kind]
-        centre, thick = unit + (unit - 1) // 2, 1
-        paper, ink = (0, 255) if style.is_dark else (255, 0)
+        units = slot // SLOT_PIXELS[style.kind]
+        centre, thick = units + (units - 1) // 2, 1
+        paper, ink = (np.uint8(level) for level in levels(style))
+        columns, unit = left.astype(np.uint64), np.uint64(units)
+        pitch = (width + LANES - 1) // LANES * LANES
+        groups = (height + 7) // 8
 
-        def paint(rows: Any, lines: Any, out: UInt8Array) -> None:
-            paint_bars(rows, lines, left, unit, height, paper, ink, out)
+        def bits(rows: Any, lines: Any) -> UInt8Array:
+            """Pictures packed, with rows `pitch` bytes apart, as `spread` reads them."""
+            room = np.empty(len(rows) * groups * pitch + LANES, dtype=np.uint8)
+            found = room[:-LANES].reshape(len(rows), groups * pitch)
+            if style.kind == "ohlc4":
+                set_ohlc4(rows, columns, unit, np.uint64(pitch), found)
+            else:
+                set_jkx(rows, lines, columns, unit, height, pitch, found)
+            return room
 
+        def paint(streamed: bool) -> Paint:
+            return lambda rows, lines, out: spread(
+                bits(rows, lines), pitch, height, paper, ink, streamed, out
+            )
+
+        def pack(rows: Any, lines: Any, out: UInt8Array) -> None:
+            padded = bits(rows, lines)[:-LANES].reshape(len(rows), groups, pitch)
+            out.reshape(len(rows), groups, width)[:] = padded[:, :, :width]
+
+    centres = (left + centre).astype(np.int32)
     return Layout(
         shape=shape,
         window=window,
         price_rows=height - volume_rows - spacer if volume_rows else height,
         volume_rows=volume_rows,
         lengths=np.array(style.average_lengths(window), dtype=np.int64),
-        centres=(left + centre).astype(np.int32),
+        centres=centres,
+        ends=geometry.line_ends(centres, width),
         thick=thick,
         paint=paint,
+        pack=pack,
     )
-
-
-def _draw_blocks(
-    layout: Layout,
-    columns: list[Any],
-    starts: npt.NDArray[np.int64],
-    visible: npt.NDArray[np.bool_],
-    out: UInt8Array,
-) -> None:
-    """Draw windows into `out`, uint8[N, bytes of a picture], one block after the other."""
-    block = max(1, min(len(starts), SCRATCH_BYTES // layout.scratch_bytes))
-    averages, window = len(layout.lengths), layout.window
-    means = np.empty((block, averages, window))
-    rows = np.empty((block, geometry.PLANES, window), dtype=np.int32)
-    average_rows = np.empty((block, averages, window), dtype=np.int32)
-    lines = np.empty((block, averages, layout.shape[1], 2), dtype=np.int32)
-    for begin in range(0, len(starts), block):
-        part = read_only(starts[begin : begin + block])
-        n = len(part)
-        shown = read_only(visible[begin : begin + block] if len(visible) else visible)
-        if averages:
-            window_averages(columns[3], part, shown, layout.lengths, means[:n])
-        geometry.measure(
-            *columns,
-            means[:n],
-            part,
-            shown,
-            layout.price_rows,
-            layout.volume_rows,
-            rows[:n],
-            average_rows[:n],
-        )
-        if averages:
-            geometry.trace(
-                rows[:n],
-                average_rows[:n],
-                layout.centres,
-                layout.price_rows,
-                layout.thick,
-                lines[:n],
-            )
-        layout.paint(rows[:n], lines[:n], out[begin : begin + n])
-
-
-def _checked_out(out: object, shape: tuple[int, ...]) -> UInt8Array:
-    if out is None:
-        return np.empty(shape, dtype=np.uint8)
-    wanted = f"it must be a uint8 array of shape {shape}"
-    if not isinstance(out, np.ndarray):
-        raise ChartError(f"out is a {type(out).__name__}; {wanted}")
-    if out.dtype != np.uint8 or out.shape != shape:
-        raise ChartError(f"out is {out.dtype} of shape {out.shape}; {wanted}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        what = "read-only" if out.flags.c_contiguous else "not C-contiguous"
-        raise ChartError(
-            f"out is {what}; draw into a writable C-contiguous array, "
-            f"for example np.empty({shape}, np.uint8)"
-        )
-    return out
-
-
-def _thread_count(size: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, size // BYTES_A_THREAD))
-
-
-def _even_parts(count: int, parts: int) -> Iterator[slice]:
-    edges = [count * part // parts for part in range(parts + 1)]
-    return (slice(begin, end) for begin, end in pairwise(edges))

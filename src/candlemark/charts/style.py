@@ -124,6 +124,13 @@ def resolve_style(style: ChartStyle | str) -> ChartStyle:
     return loaded
 
 
+def levels(style: ChartStyle) -> tuple[int, int]:
+    """(paper, ink), the two levels of `ohlc4` and `jkx`; ChartError for a style in colour."""
+    if style.kind == "candlestick":
+        raise ChartError("candlestick is drawn in colour; two levels have ohlc4 and jkx")
+    return (0, 255) if style.is_dark else (255, 0)
+
+
 def smallest_width(style: ChartStyle, window: int) -> int:
     """The narrowest picture in which `window` slots can be drawn."""
     return SLOT_PIXELS[style.kind] * window
