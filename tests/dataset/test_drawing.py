@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from functools import partial
 
@@ -163,3 +164,16 @@ def test_a_window_outside_its_series_is_refused(
         DatasetError, match="starts at slot 51 of A, where windows of 10 start at 0 to 50"
     ):
         painter.draw_windows(np.array([1, 0]), np.array([50, 51]))
+
+
+def test_packed_pictures_are_the_same_pictures(make_dataset: Callable[..., Dataset]) -> None:
+    for experiment in ("regular", "irregular"):
+        dataset = make_dataset(experiment, experiment=experiment)
+        painter = Painter(dataset.config, dataset.series)
+        part = dataset.index.take(np.array([7, 0, 3]))
+        packed = painter.draw_packed(part)
+        height = dataset.image_shape[0]
+        bits = np.unpackbits(packed, axis=1, count=height, bitorder="little").astype(bool)
+        np.testing.assert_array_equal(bits, painter.draw(part) == painter.draw(part).max())
+        again = pickle.loads(pickle.dumps(painter))  # noqa: S301  # its own
+        np.testing.assert_array_equal(again.draw_packed(part), packed)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.candles.series import COLUMNS, CandleSeries, IntArray, Slots
-from candlemark.charts.render import render_windows
+from candlemark.charts.render import Renderer
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.index import Index
 from candlemark.dataset.storage.base import Images
@@ -46,15 +46,23 @@ class Painter:
         self._style = config.drawn_style
         self._series = tuple(series)
 
+    def __reduce__(self) -> tuple[type[Painter], tuple[DatasetConfig, Sequence[CandleSeries]]]:
+        # What is prepared for drawing is made again by the process that draws.
+        return Painter, (self._config, self._series)
+
     @cached_property
     def _market(self) -> Market:
         return Market.of(self._series, history=self._config.history)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self._market.slots, self._style, window=self._config.window)
 
     def draw(self, index: Index, out: Images | None = None, threads: int | None = None) -> Images:
         """uint8 (n, H, W) or (n, H, W, 3), one picture a row of the index.
 
         out: where to draw, a C-contiguous array of that shape; None makes one
-        threads: as in `render_windows`
+        threads: as in `Renderer.draw`
         """
         return self.draw_windows(index.series, index.start_slot, out=out, threads=threads)
 
@@ -67,11 +75,20 @@ class Painter:
         threads: int | None = None,
     ) -> Images:
         """The same for windows of which only series and first slot (int64[n] each) are known."""
-        return render_windows(
-            self._market.slots,
-            self._style,
+        return self._renderer.draw(
             self._market.starts(series, starts, self._config.window),
-            window=self._config.window,
+            visible=self._hidden_in(series, starts),
+            out=out,
+            threads=threads,
+        )
+
+    def draw_packed(
+        self, index: Index, out: Images | None = None, threads: int | None = None
+    ) -> Images:
+        """uint8 (n, G, W), eight rows a byte as in `charts.packed`; two-level styles only."""
+        series, starts = index.series, index.start_slot
+        return self._renderer.draw_packed(
+            self._market.starts(series, starts, self._config.window),
             visible=self._hidden_in(series, starts),
             out=out,
             threads=threads,
