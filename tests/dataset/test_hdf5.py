@@ -18,10 +18,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candlemark.charts import threads
+from candlemark.charts.packed import pack
 from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.dataset.storage import hdf5
 from candlemark.dataset.storage.base import Levels, StorageConfig, open_reader, open_writer
-from candlemark.dataset.storage.bits import pack
 from candlemark.errors import DatasetError
 
 LIGHT: Levels = (255, 0)
@@ -149,8 +150,8 @@ def test_reading_in_many_threads_and_processes(
 ) -> None:
     images = pictures(200, (30, 11), LIGHT)
     store(tmp_path, images, LIGHT)
-    monkeypatch.setattr(hdf5, "BYTES_A_THREAD", 1000)
-    monkeypatch.setattr(hdf5, "_cores", lambda: 3)
+    monkeypatch.setattr(threads, "BYTES_A_THREAD", 1000)
+    monkeypatch.setattr(threads, "core_count", lambda: 3)
     shared = reader(tmp_path, images, LIGHT)
     random = np.random.default_rng(1)
     orders = [random.permutation(200) for _ in range(24)]

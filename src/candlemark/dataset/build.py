@@ -18,6 +18,7 @@ from pathlib import Path
 
 from candlemark.candles.series import CandleSeries
 from candlemark.candles.source import load, resolve
+from candlemark.charts.packed import packed_shape
 from candlemark.dataset import index as index_file
 from candlemark.dataset import manifest as manifest_file
 from candlemark.dataset.config import DatasetConfig
@@ -38,7 +39,6 @@ from candlemark.dataset.manifest import (
 from candlemark.dataset.scratch import alone, appearing_whole, sync
 from candlemark.dataset.select import Selection, count_by_class, select_windows
 from candlemark.dataset.storage.base import Images, open_writer
-from candlemark.dataset.storage.bits import pack, packed_shape
 from candlemark.dataset.streaming import store_images
 from candlemark.errors import ConfigError, DatasetError
 from candlemark.progress import note, warning
@@ -164,8 +164,8 @@ def _write_images(
 
     def draw(rows: slice, out: Images) -> None:
         part = index.take(rows)
-        if writer.packed and levels is not None:
-            out[:] = pack(painter.draw(part, threads=1), levels[1])
+        if writer.packed:
+            painter.draw_packed(part, out=out, threads=1)
         else:
             painter.draw(part, out=out, threads=1)
 

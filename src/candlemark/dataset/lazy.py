@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from candlemark.candles.series import COLUMNS, CandleSeries, FloatArray, IntArray
+from candlemark.charts.style import levels
 from candlemark.dataset import index as index_file
 from candlemark.dataset import manifest as manifest_file
 from candlemark.dataset.columns import compact, floats, write_columns
@@ -235,9 +236,7 @@ class Dataset:
 
 def levels_of(config: DatasetConfig) -> Levels | None:
     """(paper, ink) of pictures of two levels, None of those with colours."""
-    if config.style.kind == "candlestick":
-        return None
-    return (0, 255) if config.style.is_dark else (255, 0)
+    return None if config.style.kind == "candlestick" else levels(config.style)
 
 
 def open_dataset(path: str | Path, *, verify: bool = True) -> Dataset:
