@@ -38,7 +38,7 @@ from candlemark.dataset.buffers import Buffers
 from candlemark.dataset.torch_dataset import ChartDataset, Sample
 from candlemark.errors import ConfigError, DatasetError
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 8 << 20
 """Pictures drawn by one call where a batch is smaller: enough to make its cost small."""
 
 
