@@ -196,4 +196,4 @@ def test_scratch_of_a_layout_is_counted() -> None:
     style = ChartStyle(kind="jkx")
     layout = plan_layout(style, 20, image_shape(style, 20))
     assert (layout.price_rows, layout.volume_rows) == (51, 12)
-    assert layout.scratch_bytes == 20 * 6 * 4 + 20 * 12 + 60 * 8
+    assert layout.scratch_bytes == 20 * 6 * 4 + 20 * 12 + 60 * 8 + 8 * 64

@@ -37,7 +37,7 @@ import numpy.typing as npt
 from numba import njit
 
 from candlemark.charts.geometry import CLOSE, DIRECTION, HIGH, LOW, MISSING, OPEN, VOLUME
-from candlemark.charts.vectors import LINE_BYTES, copy_word, fence, stream_line
+from candlemark.charts.vectors import LINE_BYTES, copy_line, copy_word, fence, stream_line
 
 Int32Array = npt.NDArray[np.int32]
 UInt8Array = npt.NDArray[np.uint8]
@@ -107,12 +107,12 @@ def colors(palette: Palette, candle: Candle) -> UInt8Array:
 
 
 def strips(palette: Palette, candle: Candle) -> UInt8Array:
-    """uint8[13, 3 * body]: a row of pixels in each of `colors`, to be copied from."""
-    return np.tile(colors(palette, candle), (1, candle.body))
+    """uint8[13 * 3 * body]: a row of pixels in each of `colors`, to be copied from."""
+    return np.tile(colors(palette, candle), (1, candle.body)).reshape(-1)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def paint_candles(  # noqa: PLR0917 -- kernels take positions only
+def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cost more
     rows: Int32Array,
     lines: Int32Array,
     left: npt.NDArray[np.int64],
@@ -121,94 +121,83 @@ def paint_candles(  # noqa: PLR0917 -- kernels take positions only
     height: int,
     background: np.uint8,
     strips: UInt8Array,
+    sheet: UInt8Array,
     streamed: bool,
     out: UInt8Array,
 ) -> None:
     """Paint N pictures.
 
     rows: int32[N, PLANES, W]; lines: int32[N, K, 2, width]; left: int64[W], first body columns
-    strips: uint8[13, 3 * body] as from `strips`; out: uint8[N, height * width * 3]
-    streamed: past the cache
+    strips: uint8[13 * 3 * body] as from `strips`; out: uint8[N, height * width * 3]
+    sheet: uint8[height * width * 3], scratch; all background before and after
+    streamed: past the cache. The picture is painted on the sheet, which stays in the cache,
+        and the sheet is cleared behind each line of memory that leaves it.
 
-    Streamed pictures are painted on one sheet that stays in the cache.
+    It is one function, as one for each span would have the references of its arrays counted,
+    atomically, 120 times a picture.
     """
     size = out.shape[1]
     pitch = size // height
-    sheet = np.full(size if streamed else 0, background, np.uint8)
-    for n in range(out.shape[0]):
-        picture = out[n]
-        if streamed:
-            _paint(rows[n], lines[n], left, body, wick, height, pitch, strips, sheet)
-            begin = min(-picture.ctypes.data % LINE_BYTES, size)
-            end = begin + (size - begin) // LINE_BYTES * LINE_BYTES
-            picture[:begin] = sheet[:begin]
-            picture[end:] = sheet[end:]
-            for at in range(begin, end, LINE_BYTES):
-                stream_line(picture, at, sheet, at)
-            sheet[:] = background
-        else:
-            picture[:] = background
-            _paint(rows[n], lines[n], left, body, wick, height, pitch, strips, picture)
-    fence()
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _paint(  # noqa: PLR0917 -- kernels take positions only
-    rows: Int32Array,
-    lines: Int32Array,
-    left: npt.NDArray[np.int64],
-    body: int,
-    wick: int,
-    height: int,
-    pitch: int,
-    strips: UInt8Array,
-    picture: UInt8Array,
-) -> None:
-    """Paint one picture on its background."""
+    strip = 3 * body
     inset = 3 * ((body - wick) // 2)
-    for i in range(left.size):
-        high, low = rows[HIGH, i], rows[LOW, i]
-        if high == MISSING:
-            continue
-        opened, closed, tall = rows[OPEN, i], rows[CLOSE, i], rows[VOLUME, i]
-        top, bottom, kind = min(opened, closed), max(opened, closed), rows[DIRECTION, i]
-        x = 3 * left[i]
-        # The wick in two parts, above and below: what the body covers is painted once.
-        _fill(picture, high, top, x + inset, pitch, strips[3 + kind], 3 * wick)
-        _fill(picture, bottom + 1, low + 1, x + inset, pitch, strips[3 + kind], 3 * wick)
-        _fill(picture, top, bottom + 1, x, pitch, strips[kind], 3 * body)
-        _fill(picture, height - tall, height, x, pitch, strips[6 + kind], 3 * body)
-    for k in range(lines.shape[0]):
-        red, green, blue = strips[9 + k, 0], strips[9 + k, 1], strips[9 + k, 2]
-        firsts, stops = lines[k, 0], lines[k, 1]
-        for column in range(firsts.size):
-            at = firsts[column] * pitch + 3 * column
-            until = stops[column] * pitch
-            while at < until:
-                picture[at] = red
-                picture[at + 1] = green
-                picture[at + 2] = blue
-                at += pitch
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _fill(  # noqa: PLR0917 -- kernels take positions only
-    picture: UInt8Array,
-    first: int,
-    stop: int,
-    start: int,
-    pitch: int,
-    strip: UInt8Array,
-    count: int,
-) -> None:
-    """Copy `count` bytes of `strip` to byte `start` of rows first .. stop - 1."""
-    for row in range(first, stop):
-        at = row * pitch + start
-        if count >= 8:
-            # Whole words, the last one laid back over the one before.
-            for i in range(0, count - 8, 8):
-                copy_word(picture, at + i, strip, i)
-            copy_word(picture, at + count - 8, strip, count - 8)
-        else:
-            for i in range(count):
-                picture[at + i] = strip[i]
+    blank = np.full(LINE_BYTES, background, np.uint8)
+    for n in range(out.shape[0]):
+        picture = sheet if streamed else out[n]
+        if not streamed:
+            picture[:] = background
+        for i in range(left.size):
+            high, low = rows[n, HIGH, i], rows[n, LOW, i]
+            if high == MISSING:
+                continue
+            opened, closed = rows[n, OPEN, i], rows[n, CLOSE, i]
+            top, bottom, kind = min(opened, closed), max(opened, closed), rows[n, DIRECTION, i]
+            x = 3 * left[i]
+            for part in range(4):
+                # The wick above and below: what the body covers is painted once.
+                if part == 0:
+                    row, stop, at, count, look = high, top, x + inset, 3 * wick, 3 + kind
+                elif part == 1:
+                    row, stop, at, count, look = bottom + 1, low + 1, x + inset, 3 * wick, 3 + kind
+                elif part == 2:
+                    row, stop, at, count, look = top, bottom + 1, x, strip, kind
+                else:
+                    tall = rows[n, VOLUME, i]
+                    row, stop, at, count, look = height - tall, height, x, strip, 6 + kind
+                source = look * strip
+                at += row * pitch
+                until = stop * pitch
+                while at < until:
+                    if count >= 8:
+                        # Whole words, the last one laid back over the one before.
+                        for word in range(0, count - 8, 8):
+                            copy_word(picture, at + word, strips, source + word)
+                        copy_word(picture, at + count - 8, strips, source + count - 8)
+                    else:
+                        for byte in range(count):
+                            picture[at + byte] = strips[source + byte]
+                    at += pitch
+        for k in range(lines.shape[1]):
+            source = (9 + k) * strip
+            red, green, blue = strips[source], strips[source + 1], strips[source + 2]
+            for column in range(lines.shape[3]):
+                at = lines[n, k, 0, column] * pitch + 3 * column
+                until = lines[n, k, 1, column] * pitch
+                while at < until:
+                    picture[at] = red
+                    picture[at + 1] = green
+                    picture[at + 2] = blue
+                    at += pitch
+        if streamed:
+            target = out[n]
+            begin = min(-target.ctypes.data % LINE_BYTES, size)
+            end = begin + (size - begin) // LINE_BYTES * LINE_BYTES
+            for at in range(begin):
+                target[at] = sheet[at]
+                sheet[at] = background
+            for at in range(begin, end, LINE_BYTES):
+                stream_line(target, at, sheet, at)
+                copy_line(sheet, at, blank, 0)
+            for at in range(end, size):
+                target[at] = sheet[at]
+                sheet[at] = background
+    fence()

@@ -170,45 +170,53 @@ def trace(  # noqa: PLR0917 -- kernels take positions only
     ends: int32[width], from `line_ends`
     lines[n, k, 0, x] is the first row painted, lines[n, k, 1, x] the one after the last
     """
-    width = lines.shape[3]
     begin, end = centres[0], centres[-1] + 1
-    left, right = np.empty(width, np.int32), ends
-    since, twice = np.empty(width), np.empty(width)
-    centred = np.zeros(width, np.bool_)
-    for x in range(begin, end):
-        left[x] = max(right[x] - 1, 0)
-        since[x] = 2 * (x - centres[left[x]])
-        twice[x] = 2 * max(centres[right[x]] - centres[left[x]], 1)
-        centred[x] = x == centres[right[x]]
-    level = np.empty(width + 1, np.int32)
-    starts, goals = np.empty(width, np.int32), np.empty(width, np.int32)
-    joined, reached = np.empty(width, np.bool_), np.empty(width, np.bool_)
+    count = end - begin
+    # For each column of the lines: the slots that it lies between, twice the distance from
+    # the left one, and twice the distance between both. Unsigned numbers and loops from 0
+    # spare every index the test for a negative one, without which nothing is vectorized.
+    left, right = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    since, whole = np.empty(count), np.empty(count)
+    own_centre = np.empty(count, np.int32)
+    for x in range(count):
+        slot = ends[begin + x]
+        before = max(slot - 1, 0)
+        left[x], right[x] = before, slot
+        since[x] = 2 * (begin + x - centres[before])
+        whole[x] = 2 * max(centres[slot] - centres[before], 1)
+        own_centre[x] = begin + x == centres[slot]
+    starts, goals = np.empty(count, np.int32), np.empty(count, np.int32)
+    joined, painted = np.empty(count, np.int32), np.empty(count, np.int32)
+    levels = np.empty(count + 1, np.int32)
+    level, previous = levels[1:], levels[:-1]
     for n in range(rows.shape[0]):
         marks = rows[n, HIGH]
-        for x in range(begin, end):
+        for x in range(count):
             joined[x] = marks[left[x]] != MISSING
-            reached[x] = marks[right[x]] != MISSING
+            painted[x] = marks[right[x]] != MISSING
+        for x in range(count):
+            painted[x] &= joined[x] | own_centre[x]
         for k in range(average_rows.shape[1]):
-            average, firsts, stops = average_rows[n, k], lines[n, k, 0], lines[n, k, 1]
-            firsts[:] = np.int32(0)
-            stops[:] = np.int32(0)
-            for x in range(begin, end):
+            average = average_rows[n, k]
+            lines[n, k] = np.int32(0)
+            firsts, stops = lines[n, k, 0, begin:end], lines[n, k, 1, begin:end]
+            for x in range(count):
                 starts[x] = average[left[x]]
                 goals[x] = average[right[x]]
-            for x in range(begin, end):
+            for x in range(count):
                 # Whole numbers below 2^53, so the floor of their quotient is exact.
                 rise = np.float64(goals[x] - starts[x])
-                steps = np.floor((since[x] * rise + 0.5 * twice[x]) / twice[x])
-                level[x + 1] = starts[x] + np.int32(steps)
-            level[begin] = level[begin + 1]
-            for x in range(begin, end):
-                row = level[x + 1]
-                before = level[x] if joined[x] else row
+                steps = np.floor((since[x] * rise + 0.5 * whole[x]) / whole[x])
+                level[x] = starts[x] + np.int32(steps)
+            levels[0] = level[0]
+            for x in range(count):
+                row = level[x]
+                before = previous[x] if joined[x] != 0 else row
                 first = max(min(row, before + np.int32(1)), np.int32(0))
-                stop = min(max(row, before - np.int32(1)) + thick, price_rows)
-                painted = reached[x] & (joined[x] | centred[x]) & (first < stop)
-                firsts[x] = first if painted else np.int32(0)
-                stops[x] = stop if painted else np.int32(0)
+                stop = min(max(row, before - np.int32(1)) + np.int32(thick), np.int32(price_rows))
+                seen = (painted[x] != 0) & (first < stop)
+                firsts[x] = first if seen else np.int32(0)
+                stops[x] = stop if seen else np.int32(0)
 
 
 def line_ends(centres: Int32Array, width: int) -> Int32Array:

@@ -41,10 +41,11 @@ if TYPE_CHECKING:
     from candlemark.candles.series import CandleSeries, Slots
 
 UInt8Array = npt.NDArray[np.uint8]
-Paint = Callable[[npt.NDArray[np.int32], npt.NDArray[np.int32], UInt8Array], None]
+Paint = Callable[[npt.NDArray[np.int32], npt.NDArray[np.int32], UInt8Array, UInt8Array], None]
+"""Paints rows and lines, with scratch, into uint8[N, bytes of a picture]."""
 
-SCRATCH_BYTES = 384 * 1024
-"""What rows and lines of a block may take, so that they stay in the second-level cache."""
+SCRATCH_BYTES = 512 * 1024
+"""What a block of pictures may take before it is painted, so that it stays in the cache."""
 
 LARGEST_SUMMED = 2.0**960
 """Above this price averages are computed window by window, which guards against overflow."""
@@ -64,12 +65,21 @@ class Layout:
     thick: int
     paint: Callable[[bool], Paint]
     pack: Paint | None
+    bits_bytes: int
+    sheet: UInt8Array
 
     @property
     def scratch_bytes(self) -> int:
         """Scratch for one picture."""
         average_bytes = self.window * 12 + self.shape[1] * 8
-        return self.window * geometry.PLANES * 4 + len(self.lengths) * average_bytes
+        row_bytes = self.window * geometry.PLANES * 4
+        return row_bytes + len(self.lengths) * average_bytes + self.bits_bytes
+
+    def scratch(self, count: int) -> UInt8Array:
+        """What `paint` and `pack` need beside rows and lines for `count` pictures at a time."""
+        if self.bits_bytes:
+            return np.empty(count * self.bits_bytes + LANES, dtype=np.uint8)
+        return self.sheet.copy()
 
 
 class Renderer:
@@ -203,6 +213,7 @@ class Renderer:
         average_rows = np.empty((block, averages, window), dtype=np.int32)
         lines = np.empty((block, averages, 2, layout.shape[1]), dtype=np.int32)
         own = np.empty((averages, block * window)) if means is None else means
+        scratch = layout.scratch(block)
         for begin in range(0, len(starts), block):
             part = read_only(starts[begin : begin + block])
             n = len(part)
@@ -234,7 +245,7 @@ class Renderer:
                     layout.thick,
                     lines[:n],
                 )
-            paint(rows[:n], lines[:n], out[begin : begin + n])
+            paint(rows[:n], lines[:n], scratch, out[begin : begin + n])
 
 
 def render(
@@ -318,9 +329,11 @@ def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layou
         table, background = strips(palette, candle), np.uint8(palette.background)
         body, wick = candle.body, candle.wick
 
+        bits_bytes, sheet = 0, np.full(prod(shape), background, dtype=np.uint8)
+
         def paint(streamed: bool) -> Paint:
-            return lambda rows, lines, out: paint_candles(
-                rows, lines, left, body, wick, height, background, table, streamed, out
+            return lambda rows, lines, sheet, out: paint_candles(
+                rows, lines, left, body, wick, height, background, table, sheet, streamed, out
             )
     else:
         spacer = 1
@@ -330,24 +343,25 @@ def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layou
         columns, unit = left.astype(np.uint64), np.uint64(units)
         pitch = (width + LANES - 1) // LANES * LANES
         groups = (height + 7) // 8
+        bits_bytes, sheet = groups * pitch, np.empty(0, dtype=np.uint8)
 
-        def bits(rows: Any, lines: Any) -> UInt8Array:
-            """Pictures packed, with rows `pitch` bytes apart, as `spread` reads them."""
-            room = np.empty(len(rows) * groups * pitch + LANES, dtype=np.uint8)
-            found = room[:-LANES].reshape(len(rows), groups * pitch)
+        def set_bits(rows: Any, lines: Any, scratch: UInt8Array) -> None:
+            bits = scratch[: len(rows) * bits_bytes].reshape(len(rows), bits_bytes)
             if style.kind == "ohlc4":
-                set_ohlc4(rows, columns, unit, np.uint64(pitch), found)
+                set_ohlc4(rows, columns, unit, np.uint64(pitch), bits)
             else:
-                set_jkx(rows, lines, columns, unit, height, pitch, found)
-            return room
+                set_jkx(rows, lines, columns, unit, height, pitch, bits)
 
         def paint(streamed: bool) -> Paint:
-            return lambda rows, lines, out: spread(
-                bits(rows, lines), pitch, height, paper, ink, streamed, out
-            )
+            def paint_bits(rows: Any, lines: Any, scratch: UInt8Array, out: UInt8Array) -> None:
+                set_bits(rows, lines, scratch)
+                spread(scratch, pitch, height, paper, ink, streamed, out)
 
-        def pack(rows: Any, lines: Any, out: UInt8Array) -> None:
-            padded = bits(rows, lines)[:-LANES].reshape(len(rows), groups, pitch)
+            return paint_bits
+
+        def pack(rows: Any, lines: Any, scratch: UInt8Array, out: UInt8Array) -> None:
+            set_bits(rows, lines, scratch)
+            padded = scratch[: len(rows) * bits_bytes].reshape(len(rows), groups, pitch)
             out.reshape(len(rows), groups, width)[:] = padded[:, :, :width]
 
     centres = (left + centre).astype(np.int32)
@@ -362,4 +376,6 @@ def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layou
         thick=thick,
         paint=paint,
         pack=pack,
+        bits_bytes=bits_bytes,
+        sheet=sheet,
     )
