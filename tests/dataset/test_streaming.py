@@ -28,7 +28,7 @@ from candlemark.dataset.build import build_dataset
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.dataset.storage.base import Encoded, Images, StorageConfig
-from candlemark.dataset.storage.parts import PartLog
+from candlemark.dataset.storage.parts import PartLog, record_of
 from candlemark.dataset.streaming import store_images
 from candlemark.errors import ConfigError, DatasetError
 
@@ -173,7 +173,7 @@ def test_a_log_keeps_what_is_whole_and_nothing_else(
     path = tmp_path_factory.mktemp("log") / "images.parts"
     log, ends = PartLog(path, layout="a"), []
     for number, frames in enumerate(parts):
-        log.append(number, frames)
+        log.append(number, record_of(number, frames))
         ends.append(log.size_bytes)
         assert log.size_bytes == path.stat().st_size
     log.close()
@@ -191,7 +191,7 @@ def test_a_log_keeps_what_is_whole_and_nothing_else(
     assert [log.read(number) for number in sorted(whole)] == [parts[n] for n in sorted(whole)]
     for number, frames in enumerate(parts):
         if number not in whole:
-            log.append(number, frames)
+            log.append(number, record_of(number, frames))
     assert [log.read(number) for number in range(len(parts))] == parts
     log.close()
     assert PartLog(path, layout="a").finished == set(range(len(parts)))
@@ -200,7 +200,7 @@ def test_a_log_keeps_what_is_whole_and_nothing_else(
 def test_a_log_of_another_layout_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "images.parts"
     log = PartLog(path, layout="a")
-    log.append(0, [b"x"])
+    log.append(0, record_of(0, [b"x"]))
     log.close()
     assert PartLog(path, layout="b").finished == frozenset()
     assert PartLog(path, layout="a").finished == frozenset()
@@ -210,7 +210,7 @@ def test_a_log_on_a_full_disk_keeps_what_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = PartLog(tmp_path / "images.parts", layout="a")
-    log.append(0, [b"x" * 100])
+    log.append(0, record_of(0, [b"x" * 100]))
     write = os.write
 
     def half(handle: int, data: Any) -> int:
@@ -221,9 +221,9 @@ def test_a_log_on_a_full_disk_keeps_what_it_had(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", half)
         with pytest.raises(OSError, match="No space left"):
-            log.append(1, [b"y" * 100])
+            log.append(1, record_of(1, [b"y" * 100]))
     assert log.read(0) == [b"x" * 100]
-    log.append(1, [b"z"])
+    log.append(1, record_of(1, [b"z"]))
     log.close()
     assert PartLog(tmp_path / "images.parts", layout="a").read(1) == [b"z"]
 

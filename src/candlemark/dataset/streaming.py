@@ -40,6 +40,9 @@ MEMORY_BYTES = 512 << 20
 SPARE_BYTES = 16 << 20
 """Disk space that is never used up."""
 
+LOOK_BYTES = SPARE_BYTES // 4
+"""The disk is looked at again after that many bytes."""
+
 CERTAIN = 0.5
 """Share of the projected size that must fit: markets change, so a projection may be twice off."""
 
@@ -131,9 +134,16 @@ class _Room:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._unseen = LOOK_BYTES
+        self._projected = False
 
     def check(self, upcoming: int, *, seen: tuple[int, int], left: int) -> None:
         """OSError (no space) if the next part does not fit, DatasetError if the rest cannot."""
+        self._unseen += upcoming
+        first_known = seen[1] > 0 and not self._projected
+        if self._unseen < LOOK_BYTES and not first_known:
+            return
+        self._unseen, self._projected = 0, seen[1] > 0
         free = shutil.disk_usage(self._folder).free
         if free < upcoming + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))

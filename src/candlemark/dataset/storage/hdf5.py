@@ -41,7 +41,7 @@ import zstandard
 from candlemark.charts.packed import packed_shape, unpack
 from candlemark.charts.threads import in_threads
 from candlemark.dataset.storage.base import Encoded, Images, Levels, StorageConfig
-from candlemark.dataset.storage.parts import PartLog
+from candlemark.dataset.storage.parts import PartLog, record_of
 from candlemark.dataset.storage.recent import Recent
 from candlemark.dataset.storage.runs import Run, runs
 from candlemark.errors import DatasetError
@@ -174,11 +174,11 @@ class Hdf5Writer:
                 whole[: len(block)] = block
                 block = whole
             frames.append(compressor.compress(np.ascontiguousarray(block).data))
-        return frames
+        return [record_of(part, frames)]
 
     def write(self, part: int, encoded: Encoded) -> int:
         """Add a part to the log; the bytes written."""
-        return self._log.append(part, encoded)
+        return self._log.append(part, *encoded)
 
     def finish(self) -> None:
         """Make the HDF5 file of all parts, give it its name, and drop the log."""

@@ -2,7 +2,7 @@
 
     log = PartLog(folder / "images.parts", layout="hdf5 1000 x 63 x 400 ...")
     log.finished                         # frozenset({0, 1}) after an earlier build was killed
-    log.append(2, [b"frame", b"frame"])
+    log.append(2, record_of(2, [b"frame", b"frame"]))    # made in any thread
     log.read(2)                          # [b"frame", b"frame"]
 
 A build may be killed at any byte, so each record carries its lengths and a CRC-32 over all of
@@ -52,21 +52,21 @@ class PartLog:
         """Bytes of the log."""
         return self._end
 
-    def append(self, part: int, frames: list[bytes]) -> int:
-        """Add a part; the bytes written. OSError leaves the log as it was."""
-        sizes = np.array([len(frame) for frame in frames], dtype="<u4").tobytes()
-        head = _HEAD.pack(MAGIC, part, len(frames), sum(map(len, frames)))
-        body = b"".join((head, sizes, *frames))
+    def append(self, part: int, record: bytes) -> int:
+        """Add the record of a part; the bytes written. OSError leaves the log as it was."""
         begin = self._end
-        self._put(body + _CRC.pack(zlib.crc32(body)))
+        self._put(record)
         self._offsets[part] = begin
-        return self._end - begin
+        return len(record)
 
     def read(self, part: int) -> list[bytes]:
-        """The frames of a part; KeyError if it is not there."""
+        """The frames of a part; KeyError if it is not there.
+
+        Its CRC was checked when the log was opened, or made by this process.
+        """
         with self._path.open("rb") as file:
             file.seek(self._offsets[part])
-            record = _read_record(file)
+            record = _read_record(file, check=False)
         if record is None:
             raise OSError(f"{self._path}: part {part} was changed after it was written")
         return record[1]
@@ -108,17 +108,24 @@ class PartLog:
         return end
 
 
+def record_of(part: int, frames: list[bytes]) -> bytes:
+    """A part as the log keeps it."""
+    sizes = np.array([len(frame) for frame in frames], dtype="<u4").tobytes()
+    body = b"".join((_HEAD.pack(MAGIC, part, len(frames), sum(map(len, frames))), sizes, *frames))
+    return body + _CRC.pack(zlib.crc32(body))
+
+
 def _records(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Number and length of each record from here on, up to the first that does not hold."""
     while True:
         begin = file.tell()
-        record = _read_record(file)
+        record = _read_record(file, check=True)
         if record is None:
             return
         yield record[0], file.tell() - begin
 
 
-def _read_record(file: BinaryIO) -> tuple[int, list[bytes]] | None:
+def _read_record(file: BinaryIO, *, check: bool) -> tuple[int, list[bytes]] | None:
     """Part and frames of the record that begins here, None if it does not hold."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
@@ -130,7 +137,7 @@ def _read_record(file: BinaryIO) -> tuple[int, list[bytes]] | None:
         return None
     sizes, data = file.read(4 * count), file.read(size)
     (crc,) = _CRC.unpack(file.read(_CRC.size))
-    if zlib.crc32(data, zlib.crc32(sizes, zlib.crc32(head))) != crc:
+    if check and zlib.crc32(data, zlib.crc32(sizes, zlib.crc32(head))) != crc:
         return None
     edges = np.concatenate([[0], np.cumsum(np.frombuffer(sizes, "<u4"), dtype=np.int64)])
     if edges[-1] != size:
