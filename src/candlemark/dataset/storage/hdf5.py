@@ -202,11 +202,12 @@ class Hdf5Writer:
         file = h5py.File(scratch, "w", libver=("v110", "v110"))
         try:
             images = _create(file, layout)
-            origin = (0,) * len(layout.stored)
+            origin, chunk = (0,) * len(layout.stored), layout.chunk
+            first = 0
             for part in range(layout.parts):
-                for number, frame in enumerate(self._log.read(part)):
-                    first = part * layout.part + number * layout.chunk
+                for frame in self._log.read(part):
                     images.id.write_direct_chunk((first, *origin), frame)
+                    first += chunk
         except BaseException:
             _abandon(file)
             raise
