@@ -13,9 +13,9 @@ from candlemark.candles.series import COLUMNS, CandleSeries, Slots
 from candlemark.charts.candlestick import paint_candles
 from candlemark.charts.geometry import measure, trace
 from candlemark.charts.indicators import window_averages
-from candlemark.charts.ohlc import set_jkx, set_ohlc4
-from candlemark.charts.packed import spread
-from candlemark.charts.render import render, render_windows
+from candlemark.charts.ohlc import set_jkx, set_ohlc4, spread
+from candlemark.charts.packed import unpack
+from candlemark.charts.render import render, render_packed, render_windows
 from candlemark.errors import ChartError
 
 MakeSeries = Callable[..., CandleSeries]
@@ -83,6 +83,9 @@ def test_kernels_are_compiled_once(make_series: MakeSeries) -> None:
             render_windows(slots, style, [0, 5, 9], window=10, visible=visible)
     visible.flags.writeable = False
     render_windows(writable, "jkx", np.arange(0, 9, 3), window=10, visible=visible)
+    for style in ("ohlc4", "jkx"):
+        packed = render_packed(slots, style, [0, 5, 9], window=10)
+        unpack(packed, 8 * packed.shape[1], paper=255, ink=0)
     for kernel in (window_averages, measure, trace, set_ohlc4, set_jkx, spread, paint_candles):
         assert len(kernel.signatures) == 1
 

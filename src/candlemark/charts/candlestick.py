@@ -31,13 +31,21 @@ painted last, in order. The centre column is floor((b - 1) / 2) columns into the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from candlemark.charts.geometry import CLOSE, DIRECTION, HIGH, LOW, MISSING, OPEN, VOLUME
-from candlemark.charts.vectors import LINE_BYTES, copy_line, copy_word, fence, stream_line
+from candlemark.charts.vectors import (
+    LINE_BYTES,
+    PAGE_BYTES,
+    copy_line,
+    copy_word,
+    fence,
+    stream_line,
+)
 
 Int32Array = npt.NDArray[np.int32]
 UInt8Array = npt.NDArray[np.uint8]
@@ -111,6 +119,11 @@ def strips(palette: Palette, candle: Candle) -> UInt8Array:
     return np.tile(colors(palette, candle), (1, candle.body)).reshape(-1)
 
 
+def sheet_bytes(shape: tuple[int, ...]) -> int:
+    """Room for a picture of `shape` at any place in a page."""
+    return prod(shape) + PAGE_BYTES
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cost more
     rows: Int32Array,
@@ -129,12 +142,13 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
 
     rows: int32[N, PLANES, W]; lines: int32[N, K, 2, width]; left: int64[W], first body columns
     strips: uint8[13 * 3 * body] as from `strips`; out: uint8[N, height * width * 3]
-    sheet: uint8[height * width * 3], scratch; all background before and after
+    sheet: uint8, scratch of `sheet_bytes`, all background before and after
     streamed: past the cache. The picture is painted on the sheet, which stays in the cache,
         and the sheet is cleared behind each line of memory that leaves it.
 
     It is one function, as one for each span would have the references of its arrays counted,
-    atomically, 120 times a picture.
+    atomically, 120 times a picture. The picture lies on the sheet as it will lie in memory,
+    relative to lines and pages: a store across the end of a page waits for all streamed ones.
     """
     size = out.shape[1]
     pitch = size // height
@@ -143,7 +157,10 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
     blank = np.full(LINE_BYTES, background, np.uint8)
     for n in range(out.shape[0]):
         picture = sheet if streamed else out[n]
-        if not streamed:
+        origin = 0
+        if streamed:
+            origin = (out[n].ctypes.data - sheet.ctypes.data) % PAGE_BYTES
+        else:
             picture[:] = background
         for i in range(left.size):
             high, low = rows[n, HIGH, i], rows[n, LOW, i]
@@ -151,7 +168,7 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
                 continue
             opened, closed = rows[n, OPEN, i], rows[n, CLOSE, i]
             top, bottom, kind = min(opened, closed), max(opened, closed), rows[n, DIRECTION, i]
-            x = 3 * left[i]
+            x = origin + 3 * left[i]
             for part in range(4):
                 # The wick above and below: what the body covers is painted once.
                 if part == 0:
@@ -165,7 +182,7 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
                     row, stop, at, count, look = height - tall, height, x, strip, 6 + kind
                 source = look * strip
                 at += row * pitch
-                until = stop * pitch
+                until = origin + stop * pitch
                 while at < until:
                     if count >= 8:
                         # Whole words, the last one laid back over the one before.
@@ -180,8 +197,8 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
             source = (9 + k) * strip
             red, green, blue = strips[source], strips[source + 1], strips[source + 2]
             for column in range(lines.shape[3]):
-                at = lines[n, k, 0, column] * pitch + 3 * column
-                until = lines[n, k, 1, column] * pitch
+                at = origin + lines[n, k, 0, column] * pitch + 3 * column
+                until = origin + lines[n, k, 1, column] * pitch
                 while at < until:
                     picture[at] = red
                     picture[at + 1] = green
@@ -192,12 +209,12 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
             begin = min(-target.ctypes.data % LINE_BYTES, size)
             end = begin + (size - begin) // LINE_BYTES * LINE_BYTES
             for at in range(begin):
-                target[at] = sheet[at]
-                sheet[at] = background
+                target[at] = sheet[origin + at]
+                sheet[origin + at] = background
             for at in range(begin, end, LINE_BYTES):
-                stream_line(target, at, sheet, at)
-                copy_line(sheet, at, blank, 0)
+                stream_line(target, at, sheet, origin + at)
+                copy_line(sheet, origin + at, blank, 0)
             for at in range(end, size):
-                target[at] = sheet[at]
-                sheet[at] = background
+                target[at] = sheet[origin + at]
+                sheet[origin + at] = background
     fence()

@@ -50,11 +50,14 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, DIRECTION = range(6)
 
 PLANES = 6
 MISSING = -1
+GAP = -(2**30)
+"""The row of an average at a slot that is not drawn."""
+
 HALF = 0.5 - 2.0**-20
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def measure(  # noqa: PLR0912, PLR0917 -- kernels take positions only, and calls cost more
+def measure(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cost more
     open_: FloatArray,
     high: FloatArray,
     low: FloatArray,
@@ -75,30 +78,31 @@ def measure(  # noqa: PLR0912, PLR0917 -- kernels take positions only, and calls
     means: float64[K, M], the averages of window n from column means_at[n] on
     rows: int32[N, PLANES, W], plane HIGH is MISSING where nothing is drawn; the other planes
         are meaningless there
-    average_rows: int32[N, K, W], within -price_rows .. 2 * price_rows; 0 where the slot is
+    average_rows: int32[N, K, W], within -price_rows .. 2 * price_rows; GAP where the slot is
         not drawn
     """
-    window = rows.shape[2]
+    window = np.uint64(rows.shape[2])
     masked = visible.shape[0] > 0
     last = float(price_rows - 1)
     lowest, highest = -float(price_rows), 2.0 * price_rows
     middle = np.int32((price_rows - 1) // 2)
     drawn = np.empty(window, np.bool_)
-    # One plain loop a quantity: each becomes a handful of vector instructions.
+    # One plain loop a quantity: each becomes a handful of vector instructions. Unsigned
+    # positions spare the test for negative ones, and there is no slice and no call in a
+    # loop: references to arrays are counted atomically, which costs as much as the loop.
     for n in range(starts.size):
-        first, until = starts[n], starts[n] + window
-        opens, highs, lows = open_[first:until], high[first:until], low[first:until]
-        closes, volumes = close[first:until], volume[first:until]
+        first = np.uint64(starts[n])
         for i in range(window):
+            s = first + i
             drawn[i] = (
-                (lows[i] <= opens[i])
-                & (opens[i] <= highs[i])
-                & (lows[i] <= closes[i])
-                & (closes[i] <= highs[i])
-                & (abs(lows[i]) < np.inf)
-                & (abs(highs[i]) < np.inf)
-                & (volumes[i] >= 0.0)
-                & (volumes[i] < np.inf)
+                (low[s] <= open_[s])
+                & (open_[s] <= high[s])
+                & (low[s] <= close[s])
+                & (close[s] <= high[s])
+                & (abs(low[s]) < np.inf)
+                & (abs(high[s]) < np.inf)
+                & (volume[s] >= 0.0)
+                & (volume[s] < np.inf)
             )
         if masked:
             for i in range(window):
@@ -106,57 +110,59 @@ def measure(  # noqa: PLR0912, PLR0917 -- kernels take positions only, and calls
         top, bottom, largest = -np.inf, np.inf, 0.0
         for i in range(window):
             if drawn[i]:
-                top = max(top, highs[i])
-                bottom = min(bottom, lows[i])
-                largest = max(largest, volumes[i])
+                top = max(top, high[first + i])
+                bottom = min(bottom, low[first + i])
+                largest = max(largest, volume[first + i])
         scale = 1.0 if top - bottom < np.inf else 0.25
         top *= scale
         span = top - bottom * scale
         flat = span == 0.0
         if flat:
-            rows[n, OPEN:VOLUME] = middle
+            for i in range(window):
+                rows[n, OPEN, i] = middle
+                rows[n, LOW, i] = middle
+                rows[n, CLOSE, i] = middle
+                rows[n, HIGH, i] = middle if drawn[i] else MISSING
         else:
-            _place(opens, scale, top, span, last, rows[n, OPEN])
-            _place(highs, scale, top, span, last, rows[n, HIGH])
-            _place(lows, scale, top, span, last, rows[n, LOW])
-            _place(closes, scale, top, span, last, rows[n, CLOSE])
-        marks, directions = rows[n, HIGH], rows[n, DIRECTION]
+            for i in range(window):
+                rows[n, OPEN, i] = np.int32((top - open_[first + i] * scale) / span * last + HALF)
+            for i in range(window):
+                rows[n, LOW, i] = np.int32((top - low[first + i] * scale) / span * last + HALF)
+            for i in range(window):
+                rows[n, CLOSE, i] = np.int32((top - close[first + i] * scale) / span * last + HALF)
+            for i in range(window):
+                row = np.int32((top - high[first + i] * scale) / span * last + HALF)
+                rows[n, HIGH, i] = row if drawn[i] else np.int32(MISSING)
         for i in range(window):
-            marks[i] = marks[i] if drawn[i] else np.int32(MISSING)
-            directions[i] = (
-                np.int32(1) + np.int32(closes[i] > opens[i]) - np.int32(closes[i] < opens[i])
-            )
+            s = first + i
+            up, down = np.int32(close[s] > open_[s]), np.int32(close[s] < open_[s])
+            rows[n, DIRECTION, i] = np.int32(1) + up - down
         if volume_rows > 0 and largest > 0.0:
-            talls = rows[n, VOLUME]
             for i in range(window):
-                tall = max(np.int32(1), np.int32(volumes[i] / largest * volume_rows + HALF))
-                talls[i] = tall if volumes[i] > 0.0 else np.int32(0)
+                tall = np.int32(volume[first + i] / largest * volume_rows + HALF)
+                tall = max(np.int32(1), tall)
+                rows[n, VOLUME, i] = tall if volume[first + i] > 0.0 else np.int32(0)
         else:
-            rows[n, VOLUME] = np.int32(0)
-        for k in range(means.shape[0]):
-            mean, average = means[k, means_at[n] : means_at[n] + window], average_rows[n, k]
             for i in range(window):
-                gap = top - mean[i] * scale
-                if flat:
+                rows[n, VOLUME, i] = 0
+        for k in range(means.shape[0]):
+            at = np.uint64(means_at[n])
+            if flat:
+                for i in range(window):
+                    gap = top - means[k, at + i] * scale
                     place = float(middle) if gap == 0.0 else gap * np.inf
-                else:
+                    row = np.int32(min(max(place, lowest), highest))
+                    average_rows[n, k, i] = row if drawn[i] else np.int32(GAP)
+            else:
+                for i in range(window):
+                    gap = top - means[k, at + i] * scale
                     place = np.floor(gap / span * last + HALF)
-                held = np.int32(min(max(place, lowest), highest))
-                average[i] = held if drawn[i] else np.int32(0)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _place(  # noqa: PLR0917 -- as above
-    prices: FloatArray, scale: float, top: float, span: float, last: float, rows: Int32Array
-) -> None:
-    """Write the rows of prices within top - span .. top."""
-    for i in range(rows.size):
-        rows[i] = np.int32((top - prices[i] * scale) / span * last + HALF)
+                    row = np.int32(min(max(place, lowest), highest))
+                    average_rows[n, k, i] = row if drawn[i] else np.int32(GAP)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def trace(  # noqa: PLR0917 -- kernels take positions only
-    rows: Int32Array,
     average_rows: Int32Array,
     centres: Int32Array,
     ends: Int32Array,
@@ -170,53 +176,49 @@ def trace(  # noqa: PLR0917 -- kernels take positions only
     ends: int32[width], from `line_ends`
     lines[n, k, 0, x] is the first row painted, lines[n, k, 1, x] the one after the last
     """
-    begin, end = centres[0], centres[-1] + 1
-    count = end - begin
+    begin = np.uint64(centres[0])
+    count = np.uint64(centres[-1] + 1) - begin
     # For each column of the lines: the slots that it lies between, twice the distance from
-    # the left one, and twice the distance between both. Unsigned numbers and loops from 0
-    # spare every index the test for a negative one, without which nothing is vectorized.
+    # the left one, the distance between both and a quarter, and the inverse of twice that.
     left, right = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    since, whole = np.empty(count), np.empty(count)
+    since, half, inverse = np.empty(count), np.empty(count), np.empty(count)
     own_centre = np.empty(count, np.int32)
     for x in range(count):
         slot = ends[begin + x]
         before = max(slot - 1, 0)
+        column = np.int64(begin + x)
+        distance = max(centres[slot] - centres[before], 1)
         left[x], right[x] = before, slot
-        since[x] = 2 * (begin + x - centres[before])
-        whole[x] = 2 * max(centres[slot] - centres[before], 1)
-        own_centre[x] = begin + x == centres[slot]
+        since[x] = 2 * (column - centres[before])
+        half[x] = distance + 0.25
+        inverse[x] = 1.0 / (2 * distance)
+        own_centre[x] = column == centres[slot]
     starts, goals = np.empty(count, np.int32), np.empty(count, np.int32)
-    joined, painted = np.empty(count, np.int32), np.empty(count, np.int32)
-    levels = np.empty(count + 1, np.int32)
-    level, previous = levels[1:], levels[:-1]
-    for n in range(rows.shape[0]):
-        marks = rows[n, HIGH]
-        for x in range(count):
-            joined[x] = marks[left[x]] != MISSING
-            painted[x] = marks[right[x]] != MISSING
-        for x in range(count):
-            painted[x] &= joined[x] | own_centre[x]
-        for k in range(average_rows.shape[1]):
-            average = average_rows[n, k]
-            lines[n, k] = np.int32(0)
-            firsts, stops = lines[n, k, 0, begin:end], lines[n, k, 1, begin:end]
+    level = np.empty(count + np.uint64(1), np.int32)
+    one = np.uint64(1)
+    # Sums of int32 are int64 in numba; cast back, twice as many fit a vector.
+    lines[:] = np.int32(0)
+    for n in range(lines.shape[0]):
+        for k in range(lines.shape[1]):
             for x in range(count):
-                starts[x] = average[left[x]]
-                goals[x] = average[right[x]]
+                starts[x] = average_rows[n, k, left[x]]
+                goals[x] = average_rows[n, k, right[x]]
             for x in range(count):
-                # Whole numbers below 2^53, so the floor of their quotient is exact.
-                rise = np.float64(goals[x] - starts[x])
-                steps = np.floor((since[x] * rise + 0.5 * whole[x]) / whole[x])
-                level[x] = starts[x] + np.int32(steps)
-            levels[0] = level[0]
+                # Floor of a quotient of whole numbers below 2^50: the quarter, less than the
+                # distance to the next one, outweighs what rounding does to the product.
+                rise = np.float64(np.int32(goals[x] - starts[x]))
+                steps = np.floor((since[x] * rise + half[x]) * inverse[x])
+                level[x + one] = np.int32(starts[x] + np.int32(steps))
+            level[0] = level[1]
             for x in range(count):
-                row = level[x]
-                before = previous[x] if joined[x] != 0 else row
-                first = max(min(row, before + np.int32(1)), np.int32(0))
-                stop = min(max(row, before - np.int32(1)) + np.int32(thick), np.int32(price_rows))
-                seen = (painted[x] != 0) & (first < stop)
-                firsts[x] = first if seen else np.int32(0)
-                stops[x] = stop if seen else np.int32(0)
+                row, joined = level[x + one], starts[x] != GAP
+                previous = level[x] if joined else row
+                first = max(min(row, np.int32(previous + 1)), np.int32(0))
+                stop = np.int32(max(row, np.int32(previous - 1)) + thick)
+                stop = min(stop, np.int32(price_rows))
+                painted = (goals[x] != GAP) & (joined | (own_centre[x] != 0)) & (first < stop)
+                lines[n, k, 0, begin + x] = first if painted else np.int32(0)
+                lines[n, k, 1, begin + x] = stop if painted else np.int32(0)
 
 
 def line_ends(centres: Int32Array, width: int) -> Int32Array:

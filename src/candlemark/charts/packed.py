@@ -16,19 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from candlemark.charts.ohlc import NO_BARS, spread
 from candlemark.charts.threads import in_threads
-from candlemark.charts.vectors import (
-    LANES,
-    LINE_BYTES,
-    PAGE_BYTES,
-    STREAM_FROM_BYTES,
-    copy_line,
-    fence,
-    spread_bits,
-    stream_line,
-)
+from candlemark.charts.vectors import LANES, STREAM_FROM_BYTES
 from candlemark.errors import ChartError
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -81,72 +72,10 @@ def unpack(
     def work(part: slice) -> None:
         first, last = (row * groups * width for row in (part.start, part.stop))
         own = bits[first : last + LANES]
-        spread(own, width, height, np.uint8(paper), np.uint8(ink), streamed, flat[part])
+        spread(own, width, height, np.uint8(paper), np.uint8(ink), *NO_BARS, streamed, flat[part])
 
     in_threads(work, count, flat.nbytes, threads)
     return pictures
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def spread(  # noqa: PLR0917 -- kernels take positions only
-    bits: UInt8Array,
-    pitch: int,
-    height: int,
-    paper: np.uint8,
-    ink: np.uint8,
-    streamed: bool,
-    out: UInt8Array,
-) -> None:
-    """Unpack N pictures to uint8[N, height * width].
-
-    bits: uint8[N * groups * pitch], and LANES bytes more that are read and mean nothing
-    pitch: bytes from one row of `bits` to the next, at least the width
-    streamed: past the cache
-
-    Eight rows at a time are spread in a block and leave it in whole lines of memory; what
-    does not fill a line waits in front of the block for the rows that follow, as a line that
-    is streamed in two parts is written twice. There is no call in the loop: an array handed
-    to a function has its references counted, atomically, which waits for all streamed stores
-    and halved the speed. The block lies in one page where it fits (500 columns): a store
-    across the end of a page waits in the same way.
-    """
-    width = out.shape[1] // height
-    wide = (width + LANES - 1) // LANES * LANES
-    room = np.zeros(8 * width + LINE_BYTES + wide + LANES + PAGE_BYTES, np.uint8)
-    block = room[-room.ctypes.data % PAGE_BYTES :]
-    flat = out.reshape(-1)
-    place, held = 0, 0
-    first = 0
-    for _ in range(out.shape[0]):
-        for group in range((height + 7) // 8):
-            x = wide - LANES
-            while x >= 0:
-                spread_bits(block, held + x, width, bits, first + x, paper, ink)
-                x -= LANES
-            first += pitch
-            held += min(8, height - 8 * group) * width
-            ahead = -(flat.ctypes.data + place) % LINE_BYTES
-            if ahead > 0:  # only until the first whole line of `out`
-                ahead = min(ahead, held)
-                for i in range(ahead):
-                    flat[place + i] = block[i]
-                for i in range(ahead, held):
-                    block[i - ahead] = block[i]
-                place += ahead
-                held -= ahead
-            whole = held // LINE_BYTES * LINE_BYTES
-            if streamed:
-                for i in range(0, whole, LINE_BYTES):
-                    stream_line(flat, place + i, block, i)
-            else:
-                for i in range(0, whole, LINE_BYTES):
-                    copy_line(flat, place + i, block, i)
-            copy_line(block, 0, block, whole)
-            place += whole
-            held -= whole
-    for i in range(held):
-        flat[place + i] = block[i]
-    fence()
 
 
 def checked_out(out: object, shape: tuple[int, ...]) -> UInt8Array:

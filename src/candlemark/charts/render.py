@@ -28,10 +28,16 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.charts import geometry
-from candlemark.charts.candlestick import PALETTES, candle_columns, paint_candles, strips
+from candlemark.charts.candlestick import (
+    PALETTES,
+    candle_columns,
+    paint_candles,
+    sheet_bytes,
+    strips,
+)
 from candlemark.charts.indicators import read_only, window_averages
-from candlemark.charts.ohlc import set_jkx, set_ohlc4
-from candlemark.charts.packed import checked_out, packed_shape, spread
+from candlemark.charts.ohlc import NO_BARS, set_jkx, set_ohlc4, spread
+from candlemark.charts.packed import checked_out, packed_shape
 from candlemark.charts.style import SLOT_PIXELS, ChartStyle, image_shape, levels, resolve_style
 from candlemark.charts.threads import in_threads
 from candlemark.charts.vectors import LANES, STREAM_FROM_BYTES
@@ -41,10 +47,13 @@ if TYPE_CHECKING:
     from candlemark.candles.series import CandleSeries, Slots
 
 UInt8Array = npt.NDArray[np.uint8]
-Paint = Callable[[npt.NDArray[np.int32], npt.NDArray[np.int32], UInt8Array, UInt8Array], None]
+Paint = Callable[[Any, Any, UInt8Array, UInt8Array], None]
 """Paints rows and lines, with scratch, into uint8[N, bytes of a picture]."""
 
-SCRATCH_BYTES = 512 * 1024
+Int32Array = npt.NDArray[np.int32]
+Scratch = tuple[Int32Array, Int32Array, Int32Array, UInt8Array]
+
+SCRATCH_BYTES = 1024 * 1024
 """What a block of pictures may take before it is painted, so that it stays in the cache."""
 
 LARGEST_SUMMED = 2.0**960
@@ -75,11 +84,19 @@ class Layout:
         row_bytes = self.window * geometry.PLANES * 4
         return row_bytes + len(self.lengths) * average_bytes + self.bits_bytes
 
-    def scratch(self, count: int) -> UInt8Array:
-        """What `paint` and `pack` need beside rows and lines for `count` pictures at a time."""
+    def scratch(self) -> Scratch:
+        """Rows, rows of averages, lines and what `paint` needs, for a block of pictures."""
+        block, averages = max(2, SCRATCH_BYTES // self.scratch_bytes), len(self.lengths)
         if self.bits_bytes:
-            return np.empty(count * self.bits_bytes + LANES, dtype=np.uint8)
-        return self.sheet.copy()
+            paint = np.zeros(block * self.bits_bytes + LANES, dtype=np.uint8)
+        else:
+            paint = self.sheet.copy()
+        return (
+            np.empty((block, geometry.PLANES, self.window), dtype=np.int32),
+            np.empty((block, averages, self.window), dtype=np.int32),
+            np.empty((block, averages, 2, self.shape[1]), dtype=np.int32),
+            paint,
+        )
 
 
 class Renderer:
@@ -115,6 +132,7 @@ class Renderer:
         self._slot_count = len(slots)
         self._candles_drawn = 0
         self._means: npt.NDArray[np.float64] | None = None
+        self._scratch: list[Scratch] = []
 
     def draw(
         self,
@@ -207,13 +225,12 @@ class Renderer:
     ) -> None:
         """Draw windows into `out`, uint8[N, bytes of a picture], one block after the other."""
         layout, window = self._layout, self.window
-        block = max(1, min(len(starts), SCRATCH_BYTES // layout.scratch_bytes))
         averages, columns = len(layout.lengths), self._columns
-        rows = np.empty((block, geometry.PLANES, window), dtype=np.int32)
-        average_rows = np.empty((block, averages, window), dtype=np.int32)
-        lines = np.empty((block, averages, 2, layout.shape[1]), dtype=np.int32)
-        own = np.empty((averages, block * window)) if means is None else means
-        scratch = layout.scratch(block)
+        # Kept from call to call: fresh memory costs a page fault every 4 KiB.
+        scratch = self._scratch.pop() if self._scratch else layout.scratch()
+        rows, average_rows, lines, paint_scratch = scratch
+        block = len(rows)
+        own = np.empty((averages, 0)) if means is None else means
         for begin in range(0, len(starts), block):
             part = read_only(starts[begin : begin + block])
             n = len(part)
@@ -237,7 +254,6 @@ class Renderer:
             )
             if averages:
                 geometry.trace(
-                    rows[:n],
                     average_rows[:n],
                     layout.centres,
                     layout.ends,
@@ -245,7 +261,8 @@ class Renderer:
                     layout.thick,
                     lines[:n],
                 )
-            paint(rows[:n], lines[:n], scratch, out[begin : begin + n])
+            paint(rows[:n], lines[:n], paint_scratch, out[begin : begin + n])
+        self._scratch.append(scratch)
 
 
 def render(
@@ -329,7 +346,7 @@ def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layou
         table, background = strips(palette, candle), np.uint8(palette.background)
         body, wick = candle.body, candle.wick
 
-        bits_bytes, sheet = 0, np.full(prod(shape), background, dtype=np.uint8)
+        bits_bytes, sheet = 0, np.full(sheet_bytes(shape), background, dtype=np.uint8)
 
         def paint(streamed: bool) -> Paint:
             return lambda rows, lines, sheet, out: paint_candles(
@@ -345,23 +362,25 @@ def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layou
         groups = (height + 7) // 8
         bits_bytes, sheet = groups * pitch, np.empty(0, dtype=np.uint8)
 
-        def set_bits(rows: Any, lines: Any, scratch: UInt8Array) -> None:
-            bits = scratch[: len(rows) * bits_bytes].reshape(len(rows), bits_bytes)
-            if style.kind == "ohlc4":
-                set_ohlc4(rows, columns, unit, np.uint64(pitch), bits)
-            else:
-                set_jkx(rows, lines, columns, unit, height, pitch, bits)
-
         def paint(streamed: bool) -> Paint:
             def paint_bits(rows: Any, lines: Any, scratch: UInt8Array, out: UInt8Array) -> None:
-                set_bits(rows, lines, scratch)
-                spread(scratch, pitch, height, paper, ink, streamed, out)
+                bars = NO_BARS
+                if style.kind == "jkx":
+                    set_jkx(rows, lines, columns, unit, height, pitch, scratch)
+                else:
+                    bars = (rows, columns, unit)
+                spread(scratch, pitch, height, paper, ink, *bars, streamed, out)
 
             return paint_bits
 
         def pack(rows: Any, lines: Any, scratch: UInt8Array, out: UInt8Array) -> None:
-            set_bits(rows, lines, scratch)
-            padded = scratch[: len(rows) * bits_bytes].reshape(len(rows), groups, pitch)
+            if style.kind == "ohlc4":
+                out[:] = 0
+                set_ohlc4(rows, columns, unit, np.uint64(width), out.reshape(-1))
+                return
+            bits = scratch[: len(rows) * bits_bytes]
+            set_jkx(rows, lines, columns, unit, height, pitch, bits)
+            padded = bits.reshape(len(rows), groups, pitch)
             out.reshape(len(rows), groups, width)[:] = padded[:, :, :width]
 
     centres = (left + centre).astype(np.int32)

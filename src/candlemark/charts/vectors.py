@@ -132,6 +132,9 @@ def _copy(kind: Any, *, once: bool = False) -> Any:
 copy_word = _copy(_WORD)
 """copy_word(out, at, source, source_at) copies eight bytes, at any alignment."""
 
+copy_lanes = _copy(ir.VectorType(_BYTE, LANES))
+"""The same for LANES bytes."""
+
 copy_line = _copy(_LINE)
 """The same for 64 bytes."""
 
