@@ -106,9 +106,9 @@ def test_averages_of_a_whole_series_are_those_of_its_windows(make_series: MakeSe
     renderer = Renderer(series.slots, style, window=30)
     starts = np.arange(0, 270, 13)
     first = renderer.draw(starts[:3])
-    assert renderer._means is None
+    assert len(renderer._means) == 0
     everything = renderer.draw(starts)
-    assert renderer._means is not None
+    assert len(renderer._means) == 1
     np.testing.assert_array_equal(everything[:3], first)
     hidden = np.ones((len(starts), 30), np.bool_)
     np.testing.assert_array_equal(renderer.draw(starts, visible=hidden), everything)
@@ -129,7 +129,7 @@ def test_prices_too_large_to_sum_are_averaged_window_by_window(make_series: Make
     expected = render_windows(series.slots, "jkx", starts, window=20)
     for _ in range(3):
         np.testing.assert_array_equal(renderer.draw(starts), expected)
-    assert renderer._means is None
+    assert len(renderer._means) == 0
 
 
 def test_colours_cannot_be_packed(make_series: MakeSeries) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from candlemark.candles.series import CandleSeries, Slots
 from candlemark.charts import geometry
 from candlemark.charts.indicators import read_only
-from candlemark.charts.render import plan_layout, render, render_windows
+from candlemark.charts.render import render, render_windows
 from candlemark.charts.style import ChartStyle, image_shape
 
 STYLES = [
@@ -109,8 +109,8 @@ def test_a_higher_price_is_never_drawn_lower(prices: FloatArray, panel: int) -> 
     rows = np.empty((1, geometry.PLANES, WINDOW), dtype=np.int32)
     geometry.measure(
         *(read_only(c) for c in (slots.open, slots.high, slots.low, slots.close, slots.volume)),
-        np.empty((0, WINDOW)),
-        read_only(np.zeros(1, np.int64)),
+        np.empty((1, 0, WINDOW)),
+        False,
         read_only(np.zeros(1, np.int64)),
         read_only(np.empty((0, 0), np.bool_)),
         panel,
@@ -190,10 +190,3 @@ def test_a_broken_candle_is_not_drawn() -> None:
     assert (picture[:, 6:18] == 0).all()
     assert (picture[:, :6] == 255).any()
     assert (picture[:, 18:] == 255).any()
-
-
-def test_scratch_of_a_layout_is_counted() -> None:
-    style = ChartStyle(kind="jkx")
-    layout = plan_layout(style, 20, image_shape(style, 20))
-    assert (layout.price_rows, layout.volume_rows) == (51, 12)
-    assert layout.scratch_bytes == 20 * 6 * 4 + 20 * 12 + 60 * 8 + 8 * 64

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from candlemark.candles.series import COLUMNS, CandleSeries, Slots
-from candlemark.charts.candlestick import paint_candles
-from candlemark.charts.geometry import measure, trace
+from candlemark.charts.blocks import draw_bars, draw_candles
 from candlemark.charts.indicators import window_averages
-from candlemark.charts.ohlc import set_jkx, set_ohlc4, spread
+from candlemark.charts.ohlc import spread
 from candlemark.charts.packed import unpack
 from candlemark.charts.render import render, render_packed, render_windows
 from candlemark.errors import ChartError
@@ -86,7 +85,7 @@ def test_kernels_are_compiled_once(make_series: MakeSeries) -> None:
     for style in ("ohlc4", "jkx"):
         packed = render_packed(slots, style, [0, 5, 9], window=10)
         unpack(packed, 8 * packed.shape[1], paper=255, ink=0)
-    for kernel in (window_averages, measure, trace, set_ohlc4, set_jkx, spread, paint_candles):
+    for kernel in (window_averages, spread, draw_bars, draw_candles):
         assert len(kernel.signatures) == 1
 
 

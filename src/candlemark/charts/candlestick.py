@@ -31,7 +31,6 @@ painted last, in order. The centre column is floor((b - 1) / 2) columns into the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -119,11 +118,6 @@ def strips(palette: Palette, candle: Candle) -> UInt8Array:
     return np.tile(colors(palette, candle), (1, candle.body)).reshape(-1)
 
 
-def sheet_bytes(shape: tuple[int, ...]) -> int:
-    """Room for a picture of `shape` at any place in a page."""
-    return prod(shape) + PAGE_BYTES
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cost more
     rows: Int32Array,
@@ -142,7 +136,7 @@ def paint_candles(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and cal
 
     rows: int32[N, PLANES, W]; lines: int32[N, K, 2, width]; left: int64[W], first body columns
     strips: uint8[13 * 3 * body] as from `strips`; out: uint8[N, height * width * 3]
-    sheet: uint8, scratch of `sheet_bytes`, all background before and after
+    sheet: uint8[height * width * 3 + PAGE_BYTES], scratch, all background before and after
     streamed: past the cache. The picture is painted on the sheet, which stays in the cache,
         and the sheet is cleared behind each line of memory that leaves it.
 

@@ -64,7 +64,7 @@ def measure(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cos
     close: FloatArray,
     volume: FloatArray,
     means: FloatArray,
-    means_at: Int64Array,
+    whole: bool,
     starts: Int64Array,
     visible: npt.NDArray[np.bool_],
     price_rows: int,
@@ -75,7 +75,7 @@ def measure(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cos
     """Write rows of N windows to `rows` and rows of their averages to `average_rows`.
 
     open_ ... volume: float64[S]; visible: bool[N, W] or bool[0, 0]
-    means: float64[K, M], the averages of window n from column means_at[n] on
+    means: float64[1, K, S], the averages at all slots, if `whole`; else float64[N, K, W]
     rows: int32[N, PLANES, W], plane HIGH is MISSING where nothing is drawn; the other planes
         are meaningless there
     average_rows: int32[N, K, W], within -price_rows .. 2 * price_rows; GAP where the slot is
@@ -145,17 +145,17 @@ def measure(  # noqa: PLR0912, PLR0915, PLR0917 -- positions only, and calls cos
         else:
             for i in range(window):
                 rows[n, VOLUME, i] = 0
-        for k in range(means.shape[0]):
-            at = np.uint64(means_at[n])
+        own, at = (0, first) if whole else (n, np.uint64(0))
+        for k in range(means.shape[1]):
             if flat:
                 for i in range(window):
-                    gap = top - means[k, at + i] * scale
+                    gap = top - means[own, k, at + i] * scale
                     place = float(middle) if gap == 0.0 else gap * np.inf
                     row = np.int32(min(max(place, lowest), highest))
                     average_rows[n, k, i] = row if drawn[i] else np.int32(GAP)
             else:
                 for i in range(window):
-                    gap = top - means[k, at + i] * scale
+                    gap = top - means[own, k, at + i] * scale
                     place = np.floor(gap / span * last + HALF)
                     row = np.int32(min(max(place, lowest), highest))
                     average_rows[n, k, i] = row if drawn[i] else np.int32(GAP)

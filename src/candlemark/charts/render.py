@@ -11,92 +11,37 @@
 candles; `render_windows` and `render_packed` are a `Renderer` used once. What each style
 paints is written in `geometry`, `ohlc` and `candlestick`, pixel by pixel.
 
-Work goes block by block through compiled kernels: averages, rows, lines, paint. They release
-the interpreter lock, so threads scale, and keep their scratch in the processor's cache. No
-kernel calls one in another file (bar the intrinsics of `vectors`), because numba's disk cache
-looks for changes only in the file of the kernel it loads.
+`blocks` does the work, in compiled code that releases the interpreter lock, so threads scale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.charts import geometry
-from candlemark.charts.candlestick import (
-    PALETTES,
-    candle_columns,
-    paint_candles,
-    sheet_bytes,
-    strips,
-)
+from candlemark.charts.blocks import CACHED, PACKED, STREAMED, draw_bars, draw_candles
+from candlemark.charts.candlestick import PALETTES, candle_columns, strips
+from candlemark.charts.geometry import line_ends
 from candlemark.charts.indicators import read_only, window_averages
-from candlemark.charts.ohlc import NO_BARS, set_jkx, set_ohlc4, spread
 from candlemark.charts.packed import checked_out, packed_shape
 from candlemark.charts.style import SLOT_PIXELS, ChartStyle, image_shape, levels, resolve_style
 from candlemark.charts.threads import in_threads
-from candlemark.charts.vectors import LANES, STREAM_FROM_BYTES
+from candlemark.charts.vectors import STREAM_FROM_BYTES
 from candlemark.charts.windows import checked_starts, checked_visible, window_starts
 
 if TYPE_CHECKING:
     from candlemark.candles.series import CandleSeries, Slots
 
 UInt8Array = npt.NDArray[np.uint8]
-Paint = Callable[[Any, Any, UInt8Array, UInt8Array], None]
-"""Paints rows and lines, with scratch, into uint8[N, bytes of a picture]."""
-
-Int32Array = npt.NDArray[np.int32]
-Scratch = tuple[Int32Array, Int32Array, Int32Array, UInt8Array]
-
-SCRATCH_BYTES = 1024 * 1024
-"""What a block of pictures may take before it is painted, so that it stays in the cache."""
+Paint = Callable[[Any, Any, Any, Any, int, UInt8Array], None]
+"""Draws windows: columns, means, starts, visible, form, uint8[N, bytes of a picture]."""
 
 LARGEST_SUMMED = 2.0**960
 """Above this price averages are computed window by window, which guards against overflow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """A style at one window and size, in pixels: all that the kernels must know."""
-
-    shape: tuple[int, ...]
-    window: int
-    price_rows: int
-    volume_rows: int
-    lengths: npt.NDArray[np.int64]
-    centres: npt.NDArray[np.int32]
-    ends: npt.NDArray[np.int32]
-    thick: int
-    paint: Callable[[bool], Paint]
-    pack: Paint | None
-    bits_bytes: int
-    sheet: UInt8Array
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Scratch for one picture."""
-        average_bytes = self.window * 12 + self.shape[1] * 8
-        row_bytes = self.window * geometry.PLANES * 4
-        return row_bytes + len(self.lengths) * average_bytes + self.bits_bytes
-
-    def scratch(self) -> Scratch:
-        """Rows, rows of averages, lines and what `paint` needs, for a block of pictures."""
-        block, averages = max(2, SCRATCH_BYTES // self.scratch_bytes), len(self.lengths)
-        if self.bits_bytes:
-            paint = np.zeros(block * self.bits_bytes + LANES, dtype=np.uint8)
-        else:
-            paint = self.sheet.copy()
-        return (
-            np.empty((block, geometry.PLANES, self.window), dtype=np.int32),
-            np.empty((block, averages, self.window), dtype=np.int32),
-            np.empty((block, averages, 2, self.shape[1]), dtype=np.int32),
-            paint,
-        )
 
 
 class Renderer:
@@ -124,15 +69,15 @@ class Renderer:
         resolved = resolve_style(style)
         self.shape = image_shape(resolved, window, height, width)
         self.window = window
-        self._layout = plan_layout(resolved, window, self.shape)
-        self._columns = [
+        self._lengths = np.array(resolved.average_lengths(window), dtype=np.int64)
+        self._paint = plan_painting(resolved, window, self.shape)
+        self._columns = tuple(
             read_only(np.ascontiguousarray(column, dtype=np.float64))
             for column in (slots.open, slots.high, slots.low, slots.close, slots.volume)
-        ]
+        )
         self._slot_count = len(slots)
         self._candles_drawn = 0
-        self._means: npt.NDArray[np.float64] | None = None
-        self._scratch: list[Scratch] = []
+        self._means = np.empty((0, len(self._lengths), 0))
 
     def draw(
         self,
@@ -152,11 +97,7 @@ class Renderer:
 
         Raises ChartError for windows outside the slots or an `out` that does not fit.
         """
-
-        def choose(size: int) -> Paint:
-            return self._layout.paint(size >= STREAM_FROM_BYTES)
-
-        return self._draw(starts, visible, out, threads, self.shape, choose)
+        return self._draw(starts, visible, out, threads, self.shape, packed=False)
 
     def draw_packed(
         self,
@@ -167,102 +108,53 @@ class Renderer:
         threads: int | None = None,
     ) -> UInt8Array:
         """As `draw`, in the form of `packed`: uint8 (N, ceil(H / 8), W), two-level styles only."""
-        pack = self._layout.pack
         shape = packed_shape(self.shape)
-        assert pack is not None  # noqa: S101 -- packed_shape has refused every other style
-        return self._draw(starts, visible, out, threads, shape, lambda _: pack)
+        return self._draw(starts, visible, out, threads, shape, packed=True)
 
-    def _draw(  # noqa: PLR0917 -- the arguments of `draw`, then what it draws
+    def _draw(
         self,
         starts: npt.ArrayLike,
         visible: npt.NDArray[np.bool_] | None,
         out: UInt8Array | None,
         threads: int | None,
         shape: tuple[int, ...],
-        choose: Callable[[int], Paint],
+        *,
+        packed: bool,
     ) -> UInt8Array:
-        first_slots = checked_starts(starts, self._slot_count, self.window)
-        shown = checked_visible(visible, len(first_slots), self.window)
+        first_slots = read_only(checked_starts(starts, self._slot_count, self.window))
+        shown = read_only(checked_visible(visible, len(first_slots), self.window))
         pictures = checked_out(out, (len(first_slots), *shape))
         flat = pictures.reshape(len(first_slots), prod(shape))
-        paint = choose(flat.nbytes)
-        means = None if visible is not None else self._averages(len(first_slots))
+        form = STREAMED if flat.nbytes >= STREAM_FROM_BYTES else CACHED
+        form = PACKED if packed else form
+        means = self._averages(len(first_slots)) if visible is None else self._means[:0, :, :0]
 
         def work(part: slice) -> None:
-            hidden = shown[part] if visible is not None else shown
-            self._draw_blocks(first_slots[part], hidden, means, paint, flat[part])
+            hidden = shown if visible is None else shown[part]
+            self._paint(self._columns, means, first_slots[part], hidden, form, flat[part])
 
         in_threads(work, len(first_slots), flat.nbytes, threads)
         return pictures
 
-    def _averages(self, count: int) -> npt.NDArray[np.float64] | None:
-        """float64[K, S], averages at every slot, once that is less work than window by window.
+    def _averages(self, count: int) -> npt.NDArray[np.float64]:
+        """float64[1, K, S], averages at every slot, once that is less work than by window.
 
-        None until then. The bits are the same: each average is a sum from oldest to newest.
+        Empty until then. The bits are the same: each average is a sum from oldest to newest.
         """
-        if self._means is not None or not len(self._layout.lengths):
+        if len(self._means) or not len(self._lengths):
             return self._means
         self._candles_drawn += count * self.window
         if self._candles_drawn < self._slot_count:
-            return None
+            return self._means
         close = self._columns[3]
         if not np.nanmax(np.abs(close), initial=0.0) <= LARGEST_SUMMED:
-            return None
-        means = np.empty((1, len(self._layout.lengths), self._slot_count))
+            return self._means
+        means = np.empty((1, len(self._lengths), self._slot_count))
         everything = read_only(np.empty((0, 0), dtype=np.bool_))
         start = read_only(np.zeros(1, dtype=np.int64))
-        window_averages(close, start, everything, self._layout.lengths, means)
-        self._means = means[0]
-        return self._means
-
-    def _draw_blocks(
-        self,
-        starts: npt.NDArray[np.int64],
-        visible: npt.NDArray[np.bool_],
-        means: npt.NDArray[np.float64] | None,
-        paint: Paint,
-        out: UInt8Array,
-    ) -> None:
-        """Draw windows into `out`, uint8[N, bytes of a picture], one block after the other."""
-        layout, window = self._layout, self.window
-        averages, columns = len(layout.lengths), self._columns
-        # Kept from call to call: fresh memory costs a page fault every 4 KiB.
-        scratch = self._scratch.pop() if self._scratch else layout.scratch()
-        rows, average_rows, lines, paint_scratch = scratch
-        block = len(rows)
-        own = np.empty((averages, 0)) if means is None else means
-        for begin in range(0, len(starts), block):
-            part = read_only(starts[begin : begin + block])
-            n = len(part)
-            shown = read_only(visible[begin : begin + block] if len(visible) else visible)
-            at = part
-            if averages and means is None:
-                at = read_only(np.arange(n, dtype=np.int64) * window)
-                each = np.empty((n, averages, window))
-                window_averages(columns[3], part, shown, layout.lengths, each)
-                own = np.ascontiguousarray(each.transpose(1, 0, 2)).reshape(averages, n * window)
-            geometry.measure(
-                *columns,
-                own,
-                at,
-                part,
-                shown,
-                layout.price_rows,
-                layout.volume_rows,
-                rows[:n],
-                average_rows[:n],
-            )
-            if averages:
-                geometry.trace(
-                    average_rows[:n],
-                    layout.centres,
-                    layout.ends,
-                    layout.price_rows,
-                    layout.thick,
-                    lines[:n],
-                )
-            paint(rows[:n], lines[:n], paint_scratch, out[begin : begin + n])
-        self._scratch.append(scratch)
+        window_averages(close, start, everything, self._lengths, means)
+        self._means = means
+        return means
 
 
 def render(
@@ -330,71 +222,33 @@ def render_packed(
     return renderer.draw_packed(starts, visible=visible, out=out, threads=threads)
 
 
-def plan_layout(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Layout:
+def plan_painting(style: ChartStyle, window: int, shape: tuple[int, ...]) -> Paint:
     """Work out panels and columns of `style` for pictures of `shape` (from `image_shape`)."""
     height, width = shape[:2]
     slot = width // window
     left = np.arange(window, dtype=np.int64) * width // window
     volume_rows = height // 5 if style.draws_volume else 0
-    pack: Paint | None = None
+    lengths = np.array(style.average_lengths(window), dtype=np.int64)
+
+    def plan(centre: int, thick: int, spacer: int) -> tuple[Any, Any]:
+        """What the kernels want to know of averages and panels."""
+        centres = (left + centre).astype(np.int32)
+        price_rows = height - volume_rows - spacer if volume_rows else height
+        averages = (lengths, centres, line_ends(centres, width), thick)
+        return averages, (price_rows, volume_rows)
+
     if style.kind == "candlestick":
-        spacer = max(1, height // 50)
         palette = PALETTES["dark" if style.is_dark else "light"]
         candle = candle_columns(slot)
         left += candle.offset
-        centre, thick = (candle.body - 1) // 2, max(1, min(height, width) // 256)
-        table, background = strips(palette, candle), np.uint8(palette.background)
-        body, wick = candle.body, candle.wick
-
-        bits_bytes, sheet = 0, np.full(sheet_bytes(shape), background, dtype=np.uint8)
-
-        def paint(streamed: bool) -> Paint:
-            return lambda rows, lines, sheet, out: paint_candles(
-                rows, lines, left, body, wick, height, background, table, sheet, streamed, out
-            )
-    else:
-        spacer = 1
-        units = slot // SLOT_PIXELS[style.kind]
-        centre, thick = units + (units - 1) // 2, 1
-        paper, ink = (np.uint8(level) for level in levels(style))
-        columns, unit = left.astype(np.uint64), np.uint64(units)
-        pitch = (width + LANES - 1) // LANES * LANES
-        groups = (height + 7) // 8
-        bits_bytes, sheet = groups * pitch, np.empty(0, dtype=np.uint8)
-
-        def paint(streamed: bool) -> Paint:
-            def paint_bits(rows: Any, lines: Any, scratch: UInt8Array, out: UInt8Array) -> None:
-                bars = NO_BARS
-                if style.kind == "jkx":
-                    set_jkx(rows, lines, columns, unit, height, pitch, scratch)
-                else:
-                    bars = (rows, columns, unit)
-                spread(scratch, pitch, height, paper, ink, *bars, streamed, out)
-
-            return paint_bits
-
-        def pack(rows: Any, lines: Any, scratch: UInt8Array, out: UInt8Array) -> None:
-            if style.kind == "ohlc4":
-                out[:] = 0
-                set_ohlc4(rows, columns, unit, np.uint64(width), out.reshape(-1))
-                return
-            bits = scratch[: len(rows) * bits_bytes]
-            set_jkx(rows, lines, columns, unit, height, pitch, bits)
-            padded = bits.reshape(len(rows), groups, pitch)
-            out.reshape(len(rows), groups, width)[:] = padded[:, :, :width]
-
-    centres = (left + centre).astype(np.int32)
-    return Layout(
-        shape=shape,
-        window=window,
-        price_rows=height - volume_rows - spacer if volume_rows else height,
-        volume_rows=volume_rows,
-        lengths=np.array(style.average_lengths(window), dtype=np.int64),
-        centres=centres,
-        ends=geometry.line_ends(centres, width),
-        thick=thick,
-        paint=paint,
-        pack=pack,
-        bits_bytes=bits_bytes,
-        sheet=sheet,
-    )
+        thick, spacer = max(1, min(height, width) // 256), max(1, height // 50)
+        averages, panels = plan((candle.body - 1) // 2, thick, spacer)
+        look = (np.uint8(palette.background), strips(palette, candle))
+        candles = (left, candle.body, candle.wick, height, width, *look)
+        return lambda *batch: draw_candles(*batch[:4], averages, panels, candles, *batch[4:])
+    unit = slot // SLOT_PIXELS[style.kind]
+    averages, panels = plan(unit + (unit - 1) // 2, 1, 1)
+    only_bars = style.kind == "ohlc4"
+    bars = (left.astype(np.uint64), np.uint64(unit), height, width, only_bars)
+    tones = tuple(np.uint8(level) for level in levels(style))
+    return lambda *batch: draw_bars(*batch[:4], averages, panels, bars, tones, *batch[4:])
