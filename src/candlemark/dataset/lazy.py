@@ -131,16 +131,7 @@ class Dataset:
             return self._painter.draw_windows(
                 index.series[wanted], index.start_slot[wanted], out=out, threads=threads
             )
-        images = self._store.read(wanted)
-        if out is None:
-            return images
-        if out.shape != images.shape or out.dtype != images.dtype:
-            raise ConfigError(
-                f"out is {out.dtype} of shape {out.shape}; "
-                f"it must be {images.dtype} of shape {images.shape}"
-            )
-        out[...] = images
-        return out
+        return self._store.read(wanted, out)
 
     def targets(self, rows: Rows) -> IntArray:
         """int64[n], class indices."""

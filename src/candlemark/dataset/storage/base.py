@@ -171,8 +171,11 @@ class StorageConfig(Config):
 class ImageReader(Protocol):
     """Gives pictures by row of the index. Must survive pickling into a worker process."""
 
-    def read(self, rows: npt.NDArray[np.int64]) -> Images:
+    def read(self, rows: npt.NDArray[np.int64], out: Images | None = None) -> Images:
         """uint8 (n, H, W) or (n, H, W, 3), rows in any order and as often as asked for.
+
+        out: a C-contiguous, writable uint8 array of that shape, filled and returned; fresh
+            memory for many pictures costs more than reading them
 
         Raises DatasetError naming the chunk or file that is damaged or missing.
         """

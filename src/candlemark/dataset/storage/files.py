@@ -49,7 +49,7 @@ class PngCodec:
 
     shape: tuple[int, ...]
     suffix: str = ".png"
-    packed: bool = False
+    levels: Levels | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -93,10 +93,6 @@ class PngCodec:
         picture: Images = lines.reshape(1, *self.shape)
         return picture
 
-    def expand(self, images: Images) -> Images:
-        """The pictures as they are."""
-        return images
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegCodec:
@@ -105,7 +101,7 @@ class JpegCodec:
     shape: tuple[int, ...]
     quality: int
     suffix: str = ".jpg"
-    packed: bool = False
+    levels: Levels | None = None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -129,10 +125,6 @@ class JpegCodec:
         if picture.shape != self.shape:
             raise ValueError(f"it is a picture of {picture.shape}, not of {self.shape}")
         return picture[np.newaxis]
-
-    def expand(self, images: Images) -> Images:
-        """The pictures as they are."""
-        return images
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

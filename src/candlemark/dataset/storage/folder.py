@@ -28,8 +28,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from candlemark.charts.packed import checked_out, unpack
 from candlemark.dataset.scratch import sync
-from candlemark.dataset.storage.base import Encoded, Images
+from candlemark.dataset.storage.base import Encoded, Images, Levels
 from candlemark.dataset.storage.disk import REBUILD, to_disk, write_whole
 from candlemark.dataset.storage.recent import CACHE_BYTES, Recent, groups
 from candlemark.errors import DatasetError
@@ -49,8 +50,12 @@ class Codec(Protocol):
         """Of the file's name, with its dot."""
 
     @property
-    def packed(self) -> bool:
-        """Whether `encode` takes packed pictures."""
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture."""
+
+    @property
+    def levels(self) -> Levels | None:
+        """Paper and ink of the pictures where `encode` takes them packed."""
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -61,9 +66,6 @@ class Codec(Protocol):
 
     def decode(self, data: bytes, first: int, count: int) -> Images:
         """What `encode` was given. Raises anything of `FAULTS` where the bytes are no such file."""
-
-    def expand(self, images: Images) -> Images:
-        """Pictures uint8 (n, H, W[, 3]) from what `decode` gave."""
 
 
 FAULTS = (OSError, ValueError, KeyError, EOFError, SyntaxError)
@@ -112,7 +114,7 @@ class FolderWriter:
 
     def __init__(self, files: Files, codec: Codec, *, part_rows: int) -> None:
         self.part_rows = part_rows
-        self.packed = codec.packed
+        self.packed = codec.levels is not None
         self._files = files
         self._codec = codec
         self._list_path = files.root / LIST
@@ -217,13 +219,18 @@ class FolderReader:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sums": None}
 
-    def read(self, rows: npt.NDArray[np.int64]) -> Images:
+    def read(self, rows: npt.NDArray[np.int64], out: Images | None = None) -> Images:
         """uint8 (n, H, W) or (n, H, W, 3) in the order of `rows`, repeats allowed."""
-        found = np.empty((len(rows), *self._codec.stored_shape), dtype=np.uint8)
+        shape = (len(rows), *self._codec.stored_shape)
+        levels = self._codec.levels
+        found = checked_out(out, shape) if levels is None else np.empty(shape, dtype=np.uint8)
         for number, places in groups(rows // self._files.rows_per_file):
             held = self._recent.get(number, self._decode)
             found[places] = held[rows[places] - number * self._files.rows_per_file]
-        return self._codec.expand(found)
+        if levels is None:
+            return found
+        paper, ink = levels
+        return unpack(found, self._codec.shape[0], paper=paper, ink=ink, out=out)
 
     def _decode(self, number: int) -> Images:
         files = self._files

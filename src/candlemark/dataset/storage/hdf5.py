@@ -38,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from candlemark.charts.packed import packed_shape, unpack
+from candlemark.charts.packed import checked_out, packed_shape, unpack
 from candlemark.charts.threads import in_threads
 from candlemark.dataset.storage.base import Encoded, Images, Levels, StorageConfig
 from candlemark.dataset.storage.parts import PartLog, record_of
@@ -277,10 +277,10 @@ class Hdf5Reader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_path"].parent, state["_layout"])  # type: ignore[misc]
 
-    def read(self, rows: npt.NDArray[np.int64]) -> Images:
+    def read(self, rows: npt.NDArray[np.int64], out: Images | None = None) -> Images:
         """uint8 (n, H, W) or (n, H, W, 3) in the order of `rows`, repeats allowed."""
         images, chunks = self.opened()
-        found = np.empty((len(rows), *self._layout.shape), dtype=np.uint8)
+        found = checked_out(out, (len(rows), *self._layout.shape))
         wanted = list(runs(rows, chunks[0]))
 
         def fill(part: slice) -> None:

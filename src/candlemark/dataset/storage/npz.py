@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.charts.packed import packed_shape, unpack
+from candlemark.charts.packed import packed_shape
 from candlemark.dataset.storage.base import Images, Levels, StorageConfig
 from candlemark.dataset.storage.folder import Files, FolderReader, FolderWriter, rows_of_a_part
 
@@ -52,11 +52,6 @@ class NpzCodec:
     shape: tuple[int, ...]
     levels: Levels | None
     suffix: str = SUFFIX
-
-    @property
-    def packed(self) -> bool:
-        """Whether `encode` wants packed pictures."""
-        return self.levels is not None
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -100,13 +95,6 @@ class NpzCodec:
         if not np.array_equal(rows, np.arange(first, first + count)):
             raise ValueError(f"it holds other rows than {first} to {first + count - 1}")
         return images
-
-    def expand(self, images: Images) -> Images:
-        """Pictures from what `decode` gave."""
-        if self.levels is None:
-            return images
-        paper, ink = self.levels
-        return unpack(images, self.shape[0], paper=paper, ink=ink)
 
 
 def _parts(

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs.zstd import Zstd
 
-from candlemark.charts.packed import unpack
+from candlemark.charts.packed import checked_out, unpack
 from candlemark.dataset.storage.base import Encoded, Images, Levels, StorageConfig
 from candlemark.dataset.storage.disk import REBUILD, to_disk, write_whole
 from candlemark.dataset.storage.recent import CACHE_BYTES, Recent, groups
@@ -94,13 +94,15 @@ class ZarrReader:
         self._chunks = Recent(CACHE_BYTES)
         self._indexes = Recent(CACHE_BYTES // 16)
 
-    def read(self, rows: npt.NDArray[np.int64]) -> Images:
+    def read(self, rows: npt.NDArray[np.int64], out: Images | None = None) -> Images:
         """uint8 (n, H, W) or (n, H, W, 3) in the order of `rows`, repeats allowed."""
         layout = self._layout
         if not self._checked:
             _check_metadata(layout)
             self._checked = True
-        found = np.empty((len(rows), *layout.shape), dtype=np.uint8)
+        stored = (len(rows), *layout.shape)
+        plain = layout.levels is None
+        found = checked_out(out, stored) if plain else np.empty(stored, dtype=np.uint8)
         # An inner chunk has the same number in its shard as in the array, less whole shards.
         for chunk, places in groups(rows // layout.chunk_rows):
             held = self._chunks.get(chunk, self._decode)
@@ -108,7 +110,7 @@ class ZarrReader:
         if layout.levels is None:
             return found
         paper, ink = layout.levels
-        return unpack(found, layout.picture_shape[0], paper=paper, ink=ink)
+        return unpack(found, layout.picture_shape[0], paper=paper, ink=ink, out=out)
 
     def _decode(self, chunk: int) -> Images:
         layout = self._layout
