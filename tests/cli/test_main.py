@@ -168,6 +168,32 @@ def test_ctrl_c_is_one_line_and_status_130(call, monkeypatch: pytest.MonkeyPatch
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (("export", "nowhere", "--to", "folder", "--out", "out"), "lazy.open_dataset"),
+        (("import", "nowhere", "--out", "out"), "sharing.folder_import.import_folder"),
+    ],
+)
+def test_what_appears_whole_or_not_at_all_is_said_to_start_anew(call, monkeypatch, words, where):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"candlemark.dataset.{where}", interrupt)
+    status, _, error = call("dataset", *words)
+    assert status == 130
+    assert error == "interrupted; nothing was left behind, the same command starts anew\n"
+
+
+def test_help_names_every_command_in_full(call):
+    status, text, _ = call("--help")
+    assert status == 0
+    commands = text.partition("Commands:")[2]
+    for name in ("demo", "bench", "run", "report", "doctor", "dataset", "models", "results"):
+        assert f"\n  {name} " in commands
+    assert "..." not in commands
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['candlemark', '--help']\n"
@@ -175,7 +201,7 @@ def test_help_loads_nothing_heavy():
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'pyarrow', 'numba', 'pydantic', 'duckdb', 'matplotlib', 'httpx',"
-        " 'pandas', 'numpy'}\n"
+        " 'pandas', 'numpy', 'rich', 'markdown_it'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

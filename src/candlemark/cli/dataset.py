@@ -15,7 +15,7 @@ from candlemark.cli.dataset_build import build
 from candlemark.cli.dataset_summary import found_in, summary
 
 app = typer.Typer(
-    help="Build datasets of chart images, look at them, audit them for leaks.",
+    help="Build datasets of chart images, audit, export, import them.",
     no_args_is_help=True,
 )
 app.command()(build)

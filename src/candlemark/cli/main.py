@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 from candlemark import __version__, progress
 from candlemark.cli import bench, candles, dataset, doctor, models, report, results
@@ -21,11 +22,26 @@ if TYPE_CHECKING:
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+INTERRUPTED = "what is finished is kept, the same command goes on"
+INTERRUPTED_ANEW = "nothing was left behind, the same command starts anew"
+STARTS_ANEW = {("dataset", "export"), ("dataset", "import")}
+"""Commands whose folder appears whole or not at all."""
+
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 """Root of what typer raises for words it cannot parse; it has no public name."""
 
+
+class _PlainGroup(TyperGroup):
+    """The first help as plain text: Rich and its Markdown take longer to load than all else."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.rich_markup_mode = None
+
+
 app = typer.Typer(
     name="candlemark",
+    cls=_PlainGroup,
     help="From market candles to chart images to benchmarks of Hugging Face models "
     "that can be trusted.",
     epilog="Start with: candlemark demo",
@@ -33,15 +49,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("demo")(bench.demo)
+app.command("demo", short_help="Run the whole job on synthetic markets, with no network.")(
+    bench.demo
+)
 app.command("bench")(bench.bench)
-app.command("run")(bench.run)
+app.command("run", short_help="Run a benchmark from a config file, such as a saved one.")(bench.run)
 app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
 app.command("report")(report.report)
-app.command("doctor")(doctor.doctor)
+app.command("doctor", short_help="Check Python, packages, devices, cache, disk and network.")(
+    doctor.doctor
+)
 
 
 def _show_version(asked: bool) -> None:
@@ -95,15 +115,20 @@ def main() -> None:
     finally:
         terminal.close()
     if status == EXIT_INTERRUPTED:
-        typer.echo("interrupted; what is finished is kept, the same command goes on", err=True)
+        anew = tuple(arguments[:2]) in STARTS_ANEW
+        typer.echo(f"interrupted; {INTERRUPTED_ANEW if anew else INTERRUPTED}", err=True)
     sys.exit(status)
 
 
 def _complain(error: Exception) -> None:
-    """One line on standard error; a command group without a command has shown its help."""
+    """One line on standard error; a command group without a command shows its help instead."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        help_text = str(error)  # empty where Rich has printed it already
+        if help_text:
+            typer.echo(help_text)
+        return
     line = _usage_line(error) if isinstance(error, _UsageProblem) else _one_line(error)
-    if line:
-        typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)
+    typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)
 
 
 def _usage_line(error: Any) -> str:
@@ -111,8 +136,6 @@ def _usage_line(error: Any) -> str:
     context = getattr(error, "ctx", None)
     if context is None:
         return message
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return ""
     return f"{message.rstrip('.')}; see: {context.command_path} --help"
 
 
