@@ -69,12 +69,20 @@ def test_every_problem_is_named_at_once():
         ("name: ${NOT_SET_ANYWHERE}", "the config uses ${NOT_SET_ANYWHERE}, which is not set"),
         ("[1, 2]", "holds list; a config is a mapping of keys"),
         ("name: [", "is not valid YAML"),
+        ("day: 2023-02-31", "is not valid YAML: day is out of range for month"),
     ],
 )
 def test_files_that_are_no_config(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
         load(Suite, written(tmp_path, text))
     assert message in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "picture.yaml"
+    path.write_bytes(b"\x89PNG\xff")
+    with pytest.raises(ConfigError, match=r"cannot read config .*picture.yaml: it is no text"):
+        load(Suite, path)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -50,9 +50,11 @@ def read_mapping(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read config {path}: it is no text in UTF-8") from error
     try:
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: a date that is none, in YAML
         first_line = str(error).splitlines()[0]
         raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {first_line}") from error
     if not isinstance(value, dict):

@@ -157,7 +157,11 @@ def test_storage_as_people_write_it(text: str, kept: dict[str, Any], idle: list[
         ),
         (
             "data: {symbol: A1}\nimage: {storage: {format: npz, mode: bulk}}",
-            "image.storage: storage: mode = 'bulk'",
+            "image.storage.mode = 'bulk': Input should be 'single' or 'batch'",
+        ),
+        (
+            "data: {symbol: A1}\nimage: {storage: {format: hdf5, mode: bulk}}",
+            "image.storage.mode = 'bulk': Input should be 'single' or 'batch'",
         ),
         (
             "data: {symbol: A1}\nimage: {storage: {format: npz, images_per_file: 0}}",

@@ -37,7 +37,7 @@ from candlemark.candles.source import SYNTHETIC
 from candlemark.charts.style import ChartStyle, image_shape
 from candlemark.config import Config, parse
 from candlemark.dataset.config import DatasetConfig
-from candlemark.dataset.storage.base import StorageConfig
+from candlemark.dataset.storage.base import Mode, StorageConfig
 from candlemark.errors import CandlemarkError, ConfigError
 
 STYLE: Literal["ohlc4"] = "ohlc4"
@@ -99,7 +99,7 @@ class StorageSection(Config):
     """Where pictures are kept, see `StorageConfig`; without a format they are drawn when read."""
 
     format: str = "none"
-    mode: str | None = None
+    mode: Mode | None = None
     images_per_file: int | None = Field(default=None, ge=1)
 
     @field_validator("format", mode="before")
