@@ -175,14 +175,14 @@ def test_ctrl_c_is_one_line_and_status_130(call, monkeypatch: pytest.MonkeyPatch
         (("import", "nowhere", "--out", "out"), "sharing.folder_import.import_folder"),
     ],
 )
-def test_what_appears_whole_or_not_at_all_is_said_to_start_anew(call, monkeypatch, words, where):
+def test_what_appears_whole_or_not_at_all_was_not_made(call, monkeypatch, words, where):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"candlemark.dataset.{where}", interrupt)
     status, _, error = call("dataset", *words)
     assert status == 130
-    assert error == "interrupted; nothing was left behind, the same command starts anew\n"
+    assert error == "interrupted; the folder was not made, the same command makes it\n"
 
 
 def test_help_names_every_command_in_full(call):

@@ -51,6 +51,22 @@ def told() -> Iterator[list[str]]:
 # ---------------------------------------------------------------- the way back
 
 
+def test_an_import_that_is_interrupted_while_it_compares_leaves_nothing(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export(make_dataset(), tmp_path / "folder", to="folder")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("candlemark.dataset.sharing.rebuild._agrees", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            import_folder(folder, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert import_folder(folder, tmp_path / "back").identical
+
+
 @pytest.mark.parametrize(
     "look",
     [

@@ -23,7 +23,7 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 INTERRUPTED = "what is finished is kept, the same command goes on"
-INTERRUPTED_ANEW = "nothing was left behind, the same command starts anew"
+INTERRUPTED_ANEW = "the folder was not made, the same command makes it"
 STARTS_ANEW = {("dataset", "export"), ("dataset", "import")}
 """Commands whose folder appears whole or not at all."""
 

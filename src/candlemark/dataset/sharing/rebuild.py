@@ -6,6 +6,7 @@ rebuilt.agreeing, rebuilt.found
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,11 @@ def rebuild(folder: Path, out: Path, index: FolderIndex, plan: Plan) -> Rebuilt:
     look = look_at(folder, index)
     series = [_read(path, symbol, plan.interval) for symbol, path in plan.files.items()]
     dataset = build_dataset(plan.config, out, candles=series)
-    compared = _compare(folder, index, dataset)
+    try:
+        compared = _compare(folder, index, dataset)
+    except BaseException:  # also Ctrl-C: nobody was told whether it is what the folder says
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     if compared.agreeing < compared.found and look.shape != dataset.image_shape:
         warning(
             f"the folder's pictures are of shape {look.shape}, those drawn from its candles of "
