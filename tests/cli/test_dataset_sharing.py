@@ -79,6 +79,11 @@ def test_pictures_alone() -> None:
     assert "train       " in told
     assert "nothing can be audited; open it in Python with:" in told
     assert open_pictures("back").class_names == ("up", "down")
+    assert "back  284 pictures (up / down), no candles\n" in call("list", ".")
+    for words in (("audit", "back"), ("show", "back")):
+        assert "holds pictures that were imported without candles" in error_of(*words)
+    (Path("back") / "pictures.json").write_text("{")
+    assert "back  back/pictures.json is damaged (" in call("list", ".")
 
 
 def test_a_config_draws_again() -> None:

@@ -47,6 +47,9 @@ def list_datasets(
     for entry in found:
         if "problem" in entry:
             typer.echo(f"{entry['path']}  {entry['problem']}")
+        elif "pictures" in entry:
+            classes = " / ".join(entry["class_names"])
+            typer.echo(f"{entry['path']}  {entry['pictures']:,} pictures ({classes}), no candles")
         else:
             market = f"{'+'.join(entry['symbols'])} {entry['interval']}"
             label = f"{entry['label']} ({entry['label_kind']})"

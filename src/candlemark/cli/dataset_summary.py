@@ -65,6 +65,25 @@ def found_in(folder: Path) -> list[dict[str, Any]]:
                 "content_hash": manifest.content_hash,
             }
         )
+    return sorted(entries + _pictures_in(folder), key=lambda entry: str(entry["path"]))
+
+
+def _pictures_in(folder: Path) -> list[dict[str, Any]]:
+    """One entry a folder of pictures that were imported without candles."""
+    from candlemark.dataset.manifest import PICTURES_FILE
+    from candlemark.errors import DatasetError
+
+    entries: list[dict[str, Any]] = []
+    for path in folder.glob(f"*/{PICTURES_FILE}"):
+        from candlemark.dataset.sharing.pictures import open_pictures
+
+        try:
+            manifest = open_pictures(path.parent).manifest
+        except DatasetError as error:
+            entries.append({"path": str(path.parent), "problem": str(error)})
+            continue
+        found = {"pictures": manifest.sample_count, "class_names": list(manifest.class_names)}
+        entries.append({"path": str(path.parent)} | found)
     return entries
 
 

@@ -26,6 +26,7 @@ from candlemark.errors import ConfigError, DatasetError
 from candlemark.records import content_id
 
 FILE = "manifest.json"
+PICTURES_FILE = "pictures.json"
 FORMAT: Literal["candlemark dataset"] = "candlemark dataset"
 FORMAT_VERSION = 1
 GAPS_LISTED = 20
@@ -143,6 +144,12 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise DatasetError(
             f"no dataset at {folder}; build one with: candlemark dataset build --out {folder}"
+        )
+    if not path.is_file() and (folder / PICTURES_FILE).is_file():
+        raise DatasetError(
+            f"{folder} holds pictures that were imported without candles, so nothing about them "
+            "can be audited or drawn; open them in Python with open_pictures of "
+            "candlemark.dataset.sharing.pictures"
         )
     if not path.is_file():
         raise DatasetError(

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from candlemark.candles.series import IntArray
 from candlemark.config import Config, parse
 from candlemark.dataset.lazy import Rows
-from candlemark.dataset.manifest import FileEntry, hash_file
+from candlemark.dataset.manifest import PICTURES_FILE, FileEntry, hash_file
 from candlemark.dataset.splits import SPLITS
 from candlemark.dataset.storage.base import (
     ImageReader,
@@ -39,7 +39,7 @@ from candlemark.dataset.storage.base import (
 from candlemark.errors import ConfigError, DatasetError
 from candlemark.progress import track
 
-FILE = "pictures.json"
+FILE = PICTURES_FILE
 INDEX = "index.parquet"
 FORMAT: Literal["candlemark pictures"] = "candlemark pictures"
 FORMAT_VERSION = 1
