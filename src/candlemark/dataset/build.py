@@ -52,10 +52,10 @@ DEFAULT_FOLDER = Path("datasets")
 
 def build_dataset(
     config: DatasetConfig,
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     candles: Sequence[CandleSeries] | None = None,
-    root: Path = DEFAULT_FOLDER,
+    root: str | Path = DEFAULT_FOLDER,
 ) -> Dataset:
     """Build the dataset that `config` describes, or open it if it is there already.
 
@@ -76,7 +76,7 @@ def build_dataset(
             )
         config = config.model_copy(update={"candles": resolve(config.candles)})
     key = _config_hash(config, candles)
-    folder = out if out is not None else root / _folder_name(config, key, candles)
+    folder = Path(root) / _folder_name(config, key, candles) if out is None else Path(out)
     if _is_built(folder, key):
         note(f"{folder} holds this dataset already")
         return open_dataset(folder)
