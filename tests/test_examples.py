@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 import candlemark
 from candlemark.benchmark.config import BenchmarkConfig
+from candlemark.cli.main import main
 from candlemark.config import load, read_mapping
 from candlemark.records import Status
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIGS = sorted(EXAMPLES.glob("*.yaml"))
+BENCHMARKS = [path for path in CONFIGS if path.stem != "pipeline"]
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +25,10 @@ def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_examples():
-    assert [path.name for path in CONFIGS] == ["btc_1h.yaml", "quick.yaml"]
+    assert [path.name for path in CONFIGS] == ["btc_1h.yaml", "pipeline.yaml", "quick.yaml"]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_an_example_parses_and_names_its_command(path: Path):
     load(BenchmarkConfig, path)
     assert f"candlemark run examples/{path.name}" in path.read_text()
@@ -37,6 +41,24 @@ def test_the_public_archive_gives_way_to_a_mirror(monkeypatch: pytest.MonkeyPatc
     assert base_url() == "https://data.binance.vision"
     monkeypatch.setenv("CANDLEMARK_BINANCE_URL", "file:///mirror")
     assert base_url() == "file:///mirror"
+
+
+def test_a_pipeline_is_built_by_the_command_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = EXAMPLES / "pipeline.yaml"
+    (command,) = re.findall(r"^# +candlemark (dataset build .*)$", path.read_text(), re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", ["candlemark", *command.split(), "--max-samples", "50"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code in {0, None}
+    (folder,) = (tmp_path / "data" / "processed").iterdir()
+    loaded = candlemark.load_images(folder)
+    assert loaded.images.shape == (50, 100, 120)
+    (log,) = (tmp_path / "logs").glob("pipeline_*.log")
+    assert "50 windows" in log.read_text()
 
 
 def test_quick_runs_with_tiny_numbers(tmp_path: Path):
