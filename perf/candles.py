@@ -156,13 +156,7 @@ def measure(*, month_count: int = 48, repeats: int = 5) -> dict[str, Any]:
         }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--months", type=int, default=48)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the numbers here as well")
-    arguments = parser.parse_args()
-    found = measure(month_count=arguments.months, repeats=arguments.repeats)
+def show(found: dict[str, Any]) -> None:
     print(
         f"{found['rows']:,} candles in {found['zips']} zips, {found['zip_bytes'] / 1e6:,.0f} MB; "
         f"{found['cores']} cores"
@@ -170,6 +164,16 @@ def main() -> None:
     for name, what in (("first", "checked"), ("cached", "checked"), ("pandas", "unchecked")):
         took = found[f"{name}_s"]
         print(f"{name:8}{took:8.3f} s  {found['rows'] / took / 1e6:7.2f} M candles/s  ({what})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--months", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    arguments = parser.parse_args()
+    found = measure(month_count=arguments.months, repeats=arguments.repeats)
+    show(found)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Pictures a second into a training loop, and their bytes: drawn on request or read from files.
 
-    python perf/loading.py [--pictures 20000] [--seconds 3] [--folder DIR] [--json loading.json]
+    python perf/loading.py [--pictures 10000] [--seconds 3] [--folder DIR] [--json loading.json]
 
 The same shuffled pictures come in batches of 256 uint8 tensors, in turn from this package's
 lazy dataset and from the formats that people use, each written and read by its own library as
@@ -445,7 +445,7 @@ def compare(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure(
-    pictures: int = 20_000, seconds: float = 3.0, folder: Path | None = None
+    pictures: int = 10_000, seconds: float = 3.0, folder: Path | None = None
 ) -> dict[str, Any]:
     """Every case; a plain dict that can be written as JSON.
 
@@ -492,7 +492,7 @@ def show(results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=20_000, help="windows of each case")
+    parser.add_argument("--pictures", type=int, default=10_000, help="windows of each case")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each reading")
     parser.add_argument("--folder", type=Path, help="where to write, on the disk to measure")
     parser.add_argument("--json", type=Path, help="write the numbers here as well")

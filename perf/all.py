@@ -1,0 +1,136 @@
+"""Every ratio that is claimed, side by side with the peers, in one run on this machine.
+
+    python -m pip install -e ".[perf]"        # mplfinance, webdataset, datasets
+    python perf/all.py --json perf.json [--quick]
+
+Runs `render`, `stores`, `loading` and `candles` one after the other, prints their tables and
+then each goal with what was measured. About 15 minutes; `--quick` takes small samples, which
+is enough to see that all of it runs and too little to quote. Nothing else should run meanwhile.
+A peer that is not installed is named, and its rows are absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import candles
+import loading
+import render
+import stores
+from candlemark.hardware.device import resolve_device
+from candlemark.hardware.snapshot import snapshot
+
+PEERS = ("mplfinance", "matplotlib", "h5py", "zarr", "webdataset", "datasets", "pandas", "pillow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """One claim: what was measured, in which unit, and what it has to reach."""
+
+    name: str
+    measured: float
+    goal: float
+    unit: str
+    at_most: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether it is reached."""
+        return self.measured <= self.goal if self.at_most else self.measured >= self.goal
+
+    def line(self) -> str:
+        """A row of the table."""
+        sign = "<=" if self.at_most else ">="
+        mark = "met" if self.met else "NOT MET"
+        return f"{self.name:58}{self.measured:11.3f}  {sign} {self.goal:<7g}{self.unit:16}{mark}"
+
+
+def goals(results: dict[str, Any]) -> Iterator[Goal]:
+    """All goals, from what the four scripts measured."""
+    for name, row in results["render"]["styles"].items():
+        goal = results["render"]["goals"][name]
+        yield Goal(name=name, measured=row["share_of_fill"], goal=goal, unit="of fill")
+    for name, row in results["render"]["styles"].items():
+        gain = row["speedup_2_threads"]
+        yield Goal(name=f"{name}, 2 threads", measured=gain, goal=1.9, unit="x 1 thread")
+    for name, case in results["loading"]["cases"].items():
+        for kind in ("cold", "warm"):
+            best = f"{name}, {kind}, against {case[f'{kind}_best_format']}"
+            yield Goal(name=best, measured=case[f"{kind}_ratio"], goal=10, unit="x")
+        for reader, share in case["share_of_bytes"].items():
+            title = f"{name}, bytes of {reader}"
+            yield Goal(name=title, measured=share, goal=0.01, unit="share", at_most=True)
+    built = results["stores"]["build"]
+    million = f"{built['pictures']:,} ohlc4 pictures to HDF5"
+    yield Goal(name=million, measured=built["seconds"], goal=40, unit="s", at_most=True)
+    share = built["share_of_raw"]
+    yield Goal(name=f"{million}, size", measured=share, goal=0.002, unit="of raw", at_most=True)
+    times = results["stores"]["times_gzip"]
+    yield Goal(name=f"{million}, against gzip", measured=times, goal=40, unit="x")
+    if built["peak_bytes"] is not None:
+        held = built["peak_bytes"] / 2**30
+        yield Goal(name=f"{million}, memory", measured=held, goal=1, unit="GiB", at_most=True)
+    parsed = results["candles"]
+    rows = f"{parsed['rows']:,} candles of {parsed['zips']} zips"
+    yield Goal(name=f"{rows}, cold", measured=parsed["first_s"], goal=2, unit="s", at_most=True)
+    cached = parsed["cached_s"]
+    yield Goal(name=f"{rows}, cached", measured=cached, goal=0.1, unit="s", at_most=True)
+
+
+def peers() -> dict[str, str | None]:
+    """Versions of what we are measured against; None: not installed."""
+    found: dict[str, str | None] = {}
+    for name in PEERS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small samples: a trial run")
+    parser.add_argument("--json", type=Path, help="write the raw numbers and the goals here")
+    parser.add_argument("--folder", type=Path, help="where to write, on the disk to measure")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    results: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": snapshot(resolve_device("cpu")),
+        "peers": peers(),
+    }
+    results["render"] = render.measure(0.3 if quick else 3.0)
+    render.show(results["render"])
+    results["stores"] = stores.measure(
+        20_000 if quick else 1_000_000, 200 if quick else 2000, arguments.folder
+    )
+    stores.show(results["stores"])
+    results["loading"] = loading.measure(
+        600 if quick else 10_000, 0.3 if quick else 3.0, arguments.folder
+    )
+    loading.show(results["loading"])
+    results["candles"] = candles.measure(month_count=2 if quick else 48)
+    candles.show(results["candles"])
+    reached = list(goals(results))
+    print("\n" + "\n".join(goal.line() for goal in reached))
+    if arguments.json:
+        results["goals"] = [
+            {"name": one.name, "measured": one.measured, "goal": one.goal, "met": one.met}
+            for one in reached
+        ]
+        text = json.dumps(results, indent=2, default=str) + "\n"
+        arguments.json.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
