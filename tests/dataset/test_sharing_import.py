@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import pickle
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -65,6 +66,21 @@ def test_an_import_that_is_interrupted_while_it_compares_leaves_nothing(
             import_folder(folder, tmp_path / "back")
     assert not (tmp_path / "back").exists()
     assert import_folder(folder, tmp_path / "back").identical
+
+
+@pytest.mark.parametrize("name", ["../secret.csv", "/etc/secret.csv", "C:\\secret.csv", ""])
+def test_a_description_cannot_name_candles_outside_of_its_folder(
+    make_dataset: MakeDataset, tmp_path: Path, name: str
+) -> None:
+    folder = export(make_dataset(), tmp_path / "folder", to="folder")
+    file = folder / "dataset.json"
+    value = json.loads(file.read_text(encoding="utf-8"))
+    value["files"] = dict.fromkeys(value["files"], name)
+    file.write_text(json.dumps(value), encoding="utf-8")
+    (tmp_path / "secret.csv").write_bytes(next((folder / "candles").iterdir()).read_bytes())
+    with pytest.raises(DatasetError, match=r"dataset.json: candles of .* no path inside of"):
+        import_folder(folder, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 @pytest.mark.parametrize(
@@ -414,6 +430,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "absolute": (
         lambda folder: set_cell(folder, 7, image_path="/etc/x.png"),
         r"index.csv line 9: '/etc/x.png' is no path inside of",
+    ),
+    "drive": (
+        lambda folder: set_cell(folder, 7, image_path="C:/x.png"),
+        r"index.csv line 9: 'C:/x.png' is no path inside of",
     ),
     "empty label": (
         lambda folder: set_cell(folder, 7, label=" "),

@@ -30,9 +30,10 @@ import pyarrow.parquet as pq
 from candlemark.candles.series import IntArray
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.manifest import describe_files
+from candlemark.dataset.sharing.card import FILE as DESCRIPTION
 from candlemark.dataset.sharing.card import Description, read_description
 from candlemark.dataset.sharing.folder import CANDLES
-from candlemark.dataset.sharing.folder_index import FolderIndex, read_index
+from candlemark.dataset.sharing.folder_index import FolderIndex, leads_outside, read_index
 from candlemark.dataset.sharing.picture_files import decode_rows, look_at
 from candlemark.dataset.sharing.pictures import (
     INDEX,
@@ -141,6 +142,13 @@ def _plan(
         files = {path.stem: path for path in sorted((folder / CANDLES).glob("*.csv"))}
     else:
         files = {symbol: folder / name for symbol, name in description.files.items()}
+        for symbol, name in description.files.items():
+            if leads_outside(name):
+                raise DatasetError(
+                    f"{folder / DESCRIPTION}: candles of {symbol} are said to be in '{name}', "
+                    f"which is no path inside of {folder}; correct it, or remove the file to "
+                    "import the pictures as they are"
+                )
     lacking = [symbol for symbol, path in files.items() if not path.is_file()]
     chosen = config or (description.config if description is not None else None)
     if files and not lacking and index.window_start_ms is not None and chosen is not None:

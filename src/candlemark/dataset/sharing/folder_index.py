@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
@@ -190,12 +190,12 @@ def _read(path: Path, found: Mapping[str, str]) -> tuple[list[int], dict[str, li
 def _check_paths(folder: Path, paths: list[str], where: _Lines) -> None:
     seen: dict[str, int] = {}
     for number, name in enumerate(paths):
-        plain = _plain(name)
-        if not name or plain.is_absolute() or ".." in plain.parts:
+        if leads_outside(name):
             raise DatasetError(
                 f"{where.at(number)}: '{name}' is no path inside of {folder}; write it relative "
                 "to the folder, such as images/1.png"
             )
+        plain = _plain(name)
         first = seen.setdefault(str(plain), number)
         if first != number:
             raise DatasetError(
@@ -204,6 +204,13 @@ def _check_paths(folder: Path, paths: list[str], where: _Lines) -> None:
             )
         if not (folder / plain).is_file():
             raise DatasetError(f"{where.at(number)}: there is no file {folder / plain}")
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a path, as any system wrote it, names nothing below its folder."""
+    plain = _plain(name)
+    absolute = plain.is_absolute() or PureWindowsPath(name).drive != ""
+    return absolute or ".." in plain.parts or not plain.parts
 
 
 def _plain(name: str) -> PurePosixPath:
