@@ -3,8 +3,8 @@
     python -m pip install -e ".[perf]"        # mplfinance, webdataset, datasets
     python perf/all.py --json perf.json [--quick]
 
-Runs `render`, `stores`, `loading` and `candles` one after the other, prints their tables and
-then each goal with what was measured. About 15 minutes; `--quick` takes small samples, which
+Runs `render`, `stores`, `loading` and `candles` one after the other, each in a process of its
+own so that none inherits another's memory, and then prints each goal with what was measured. About 15 minutes; `--quick` takes small samples, which
 is enough to see that all of it runs and too little to quote. Nothing else should run meanwhile.
 A peer that is not installed is named, and its rows are absent.
 """
@@ -14,6 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,12 +24,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import candles
-import loading
-import render
-import stores
 from candlemark.hardware.device import resolve_device
 from candlemark.hardware.snapshot import snapshot
+
+SIZES = {
+    "render": ["--seconds", "0.3"],
+    "stores": ["--pictures", "20000", "--sample", "200"],
+    "loading": ["--pictures", "600", "--seconds", "0.3"],
+    "candles": ["--months", "2", "--repeats", "2"],
+}
+"""The scripts, and what makes each of them quick."""
+
+WRITING = ("stores", "loading")
 
 PEERS = ("mplfinance", "matplotlib", "h5py", "zarr", "webdataset", "datasets", "pandas", "pillow")
 
@@ -96,6 +105,20 @@ def peers() -> dict[str, str | None]:
     return found
 
 
+def run(name: str, options: list[str], folder: Path | None) -> dict[str, Any]:
+    """What one script measured; it prints its own tables."""
+    if folder is not None and name in WRITING:
+        options = [*options, "--folder", str(folder)]
+    with tempfile.TemporaryDirectory() as scratch:
+        numbers = Path(scratch) / "numbers.json"
+        script = Path(__file__).with_name(f"{name}.py")
+        command = [sys.executable, str(script), *options, "--json", str(numbers)]
+        subprocess.run(command, check=True)  # noqa: S603 -- our own scripts
+        found: dict[str, Any] = json.loads(numbers.read_text(encoding="utf-8"))
+    print(flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small samples: a trial run")
@@ -109,18 +132,8 @@ def main() -> None:
         "machine": snapshot(resolve_device("cpu")),
         "peers": peers(),
     }
-    results["render"] = render.measure(0.3 if quick else 3.0)
-    render.show(results["render"])
-    results["stores"] = stores.measure(
-        20_000 if quick else 1_000_000, 200 if quick else 2000, arguments.folder
-    )
-    stores.show(results["stores"])
-    results["loading"] = loading.measure(
-        600 if quick else 10_000, 0.3 if quick else 3.0, arguments.folder
-    )
-    loading.show(results["loading"])
-    results["candles"] = candles.measure(month_count=2 if quick else 48)
-    candles.show(results["candles"])
+    for name, sizes in SIZES.items():
+        results[name] = run(name, sizes if quick else [], arguments.folder)
     reached = list(goals(results))
     print("\n" + "\n".join(goal.line() for goal in reached))
     if arguments.json:

@@ -134,7 +134,7 @@ def mplfinance_rate(window: int, count: int = 8) -> float | None:
     return count / (time.perf_counter() - begin)
 
 
-def measure(seconds: float = 2.0) -> dict[str, Any]:
+def measure(seconds: float = 3.0) -> dict[str, Any]:
     """Every style, and mplfinance, as a plain dict."""
     return {
         "machine": platform.processor() or platform.machine(),
@@ -168,7 +168,7 @@ def show(results: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each work of each case")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each work of each case")
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
     arguments = parser.parse_args()
     results = measure(arguments.seconds)

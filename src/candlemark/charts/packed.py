@@ -49,11 +49,13 @@ def unpack(
     ink: int,
     out: UInt8Array | None = None,
     threads: int | None = None,
+    streamed: bool | None = None,
 ) -> UInt8Array:
     """uint8 (N, H, W) of levels `paper` and `ink` from uint8 (N, ceil(H / 8), W).
 
     out: a C-contiguous, writable uint8 array of that shape, filled and returned
     threads: None takes one for each 8 MiB of pictures, at most one a core
+    streamed: past the cache; None where they take 8 MiB or more, and would leave it anyway
 
     Raises ChartError where the shapes do not fit each other.
     """
@@ -67,12 +69,12 @@ def unpack(
     bits = np.empty(packed.size + LANES, np.uint8)
     bits[: packed.size] = packed.reshape(-1)
     flat = pictures.reshape(count, height * width)
-    streamed = flat.nbytes >= STREAM_FROM_BYTES
+    past = flat.nbytes >= STREAM_FROM_BYTES if streamed is None else streamed
 
     def work(part: slice) -> None:
         first, last = (row * groups * width for row in (part.start, part.stop))
         own = bits[first : last + LANES]
-        spread(own, width, height, np.uint8(paper), np.uint8(ink), *NO_BARS, streamed, flat[part])
+        spread(own, width, height, np.uint8(paper), np.uint8(ink), *NO_BARS, past, flat[part])
 
     in_threads(work, count, flat.nbytes, threads)
     return pictures

@@ -13,6 +13,7 @@ build of another one in that place.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -57,6 +58,9 @@ def _acquire(lock: Any, path: Path, folder: Path) -> None:
         try:
             lock.acquire(timeout=-1 if told else 0)
         except filelock.Timeout:
+            if not path.exists():
+                path.touch()  # a place that takes no file looks like a lock that somebody holds
+                continue
             note(f"{folder} is being built by another process; waiting for it")
             told = True
             continue
@@ -115,7 +119,7 @@ def _refuse_occupied(folder: Path) -> None:
 
 def _remove_leftovers(folder: Path, mine: Path) -> None:
     """Remove what stopped builds of other datasets left for this place."""
-    for leftover in folder.parent.glob(f".{folder.name}.building-*"):
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.building-*"):
         if leftover != mine:
             note(f"removing {leftover.name}, left by a build of another dataset in this place")
             shutil.rmtree(leftover, ignore_errors=True)

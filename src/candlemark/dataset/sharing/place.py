@@ -12,6 +12,7 @@ is refused before any work is done.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def refuse_occupied(out: Path) -> None:
 
 def _remove_leftovers(folder: Path, what: str) -> None:
     """Remove what was left by processes that are gone."""
-    for leftover in folder.parent.glob(f".{folder.name}.{what}-*"):
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.{what}-*"):
         process = leftover.name.rpartition("-")[2]
         if process.isdigit() and (
             int(process) == os.getpid() or not psutil.pid_exists(int(process))

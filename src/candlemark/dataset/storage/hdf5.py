@@ -39,7 +39,8 @@ import numpy.typing as npt
 import zstandard
 
 from candlemark.charts.packed import checked_out, packed_shape, unpack
-from candlemark.charts.threads import in_threads
+from candlemark.charts.threads import core_count, in_threads
+from candlemark.charts.vectors import STREAM_FROM_BYTES
 from candlemark.dataset.storage.base import Encoded, Images, Levels, StorageConfig
 from candlemark.dataset.storage.parts import PartLog, record_of
 from candlemark.dataset.storage.recent import Recent
@@ -67,6 +68,9 @@ RESERVE_BYTES = 4 << 20
 
 CACHE_BYTES = 4 << 20
 """Unpacked chunks that a reader keeps, so that neighbours asked for one by one cost one chunk."""
+
+BYTES_A_THREAD = 4 << 20
+"""Pictures and unpacked chunks worth a further thread; decompressing is dearer than drawing."""
 
 READ_WITH = {
     False: "import hdf5plugin, h5py; images = h5py.File('images.h5')['images'][:100]",
@@ -294,7 +298,8 @@ class Hdf5Reader:
                 self._place(block[run.first : run.first + run.count], found, run)
 
         touched = len({run.chunk for run in wanted}) * prod(chunks)
-        in_threads(fill, len(wanted), found.nbytes + touched)
+        threads = min(core_count(), (found.nbytes + touched) // BYTES_A_THREAD)
+        in_threads(fill, len(wanted), found.nbytes, max(1, threads))
         return found
 
     def _place(self, block: Images, found: Images, run: Run) -> None:
@@ -302,7 +307,8 @@ class Hdf5Reader:
         into = found[run.position : run.position + run.count]
         if self._layout.packed and self._layout.levels is not None:
             paper, ink = self._layout.levels
-            unpack(block, self._layout.shape[0], paper=paper, ink=ink, out=into, threads=1)
+            height, large = self._layout.shape[0], found.nbytes >= STREAM_FROM_BYTES
+            unpack(block, height, paper=paper, ink=ink, out=into, threads=1, streamed=large)
         else:
             into[:] = block
 
