@@ -4,9 +4,10 @@
     python perf/all.py --json perf.json [--quick]
 
 Runs `render`, `stores`, `loading` and `candles` one after the other, each in a process of its
-own so that none inherits another's memory, and then prints each goal with what was measured. About 15 minutes; `--quick` takes small samples, which
-is enough to see that all of it runs and too little to quote. Nothing else should run meanwhile.
-A peer that is not installed is named, and its rows are absent.
+own so that none inherits another's memory, and then prints each goal with what was measured.
+About 15 minutes; `--quick` takes small samples, which is enough to see that all of it runs and
+too little to quote. Nothing else should run meanwhile. A peer that is not installed is named,
+and its rows are absent.
 """
 
 from __future__ import annotations
