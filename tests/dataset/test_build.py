@@ -295,6 +295,21 @@ def test_a_killed_build_is_never_read_and_is_built_again(
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_leftovers_of_another_place_stay(tmp_path: Path) -> None:
+    from candlemark.dataset.scratch import appearing_whole
+
+    other = tmp_path / ".data1.building-abc"  # which "data[12]" would match as a pattern
+    other.mkdir()
+    mine = tmp_path / ".data[12].building-old"
+    mine.mkdir()
+    place = tmp_path / "data[12]"
+    with appearing_whole(place, "new", keep=False, is_built=lambda: False):
+        pass
+    assert place.is_dir()
+    assert other.is_dir()
+    assert not mine.exists()
+
+
 HOLDING = """
     from pathlib import Path
     import time
@@ -318,6 +333,14 @@ def test_a_second_build_waits_for_the_first(
     assert holder.wait() == 0
     assert any("is being built by another process; waiting for it" in t for t in events.texts)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files")
+def test_a_place_that_takes_no_files_is_not_waited_for() -> None:
+    from candlemark.dataset.scratch import alone
+
+    with pytest.raises(DatasetError, match="cannot write /proc/data: "), alone(Path("/proc/data")):
+        pass
 
 
 def test_whoever_finishes_first_is_kept(
