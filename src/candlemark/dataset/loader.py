@@ -34,6 +34,7 @@ import torch
 from torch.utils.data import Sampler
 
 from candlemark.candles.series import IntArray
+from candlemark.charts.threads import core_count
 from candlemark.dataset.buffers import Buffers
 from candlemark.dataset.torch_dataset import ChartDataset, Sample
 from candlemark.errors import ConfigError, DatasetError
@@ -202,7 +203,7 @@ class ChartLoader:
             world_size=world_size,
         )
         self.device = torch.device(device)
-        self.threads = threads or _cores()
+        self.threads = threads or core_count()
         self._shape = data.dataset.image_shape
         self._together = max(1, BLOCK_BYTES // (prod(self._shape) * batch_size))
         # A block that is handed out, one that waits for each thread, one that is being drawn.
@@ -286,10 +287,3 @@ class ChartLoader:
             images = images.to(self.device, non_blocking=pinned)
             targets = targets.to(self.device, non_blocking=pinned)
         yield from zip(torch.split(images, sizes), torch.split(targets, sizes), strict=True)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -30,7 +30,6 @@ PICTURES_FILE = "pictures.json"
 FORMAT: Literal["candlemark dataset"] = "candlemark dataset"
 FORMAT_VERSION = 1
 GAPS_LISTED = 20
-_READ_BYTES = 1 << 20
 
 
 class FileEntry(Config):

@@ -1,6 +1,6 @@
 """Drawing into a store: threads draw and compress parts, one writer puts them on disk.
 
-    store_images(writer, draw, count=1_000_000, row_shape=(63, 400), title="datasets/btc")
+    store_images(writer, draw, count=1_000_000, row_shape=(63, 400), folder=folder)
 
 Memory stays bounded however many pictures there are: each thread draws into a buffer of its
 own, and only a few compressed parts wait for the writer, which takes them in order. Parts that
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from candlemark.charts.threads import core_count
 from candlemark.dataset.storage.base import Encoded, Images, ImageWriter, part_count
 from candlemark.errors import DatasetError
 from candlemark.progress import note, track
@@ -166,6 +167,5 @@ def _size(count: float) -> str:
 
 def _workers(part_bytes: int, threads: int | None) -> int:
     """Threads: one a core, fewer where their parts would take too much memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # A part is there twice, drawn and encoded.
-    return max(1, min(threads or cores or 1, MEMORY_BYTES // (2 * part_bytes)))
+    return max(1, min(threads or core_count(), MEMORY_BYTES // (2 * part_bytes)))

@@ -21,11 +21,10 @@ from pathlib import Path
 
 import psutil
 
+from candlemark.dataset.scratch import sync
+from candlemark.dataset.storage.disk import to_disk
 from candlemark.errors import DatasetError
 from candlemark.progress import note
-
-FEW_FILES = 64
-"""Files that are forced to disk one by one."""
 
 
 @contextmanager
@@ -44,10 +43,11 @@ def appearing_whole(out: Path, *, what: str) -> Iterator[Path]:
         _remove_leftovers(folder, what)
         scratch.mkdir()
         yield scratch
-        _to_disk(scratch)
+        to_disk(path for path in scratch.rglob("*") if path.is_file())
         if folder.is_dir():
             folder.rmdir()
         scratch.rename(folder)
+        sync(folder.parent)
     except OSError as error:
         raise _disk_error(out, what, error) from error
     finally:
@@ -73,17 +73,6 @@ def _remove_leftovers(folder: Path, what: str) -> None:
         ):
             note(f"removing {leftover.name}, left by an {what} that did not finish")
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _to_disk(folder: Path) -> None:
-    """Force the files to disk before they get their name."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    if len(paths) > FEW_FILES and hasattr(os, "sync"):
-        os.sync()  # waits; one fsync a picture would take longer than the pictures
-        return
-    for path in paths:
-        with path.open("r+b") as file:
-            os.fsync(file.fileno())
 
 
 def _disk_error(out: Path, what: str, error: OSError) -> DatasetError:

@@ -11,7 +11,6 @@ ahead of the reader, so the memory in use does not depend on the number of windo
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import zlib
@@ -26,6 +25,7 @@ from math import prod
 import numpy as np
 
 from candlemark.candles.series import IntArray
+from candlemark.charts.threads import core_count
 from candlemark.dataset.captions import captions
 from candlemark.dataset.lazy import Dataset
 from candlemark.dataset.storage.base import Images
@@ -88,7 +88,7 @@ def samples(
     names = safe_names(dataset.manifest.symbols)
     finish = partial(_finish, dataset, split=split, names=names, caption=caption)
     ahead: deque[tuple[IntArray, list[Future[list[bytes]]]]] = deque()
-    pool = ThreadPoolExecutor(_cores(), thread_name_prefix="candlemark-png")
+    pool = ThreadPoolExecutor(core_count(), thread_name_prefix="candlemark-png")
     try:
         for first in range(0, len(rows), batch):
             part = rows[first : first + batch]
@@ -104,18 +104,13 @@ def samples(
         pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores or 1
-
-
 def _count(bar: Bar | None, amount: int) -> None:
     if bar is not None:
         bar.advance(amount)
 
 
 def _encode_all(pool: ThreadPoolExecutor, images: Images) -> list[Future[list[bytes]]]:
-    step = max(1, len(images) // (4 * _cores()))
+    step = max(1, len(images) // (4 * core_count()))
     return [
         pool.submit(_encode_some, images[first : first + step])
         for first in range(0, len(images), step)
