@@ -121,6 +121,15 @@ def test_the_file_is_that_of_safetensors_own_functions(store: Path):
     assert torch.equal(other.across, network.across)
 
 
+def test_conjugates_are_written_as_the_numbers_that_they_are(store: Path):
+    plain = torch.tensor([1 + 2j, 3 - 4j])
+    save_model({"plain": plain, "conjugate": plain.conj(), "negative": plain.conj().imag}, store)
+    found = load_model(store)
+    assert found["plain"].tolist() == [1 + 2j, 3 - 4j]
+    assert found["conjugate"].tolist() == [1 - 2j, 3 + 4j]
+    assert found["negative"].tolist() == [-2, 4]
+
+
 def test_tensors_that_overlap_are_written_in_full(store: Path):
     # What `safetensors.torch.save_model` refuses: no name covers the whole storage.
     whole = torch.arange(6.0)
@@ -1031,3 +1040,12 @@ def test_the_store_loads_only_what_it_needs(store: Path):
         command = [sys.executable, "-c", program, *words]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         assert done.stdout == modules
+
+
+def test_a_file_that_is_called_like_a_leftover_stays(store: Path):
+    save_model(tensors(), store)
+    strange = store / f".saving_{'0' * 16}"
+    strange.write_text("not a folder")
+    os.utime(strange, (0, 0))
+    prune(store, keep=1)
+    assert strange.read_text() == "not a folder"

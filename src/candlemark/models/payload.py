@@ -120,13 +120,15 @@ def _write_tensors(state: Mapping[str, Any], path: Path) -> None:
     for name, tensor in state.items():
         _require_storable(name, tensor)
         storage = (tensor.device, tensor.untyped_storage().data_ptr())
-        where = (storage, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        view = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        where = (storage, view, tensor.is_conj(), tensor.is_neg())
         # The header has a "format" of its own, so a tensor of that name is written in full.
         if tensor.numel() and where in first_name and name != "format":
             tied[name] = first_name[where]
             continue
         first_name[where] = name
-        whole = tensor.detach().cpu().contiguous()
+        # A conjugate is the same bytes and a mark, which safetensors would not write.
+        whole = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
         # Safetensors refuses two names on one storage, wherever in it they lie.
         tensors[name] = whole.clone() if storage in storages else whole
         storages.add(storage)

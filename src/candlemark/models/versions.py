@@ -303,8 +303,8 @@ def _sweep(store: Path) -> None:
 
 def _remove_ours(folder: Path) -> None:
     """Delete the files that a store writes, and the folder if that leaves it empty."""
-    if folder.is_symlink():
-        return  # what it leads to is not the store's
+    if folder.is_symlink() or not folder.is_dir():
+        return  # a file, or what a link leads to, is not the store's
     for name in _OUR_FILES:
         (folder / name).unlink(missing_ok=True)
     try:
