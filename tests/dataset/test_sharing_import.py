@@ -360,7 +360,7 @@ def test_they_train(tmp_path: Path) -> None:
 def test_rows_are_checked(tmp_path: Path) -> None:
     pictures = take(theirs(tmp_path / "theirs"), purge=3)
     assert pictures.images([]).shape == (0, 10, 12)
-    with pytest.raises(ConfigError, match="rows run from 0 to 99; these pictures have rows 0 to"):
+    with pytest.raises(ConfigError, match="rows run from 0 to 99; this dataset has rows 0 to"):
         pictures.images([0, 99])
     with pytest.raises(ConfigError, match="rows are float64"):
         pictures.targets([0.5])  # type: ignore[list-item]

@@ -210,19 +210,24 @@ class Dataset:
         )
 
     def _rows(self, rows: Rows) -> IntArray:
-        wanted = np.asarray(rows)
-        if wanted.size == 0:
-            return np.empty(0, dtype=np.int64)
-        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
-            raise ConfigError(
-                f"rows are {wanted.dtype} of shape {wanted.shape}; they must be whole numbers, (n,)"
-            )
-        if wanted.min() < 0 or wanted.max() >= len(self):
-            raise ConfigError(
-                f"rows run from {wanted.min()} to {wanted.max()}; "
-                f"this dataset has rows 0 to {len(self) - 1}"
-            )
-        return wanted.astype(np.int64)
+        return checked_rows(rows, len(self))
+
+
+def checked_rows(rows: Rows, count: int) -> IntArray:
+    """`rows` as int64[n]; ConfigError unless all are whole numbers from 0 to count - 1."""
+    wanted = np.asarray(rows)
+    if wanted.size == 0:
+        return np.empty(0, dtype=np.int64)
+    if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
+        raise ConfigError(
+            f"rows are {wanted.dtype} of shape {wanted.shape}; they must be whole numbers, (n,)"
+        )
+    if wanted.min() < 0 or wanted.max() >= count:
+        raise ConfigError(
+            f"rows run from {wanted.min()} to {wanted.max()}; "
+            f"this dataset has rows 0 to {count - 1}"
+        )
+    return wanted.astype(np.int64)
 
 
 def levels_of(config: DatasetConfig) -> Levels | None:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from candlemark.candles.series import IntArray
 from candlemark.config import Config, parse
-from candlemark.dataset.lazy import Rows
+from candlemark.dataset.lazy import Rows, checked_rows
 from candlemark.dataset.manifest import PICTURES_FILE, FileEntry, hash_file
 from candlemark.dataset.splits import SPLITS
 from candlemark.dataset.storage.base import (
@@ -121,19 +121,10 @@ class PictureDataset:
     ) -> Images:
         """uint8 (n, H, W) or (n, H, W, 3), in the order of `rows`.
 
-        out: an array of that shape to fill and give back; None makes one
+        out: a C-contiguous array of that shape to fill and give back; None makes one
         threads: taken so that torch datasets and loaders can ask; the store reads as it likes
         """
-        images = self._store.read(self._rows(rows))
-        if out is None:
-            return images
-        if out.shape != images.shape or out.dtype != images.dtype:
-            raise ConfigError(
-                f"out is {out.dtype} of shape {out.shape}; "
-                f"it must be {images.dtype} of shape {images.shape}"
-            )
-        out[...] = images
-        return out
+        return self._store.read(self._rows(rows), out)
 
     def targets(self, rows: Rows) -> IntArray:
         """int64[n], class indices."""
@@ -154,19 +145,7 @@ class PictureDataset:
         )
 
     def _rows(self, rows: Rows) -> IntArray:
-        wanted = np.asarray(rows)
-        if wanted.size == 0:
-            return np.empty(0, dtype=np.int64)
-        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
-            raise ConfigError(
-                f"rows are {wanted.dtype} of shape {wanted.shape}; they must be whole numbers, (n,)"
-            )
-        if wanted.min() < 0 or wanted.max() >= len(self):
-            raise ConfigError(
-                f"rows run from {wanted.min()} to {wanted.max()}; "
-                f"these pictures have rows 0 to {len(self) - 1}"
-            )
-        return wanted.astype(np.int64)
+        return checked_rows(rows, len(self))
 
 
 def open_pictures(path: str | Path) -> PictureDataset:
