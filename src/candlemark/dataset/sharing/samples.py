@@ -12,8 +12,6 @@ ahead of the reader, so the memory in use does not depend on the number of windo
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +27,7 @@ from candlemark.charts.threads import core_count
 from candlemark.dataset.captions import captions
 from candlemark.dataset.lazy import Dataset
 from candlemark.dataset.storage.base import Images
+from candlemark.dataset.storage.files import GREY, RGB, png_file
 from candlemark.progress import Bar
 
 BATCH_BYTES = 8 << 20
@@ -39,8 +38,6 @@ BATCHES_AHEAD = 2
 
 PNG_LEVEL = 6
 """Of deflate. Shared pictures are downloaded more often than written, so size comes first."""
-
-_GREY, _RGB = 0, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -180,7 +177,7 @@ def encode_png(image: Images) -> bytes:
 
     Written by zlib alone, which lets other threads run and is twice as fast as Pillow. Each line
     is stored as its difference from the line above (filter 2), which charts, made of upright
-    strokes, leave almost empty. Source: the PNG specification, third edition, W3C 2025.
+    strokes, leave almost empty.
     """
     height, width = image.shape[:2]
     lines = image.reshape(height, -1)
@@ -188,13 +185,5 @@ def encode_png(image: Images) -> bytes:
     filtered[:, 0] = 2
     filtered[0, 1:] = lines[0]
     np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
-    colour = _GREY if image.ndim == 2 else _RGB
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    body = zlib.compress(filtered.data, PNG_LEVEL)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        (_chunk(b"IHDR", header), _chunk(b"IDAT", body), _chunk(b"IEND", b""))
-    )
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    colour = GREY if image.ndim == 2 else RGB
+    return png_file(filtered, width, depth=8, colour=colour, level=PNG_LEVEL)

@@ -66,11 +66,7 @@ class PngCodec:
             depth, lines = 1, np.packbits(lines, axis=1)
         filtered = np.zeros((height, 1 + lines.shape[1]), dtype=np.uint8)  # 0 is: no filter
         filtered[:, 1:] = lines
-        header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-        pixels = zlib.compress(filtered.data, PNG_LEVEL)
-        return b"".join(
-            (SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
-        )
+        return png_file(filtered, width, depth=depth, colour=colour, level=PNG_LEVEL)
 
     def decode(self, data: bytes, first: int, count: int) -> Images:  # noqa: ARG002
         """The picture (1, H, W[, 3]); ValueError where the file is none that `encode` made."""
@@ -125,6 +121,19 @@ class JpegCodec:
         if picture.shape != self.shape:
             raise ValueError(f"it is a picture of {picture.shape}, not of {self.shape}")
         return picture[np.newaxis]
+
+
+def png_file(filtered: Images, width: int, *, depth: int, colour: int, level: int) -> bytes:
+    """A whole PNG: a header, one block of deflated lines, an end.
+
+    filtered: uint8 (H, 1 + bytes of a line), each line after the number of its filter
+    depth: bits of a channel; colour: GREY or RGB; level: of deflate
+    Source: the PNG specification, third edition, W3C 2025.
+    """
+    header = struct.pack(">IIBBBBB", width, len(filtered), depth, colour, 0, 0, 0)
+    pixels = zlib.compress(filtered.data, level)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", pixels), _chunk(b"IEND", b""))
+    return SIGNATURE + b"".join(chunks)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -41,7 +41,9 @@ import zstandard
 from candlemark.charts.packed import checked_out, packed_shape, unpack
 from candlemark.charts.threads import core_count, in_threads
 from candlemark.charts.vectors import STREAM_FROM_BYTES
+from candlemark.dataset.scratch import sync
 from candlemark.dataset.storage.base import Encoded, Images, Levels, StorageConfig
+from candlemark.dataset.storage.disk import REBUILD, to_disk
 from candlemark.dataset.storage.parts import PartLog, record_of
 from candlemark.dataset.storage.recent import Recent
 from candlemark.dataset.storage.runs import Run, runs
@@ -60,8 +62,6 @@ CHUNK_ROWS = 128
 
 PART_BYTES = 1 << 22
 """Stored bytes of a part before compression: enough work for a thread to be worth starting."""
-
-REBUILD = "delete its folder and build the dataset again"
 
 RESERVE_BYTES = 4 << 20
 """Disk space kept free beside the pictures being written, for HDF5's own tables."""
@@ -216,8 +216,9 @@ class Hdf5Writer:
             _abandon(file)
             raise
         _close(file)
-        _sync(scratch)
+        to_disk([scratch])
         scratch.replace(self._folder / FILE)
+        sync(self._folder)
         self._whole = True
 
 
@@ -258,11 +259,6 @@ def _abandon(file: Any) -> None:
         file.close()
     except (OSError, RuntimeError):
         return
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 class Hdf5Reader:
