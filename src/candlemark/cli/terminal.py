@@ -65,10 +65,14 @@ class TerminalReporter:
                 if not self._running:
                     self._progress.stop()
             case "note":
-                self.console.print(event.text, style="dim", markup=False, highlight=False)
+                self._print(event.text, "dim")
             case "warning":
-                text = f"warning: {event.text}"
-                self.console.print(text, style="yellow", markup=False, highlight=False)
+                self._print(f"warning: {event.text}", "yellow")
+
+    def _print(self, text: str, style: str) -> None:
+        """Print a line as one line: what is no terminal has no width to break it at."""
+        whole = not self.console.is_terminal
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=whole)
 
     def _begin(self, event: Event) -> None:
         if not self._running:
