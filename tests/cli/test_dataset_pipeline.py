@@ -106,6 +106,16 @@ def test_flags_beside_the_file_win() -> None:
     assert not Path("made").exists()
 
 
+def test_dates_of_candles_that_are_made_up_are_told_of(console: Listener) -> None:
+    text = WALK.replace("interval: 1h", "interval: 1h, start_date: 2024-01-01, end_date: 2024-02")
+    build(text, "--max-samples", "60")
+    told = [line for line in console.texts if line.startswith("data.")]
+    assert told == [
+        f"data.{line} is not used: random_walk is made up, with dates of its own"
+        for line in ("start_date: 2024-01-01", "end_date: 2024-02")
+    ]
+
+
 def test_another_format_takes_nothing_of_the_files(console: Listener) -> None:
     text = WALK.replace("hdf5, images_per_file: 100", "npz, mode: batch, images_per_file: 100")
     build(text, "--storage", "jpeg", "--jpeg-quality", "80", "--max-samples", "20", "--out", "mine")

@@ -37,7 +37,7 @@ def built(text: str) -> DatasetConfig:
 
 def storage(text: str) -> tuple[dict[str, Any], list[str]]:
     pipeline = read(f"data: {{symbol: BTCUSDT}}\nimage: {{storage: {text}}}")
-    return pipeline.dataset_values()["storage"], pipeline.idle()
+    return pipeline.dataset_values()["storage"], pipeline.idle_storage()
 
 
 def test_the_whole_shape() -> None:

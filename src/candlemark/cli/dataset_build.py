@@ -211,8 +211,12 @@ def _build_logged(config: DatasetConfig, out: Path | None, pipeline: PipelineCon
         for title, part in (("as written", pipeline), ("as built", config)):
             plain = part.model_dump(mode="json", exclude_none=True)
             log.record(title, yaml.safe_dump(plain, sort_keys=False))
+        # Of what flags have overruled nothing is said.
         if config.storage.format == pipeline.image.storage.format:
-            for line in pipeline.idle():
+            for line in pipeline.idle_storage():
+                note(line)
+        if config.candles.kind == pipeline.data.symbol[0]:
+            for line in pipeline.idle_dates():
                 note(line)
         _build(config, out, log.say, root=paths.processed_data)
         log.say(f"models go to {paths.models}: candlemark models list --store {paths.models}")

@@ -58,6 +58,11 @@ class DataSection(Config):
     start_date: str | None = None
     end_date: str | None = None
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the candles are made up."""
+        return len(self.symbol) == 1 and self.symbol[0] in SYNTHETIC
+
     @field_validator("interval")
     @classmethod
     def _known_interval(cls, value: str) -> str:
@@ -191,7 +196,7 @@ class PipelineConfig(Config):
     def dataset_values(self) -> dict[str, Any]:
         """The values of a DatasetConfig that mean the same."""
         data, size = self.data, self.image.resolution
-        if data.symbol[0] in SYNTHETIC and len(data.symbol) == 1:
+        if data.is_synthetic:
             candles: dict[str, Any] = {"kind": data.symbol[0], "interval": data.interval}
         else:
             candles = {
@@ -207,12 +212,22 @@ class PipelineConfig(Config):
             "storage": self.image.storage.values(),
         }
 
-    def idle(self) -> list[str]:
-        """Lines on what the file says for no purpose."""
+    def idle_storage(self) -> list[str]:
+        """Lines on what `image.storage` says for no purpose."""
         storage = self.image.storage
         return [
             f"image.storage.{name}: {getattr(storage, name)} is not used: {why}"
             for name, why in storage.idle()
+        ]
+
+    def idle_dates(self) -> list[str]:
+        """Lines on dates of candles that are made up, and begin where they begin."""
+        data = self.data
+        dates = {"start_date": data.start_date, "end_date": data.end_date}
+        return [
+            f"data.{name}: {date} is not used: {data.symbol[0]} is made up, with dates of its own"
+            for name, date in dates.items()
+            if data.is_synthetic and date is not None
         ]
 
 
