@@ -48,6 +48,10 @@ def test_the_order_is_the_one_of_training(count: int, size: int, seed: int, epoc
     assert ours == [batch.tolist() for batch in theirs]
 
 
+def test_batches_of_one_stay_batches_of_one() -> None:
+    assert [len(batch) for batch in EpochBatches(5, batch_size=1)] == [1] * 5
+
+
 @given(COUNTS, SIZES, st.integers(1, 4), st.booleans(), st.booleans())
 @settings(deadline=None)
 def test_ranks_share_an_epoch_and_nothing_twice(

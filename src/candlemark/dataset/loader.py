@@ -53,7 +53,7 @@ class EpochBatches(Sampler[list[int]]):
     count: samples; batch_size: samples of a batch of this process
     seed, epoch: decide the order; `shuffle` False keeps the samples' own
     drop_last: leave out a last batch that is not full; else a last batch of a single sample
-        joins the one before, because batch norm cannot learn from one
+        joins the one before, because batch norm cannot learn from one (batches of one stay so)
     rank, world_size: this process and how many there are. Each takes every world_size-th
         sample of the same order, so shares are disjoint; they are equal because the last
         count % world_size samples of the order are left out, which are others each epoch.
@@ -106,7 +106,7 @@ class EpochBatches(Sampler[list[int]]):
             return self._share // self.batch_size
         whole = -(-self._share // self.batch_size)
         alone = self._share - (whole - 1) * self.batch_size == 1
-        return whole - 1 if alone and whole > 1 else whole
+        return whole - 1 if alone and whole > 1 and self.batch_size > 1 else whole
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
         """Go to a batch of an epoch, both counted from 0."""

@@ -40,11 +40,12 @@ class MapDataset(Protocol):
 def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> list[Indices]:
     """The shuffled batches of one epoch: a pure function of its arguments.
 
-    A last batch of one sample joins the one before: batch norm cannot learn from one.
+    A last batch of one sample joins the one before: batch norm cannot learn from one. Where one
+    is what was asked for, every batch has one.
     """
     order = np.random.default_rng((seed, epoch)).permutation(count).astype(np.int64)
     cuts = list(range(batch_size, count, batch_size))
-    if cuts and count - cuts[-1] == 1:
+    if batch_size > 1 and cuts and count - cuts[-1] == 1:
         cuts.pop()
     return np.split(order, cuts)
 
