@@ -310,6 +310,21 @@ def test_leftovers_of_another_place_stay(tmp_path: Path) -> None:
     assert not mine.exists()
 
 
+def test_names_are_on_disk_before_the_folder_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from candlemark.dataset import scratch
+
+    forced: list[tuple[str, bool]] = []
+    place = tmp_path / "data"
+    monkeypatch.setattr(
+        scratch, "sync", lambda path: forced.append((path.name, (place / "file").exists()))
+    )
+    with scratch.appearing_whole(place, "key", keep=False, is_built=lambda: False) as folder:
+        (folder / "file").touch()
+    assert forced == [(folder.name, False), (tmp_path.name, True)]
+
+
 HOLDING = """
     from pathlib import Path
     import time

@@ -92,6 +92,7 @@ def appearing_whole(
         if not is_built():
             if folder.is_dir():
                 folder.rmdir()
+            sync(scratch)
             scratch.rename(folder)
             sync(folder.parent)
     except KeyboardInterrupt:
