@@ -3,8 +3,9 @@
     python -m pip install -e ".[perf]"        # mplfinance, webdataset, datasets
     python perf/all.py --json perf.json [--quick]
 
-Runs `render`, `stores`, `loading` and `candles` one after the other, each in a process of its
-own so that none inherits another's memory, and then prints each goal with what was measured.
+Runs `render`, `render_gpu`, `stores`, `loading` and `candles` one after the other, each in a
+process of its own so that none inherits another's memory, and then prints each goal with what
+was measured. Without a GPU `render_gpu` says so, and its rows are absent.
 About 15 minutes; `--quick` takes small samples, which is enough to see that all of it runs and
 too little to quote. Nothing else should run meanwhile. A peer that is not installed is named,
 and its rows are absent.
@@ -30,6 +31,7 @@ from candlemark.hardware.snapshot import snapshot
 
 SIZES = {
     "render": ["--seconds", "0.3"],
+    "render_gpu": ["--rounds", "5"],
     "stores": ["--pictures", "20000", "--sample", "200"],
     "loading": ["--pictures", "600", "--seconds", "0.3"],
     "candles": ["--months", "2", "--repeats", "2"],
@@ -71,6 +73,10 @@ def goals(results: dict[str, Any]) -> Iterator[Goal]:
     for name, row in results["render"]["styles"].items():
         gain = row["speedup_2_threads"]
         yield Goal(name=f"{name}, 2 threads", measured=gain, goal=1.9, unit="x 1 thread")
+    gpu = results["render_gpu"]
+    for name, row in gpu["cases"].items() if gpu is not None else ():
+        share = row["share_of_fill"]
+        yield Goal(name=f"{name}, on the GPU", measured=share, goal=0.6, unit="of fill")
     for name, case in results["loading"]["cases"].items():
         for kind in ("cold", "warm"):
             best = f"{name}, {kind}, against {case[f'{kind}_best_format']}"
@@ -106,8 +112,8 @@ def peers() -> dict[str, str | None]:
     return found
 
 
-def run(name: str, options: list[str], folder: Path | None) -> dict[str, Any]:
-    """What one script measured; it prints its own tables."""
+def run(name: str, options: list[str], folder: Path | None) -> dict[str, Any] | None:
+    """What one script measured, None if there was nothing to measure; it prints its own tables."""
     if folder is not None and name in WRITING:
         options = [*options, "--folder", str(folder)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -115,8 +121,10 @@ def run(name: str, options: list[str], folder: Path | None) -> dict[str, Any]:
         script = Path(__file__).with_name(f"{name}.py")
         command = [sys.executable, str(script), *options, "--json", str(numbers)]
         subprocess.run(command, check=True)  # noqa: S603 -- our own scripts
+        print(flush=True)
+        if not numbers.exists():
+            return None
         found: dict[str, Any] = json.loads(numbers.read_text(encoding="utf-8"))
-    print(flush=True)
     return found
 
 

@@ -269,7 +269,7 @@ def show(results: dict[str, Any]) -> None:
         f"at most {memory} of memory"
     )
     print(
-        f"plain h5py with gzip: {peer['write_per_s']:,.0f} pictures/s, "
+        f"plain h5py with gzip, one thread: {peer['write_per_s']:,.0f} pictures/s, "
         f"{peer['bytes_per_picture']:,.0f} bytes each; {results['times_gzip']:.0f} times slower"
     )
     print(
