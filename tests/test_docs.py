@@ -54,7 +54,9 @@ def test_the_readme_counts_and_names_what_stands_at_the_root():
     assert len(candlemark.__all__) == 12, "the README says twelve"
 
 
-@pytest.mark.parametrize("script", ["make_cli_reference.py", "make_source_tree.py"])
+@pytest.mark.parametrize(
+    "script", ["make_cli_reference.py", "make_source_tree.py", "make_performance.py"]
+)
 def test_generated_pages_are_up_to_date(script):
     check = [sys.executable, ROOT / "docs" / script, "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)

@@ -109,6 +109,7 @@ def _compiled(stamp: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
         pitch = (width + LANES - 1) // LANES * LANES
         block = _block_of(window, width, averages)
         scratch = _room(block, window, width, averages)
+        no_rows = np.empty((0, PLANES, 0), np.int32)
         bits = np.zeros((2 if only_bars else block) * groups * pitch + LANES, np.uint8)
         for begin in range(0, starts.size, block):
             end = min(begin + block, starts.size)
@@ -134,8 +135,7 @@ def _compiled(stamp: tuple[tuple[int, int], ...]) -> tuple[Any, Any]:
                 spread(bits, pitch, height, paper, ink, rows[:n], left, unit, streamed, target)
                 continue
             set_jkx(rows[:n], lines[:n], left, unit, height, pitch, bits)
-            none = rows[:0, :, :0]
-            spread(bits, pitch, height, paper, ink, none, left[:0], unit, streamed, target)
+            spread(bits, pitch, height, paper, ink, no_rows, left[:0], unit, streamed, target)
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def draw_candles(  # noqa: PLR0917 -- as above
