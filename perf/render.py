@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from candlemark.candles.series import COLUMNS, CandleSeries, interval_ms
+from candlemark.candles.series import COLUMNS
 from candlemark.charts.render import Renderer
 from candlemark.charts.style import ChartStyle, image_shape
+from market import walk
 
 BUFFER_BYTES = 50_000_000
 CANDLES = 20_000
@@ -43,23 +44,6 @@ CASES: dict[str, tuple[ChartStyle, int]] = {
 LIKE_MPLFINANCE = "candlestick 224x224, volume, 2 averages"
 GOALS = dict(zip(CASES, (0.85, 0.25, 0.5), strict=True))
 """Shares of fill to reach."""
-
-
-def walk(count: int) -> CandleSeries:
-    """A seeded random walk of `count` hourly candles."""
-    random = np.random.default_rng(0)
-    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, count)))
-    open_ = np.concatenate([[100.0], close[:-1]])
-    spread = np.abs(random.normal(0, 0.004, (2, count)))
-    columns = {
-        "open_time_ms": 1_704_067_200_000 + np.arange(count) * interval_ms("1h"),
-        "open": open_,
-        "high": np.maximum(open_, close) * (1 + spread[0]),
-        "low": np.minimum(open_, close) * (1 - spread[1]),
-        "close": close,
-        "volume": random.lognormal(3, 1, count),
-    }
-    return CandleSeries.from_numpy(columns, symbol="WALK", interval="1h")
 
 
 def median_times(seconds: float, *works: Callable[[], object]) -> list[float]:

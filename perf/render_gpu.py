@@ -27,11 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from candlemark.candles.series import CandleSeries, interval_ms
+from candlemark.candles.series import COLUMNS, CandleSeries
 from candlemark.charts.device import DeviceRenderer, choose_backend
 from candlemark.charts.render import render_windows
 from candlemark.charts.style import ChartStyle, image_shape
 from candlemark.errors import ChartError
+from market import walk
 
 CANDLES = 200_000
 COMPARED = 400
@@ -48,24 +49,11 @@ CASES: dict[str, tuple[ChartStyle, int]] = {
 }
 
 
-def walk(count: int) -> CandleSeries:
-    """A seeded random walk of `count` hourly candles, one in a hundred missing."""
-    random = np.random.default_rng(0)
-    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, count)))
-    open_ = np.concatenate([[100.0], close[:-1]])
-    spread = np.abs(random.normal(0, 0.004, (2, count)))
-    keep = random.random(count) > 0.01
-    columns = {
-        "open_time_ms": 1_704_067_200_000 + np.arange(count) * interval_ms("1h"),
-        "open": open_,
-        "high": np.maximum(open_, close) * (1 + spread[0]),
-        "low": np.minimum(open_, close) * (1 - spread[1]),
-        "close": close,
-        "volume": random.lognormal(3, 1, count),
-    }
-    return CandleSeries.from_numpy(
-        {name: column[keep] for name, column in columns.items()}, symbol="WALK", interval="1h"
-    )
+def with_holes(series: CandleSeries) -> CandleSeries:
+    """The series with one candle in a hundred missing."""
+    keep = np.random.default_rng(1).random(len(series)) > 0.01
+    columns = {name: getattr(series, name)[keep] for name in ("open_time_ms", *COLUMNS)}
+    return CandleSeries.from_numpy(columns, symbol=series.symbol, interval=series.interval)
 
 
 def differing_pictures(
@@ -172,7 +160,7 @@ def report(cupy: Any, device: str, line: str, arguments: argparse.Namespace) -> 
         f"{'style':42}{'pictures/s':>13}{'from host':>13}{'GB/s':>8}{'fill GB/s':>11}"
         f"{'share of fill':>15}{'differing':>14}"
     )
-    series = walk(CANDLES)
+    series = with_holes(walk(CANDLES))
     for name, (style, window) in CASES.items():
         row = measure(
             cupy,

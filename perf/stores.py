@@ -29,7 +29,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.candles.series import COLUMNS, CandleSeries, interval_ms
+from candlemark.candles.series import CandleSeries
 from candlemark.charts.packed import packed_shape
 from candlemark.charts.style import ChartStyle
 from candlemark.dataset.build import build_dataset
@@ -41,6 +41,7 @@ from candlemark.dataset.lazy import levels_of
 from candlemark.dataset.select import select_windows
 from candlemark.dataset.storage.base import StorageConfig, open_reader, open_writer
 from candlemark.dataset.streaming import store_images
+from market import walk
 
 BATCH = 64
 GZIP_SECONDS = 3.0
@@ -71,29 +72,8 @@ STORES: dict[str, StorageConfig] = {
 
 
 def market(windows: int, window: int) -> CandleSeries:
-    """A seeded random walk of hourly candles, in cents, that gives at least `windows` windows."""
-    count = windows + 8 * window + 200  # some are purged between the splits
-    random = np.random.default_rng(0)
-    # It keeps returning to 100, as a million steps would end at nothing or beyond all numbers.
-    steps = random.normal(0, 0.01, count)
-    level = np.empty(count)
-    now = 0.0
-    for n, step in enumerate(steps.tolist()):
-        now += step - 0.0005 * now
-        level[n] = now
-    close = 1000 * np.exp(level)
-    open_ = np.concatenate([[1000.0], close[:-1]])
-    spread = np.abs(random.normal(0, 0.004, (2, count)))
-    columns = {
-        "open": open_,
-        "high": np.maximum(open_, close) * (1 + spread[0]),
-        "low": np.minimum(open_, close) * (1 - spread[1]),
-        "close": close,
-        "volume": random.lognormal(3, 1, count),
-    }
-    cents: dict[str, Any] = {name: np.round(columns[name], 2) for name in COLUMNS}
-    cents["open_time_ms"] = np.arange(count) * interval_ms("1h")
-    return CandleSeries.from_numpy(cents, symbol="WALK", interval="1h")
+    """Candles that give at least `windows` windows; some are purged between the splits."""
+    return walk(windows + 8 * window + 200, price=1000, pull=0.0005, cents=True)
 
 
 class Peak:
