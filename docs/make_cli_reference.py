@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from generated import write_or_check
+
 REFERENCE = Path(__file__).with_name("cli.md")
 
 
@@ -19,17 +21,5 @@ def generate() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
-def main() -> int:
-    """Write the file; with --check only compare, and exit with status 1 where it differs."""
-    text = generate()
-    if "--check" not in sys.argv[1:]:
-        REFERENCE.write_text(text, encoding="utf-8")
-        return 0
-    if REFERENCE.exists() and REFERENCE.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write("docs/cli.md is out of date; run: python docs/make_cli_reference.py\n")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(REFERENCE, generate()))

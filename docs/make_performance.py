@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from generated import write_or_check
+
 FOLDER = Path(__file__).parent
 NUMBERS, PAGE = FOLDER / "performance.json", FOLDER / "performance.md"
 
@@ -158,15 +160,7 @@ def filled(page: str, results: dict[str, Any]) -> str:
     return page
 
 
-def main() -> None:
-    """Fill the page, or check that it is filled."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = filled(page, json.loads(NUMBERS.read_text(encoding="utf-8")))
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(wanted, encoding="utf-8")
-    elif page != wanted:
-        sys.exit("docs/performance.md is out of date; run: python docs/make_performance.py")
-
-
 if __name__ == "__main__":
-    main()
+    page = PAGE.read_text(encoding="utf-8")
+    numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
+    sys.exit(write_or_check(PAGE, filled(page, numbers)))

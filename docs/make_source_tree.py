@@ -11,6 +11,8 @@ import ast
 import sys
 from pathlib import Path
 
+from generated import write_or_check
+
 PAGE = Path(__file__).with_name("source.md")
 PACKAGE = Path(__file__).parents[1] / "src" / "candlemark"
 
@@ -50,17 +52,5 @@ def generate() -> str:
     return "".join(parts)
 
 
-def main() -> int:
-    """Write the file; with --check only compare, and exit with status 1 where it differs."""
-    text = generate()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write("docs/source.md is out of date; run: python docs/make_source_tree.py\n")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, generate()))
