@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -27,10 +25,9 @@ from candlemark.dataset import streaming
 from candlemark.dataset.build import build_dataset
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset, open_dataset
-from candlemark.dataset.storage.base import Encoded, Images, StorageConfig
-from candlemark.dataset.storage.parts import PartLog, record_of
+from candlemark.dataset.storage.base import Encoded, Images
 from candlemark.dataset.streaming import store_images
-from candlemark.errors import ConfigError, DatasetError
+from candlemark.errors import DatasetError
 
 
 class Memory:
@@ -153,79 +150,6 @@ def test_a_disk_that_may_hold_the_rest_is_given_the_chance(
         store_images(Memory(100), draw, count=5000, row_shape=(3,), folder=tmp_path, threads=2)
         == 15_000
     )
-
-
-# --- the log of parts -------------------------------------------------------------------------
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    parts=st.lists(st.lists(st.binary(max_size=30), max_size=4), max_size=6),
-    cut=st.floats(0, 1),
-    flipped=st.none() | st.floats(0, 1, exclude_max=True),
-)
-def test_a_log_keeps_what_is_whole_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory,
-    parts: list[list[bytes]],
-    cut: float,
-    flipped: float | None,
-) -> None:
-    path = tmp_path_factory.mktemp("log") / "images.parts"
-    log, ends = PartLog(path, layout="a"), []
-    for number, frames in enumerate(parts):
-        log.append(number, record_of(number, frames))
-        ends.append(log.size_bytes)
-        assert log.size_bytes == path.stat().st_size
-    log.close()
-    data = bytearray(path.read_bytes())
-    data = data[: round(cut * len(data))]
-    harmed = len(data)
-    if flipped is not None and data:
-        harmed = int(flipped * len(data))
-        data[harmed] ^= 64
-    path.write_bytes(data)
-
-    log = PartLog(path, layout="a")
-    whole = {number for number, end in enumerate(ends) if end <= harmed}
-    assert log.finished == whole
-    assert [log.read(number) for number in sorted(whole)] == [parts[n] for n in sorted(whole)]
-    for number, frames in enumerate(parts):
-        if number not in whole:
-            log.append(number, record_of(number, frames))
-    assert [log.read(number) for number in range(len(parts))] == parts
-    log.close()
-    assert PartLog(path, layout="a").finished == set(range(len(parts)))
-
-
-def test_a_log_of_another_layout_is_emptied(tmp_path: Path) -> None:
-    path = tmp_path / "images.parts"
-    log = PartLog(path, layout="a")
-    log.append(0, record_of(0, [b"x"]))
-    log.close()
-    assert PartLog(path, layout="b").finished == frozenset()
-    assert PartLog(path, layout="a").finished == frozenset()
-
-
-def test_a_log_on_a_full_disk_keeps_what_it_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = PartLog(tmp_path / "images.parts", layout="a")
-    log.append(0, record_of(0, [b"x" * 100]))
-    write = os.write
-
-    def half(handle: int, data: Any) -> int:
-        if len(data) > 50:
-            return write(handle, data[:50])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", half)
-        with pytest.raises(OSError, match="No space left"):
-            log.append(1, record_of(1, [b"y" * 100]))
-    assert log.read(0) == [b"x" * 100]
-    log.append(1, record_of(1, [b"z"]))
-    log.close()
-    assert PartLog(tmp_path / "images.parts", layout="a").read(1) == [b"z"]
 
 
 # --- killed, stopped, full ---------------------------------------------------------------------
@@ -528,83 +452,3 @@ def test_what_another_build_left_in_this_place_is_removed(
     assert {path.name for path in tmp_path.iterdir()} == {
         "data", ".database.building-0123456789abcdef"
     }  # fmt: skip
-
-
-# --- what a storage config says ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"mode": "batch"}, "storage 'none' keeps no pictures, so mode batch means nothing"),
-        ({"quality": 90}, "storage 'none' keeps no pictures, so quality 90 means nothing"),
-        (
-            {"format": "png", "mode": "batch"},
-            "format 'png', which is always 'single'; formats with mode 'batch': hdf5, npz, zarr",
-        ),
-        (
-            {"format": "hdf5", "mode": "single"},
-            r"format 'hdf5', which is always 'batch'; formats with mode 'single': npz, png, jpeg",
-        ),
-        (
-            {"format": "hdf5", "images_per_file": 10},
-            r"which keeps all pictures in one file; leave it out; formats that have it: npz, zarr",
-        ),
-        ({"format": "png", "images_per_file": 10}, "which keeps one a file; leave it out"),
-        ({"format": "npz", "images_per_file": 0}, "greater than or equal to 1"),
-        (
-            {"format": "npz", "mode": "single", "images_per_file": 2},
-            "mode 'single' is one picture a file, and images_per_file is 2; leave one of them out",
-        ),
-        (
-            {"format": "png", "packing": "bits"},
-            "packing 'bits' does not go with format 'png'; .* a format of: hdf5, npz, zarr",
-        ),
-        (
-            {"format": "hdf5", "quality": 90},
-            "quality 90 does not go with format 'hdf5'; leave it out; formats that have it: jpeg",
-        ),
-        ({"format": "jpeg", "quality": 101}, "less than or equal to 100"),
-        ({"format": "tiff"}, "'none', 'hdf5', 'npz', 'zarr', 'png' or 'jpeg'"),
-        ({"format": "npz", "images_per_fle": 3}, "did you mean 'images_per_file'"),
-    ],
-)
-def test_storages_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse(StorageConfig, changes)
-
-
-def test_bits_of_pictures_with_colours_are_refused_before_anything_is_loaded(
-    tmp_path: Path,
-) -> None:
-    storage = {"format": "hdf5", "packing": "bits"}
-    config = parse(DatasetConfig, {**CONFIG, "storage": storage, "style": "candlestick"})
-    with pytest.raises(ConfigError, match=r"packing 'bits' is for pictures of two levels .* jkx"):
-        build_dataset(config, tmp_path / "data")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "same"),
-    [
-        ({"format": "hdf5"}, {"format": "hdf5", "mode": "batch"}, True),
-        ({"format": "hdf5"}, {"format": "hdf5", "packing": "bits"}, True),
-        ({"format": "hdf5"}, {"format": "hdf5", "packing": "none"}, False),
-        ({"format": "npz"}, {"format": "npz", "packing": "none"}, True),
-        ({"format": "npz"}, {"format": "npz", "packing": "bits"}, False),
-        ({"format": "npz"}, {"format": "npz", "mode": "single"}, False),
-        ({"format": "npz"}, {"format": "npz", "images_per_file": 7}, False),
-        (
-            {"format": "npz", "mode": "single"},
-            {"format": "npz", "mode": "single", "images_per_file": 1},
-            True,
-        ),
-        ({"format": "jpeg"}, {"format": "jpeg", "quality": 95}, True),
-        ({"format": "jpeg"}, {"format": "jpeg", "quality": 90}, False),
-        ({"format": "png"}, {"format": "jpeg"}, False),
-    ],
-)
-def test_storages_that_mean_the_same_are_the_same(
-    one: dict[str, Any], two: dict[str, Any], same: bool
-) -> None:
-    assert (StorageConfig(**one).identity() == StorageConfig(**two).identity()) == same
