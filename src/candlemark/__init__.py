@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from candlemark.dataset.audit import audit
     from candlemark.dataset.build import build_dataset
     from candlemark.dataset.lazy import load_images, open_dataset
-    from candlemark.launch import run
+    from candlemark.launch.run import run
     from candlemark.models.store import load_model, save_model
     from candlemark.models.versions import list_models
     from candlemark.results.store import open_results
@@ -53,7 +53,7 @@ _HOMES = {
     "open_dataset": "candlemark.dataset.lazy",
     "open_results": "candlemark.results.store",
     "render": "candlemark.charts.render",
-    "run": "candlemark.launch",
+    "run": "candlemark.launch.run",
     "save_model": "candlemark.models.store",
 }
 

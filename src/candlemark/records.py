@@ -96,6 +96,8 @@ class RunRecord:
         controls, dataset hash, bootstrap block length.
     environment: machine, device, driver, versions, threads, precision (JSON types only).
     history: one mapping an epoch (epoch, train_loss, validation_loss, learning_rate, ...).
+    samples: float64[n] by name, as they were taken and in that order: what the measurements
+        were summarised from, the unit at the end of the name (`latency_ms`).
     """
 
     trial_id: str
@@ -107,6 +109,7 @@ class RunRecord:
     measurements: tuple[Measurement, ...] = ()
     predictions: Predictions | None = None
     history: tuple[Mapping[str, float | int | None], ...] = ()
+    samples: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
 

@@ -125,7 +125,7 @@ def test_the_flag_is_the_key(monkeypatch: pytest.MonkeyPatch, flags: list[str]):
         asked.append(config)
         raise CandlemarkError("enough")
 
-    monkeypatch.setattr("candlemark.launch.run", run)
+    monkeypatch.setattr("candlemark.launch.run.run", run)
     monkeypatch.setattr(sys, "argv", ["candlemark", "bench", "--coin", "BTCUSDT", *flags])
     with pytest.raises(SystemExit):
         command.main()

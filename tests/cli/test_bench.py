@@ -77,7 +77,7 @@ def config_of(monkeypatch: pytest.MonkeyPatch):
         raise _StoppedError(config, options)
 
     def run(*words: str) -> BenchmarkConfig:
-        monkeypatch.setattr("candlemark.launch.run", stop)
+        monkeypatch.setattr("candlemark.launch.run.run", stop)
         monkeypatch.setattr(sys, "argv", ["candlemark", *words])
         with pytest.raises(_StoppedError) as caught:
             command.main()

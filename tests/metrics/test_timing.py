@@ -99,7 +99,7 @@ def test_a_clock_that_does_not_scale_is_refused() -> None:
 def test_an_untested_clock_makes_values_unstable() -> None:
     machine = FakeMachine()
     latency = measure_latency(machine.call, machine.clock(), budget_s=0.1)
-    assert by_name(latency.measurements)["latency_ms_p50"].verdict is Verdict.UNSTABLE
+    assert by_name(latency.measurements)["latency_p50_ms"].verdict is Verdict.UNSTABLE
 
 
 def test_latency_waits_for_each_call_and_throughput_for_the_last() -> None:
@@ -107,7 +107,7 @@ def test_latency_waits_for_each_call_and_throughput_for_the_last() -> None:
     clock = machine.clock()
     clock.self_test(machine.work)
     latency = measure_latency(machine.call, clock)
-    p50 = by_name(latency.measurements)["latency_ms_p50"]
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
     assert p50.value == pytest.approx(2.001, abs=1e-3)
     assert (p50.verdict, latency.stopped) == (Verdict.VALID, "precise")
     throughput = measure_throughput(machine.call, clock, items_per_call=8)
@@ -122,7 +122,7 @@ def test_a_known_sleep_is_timed() -> None:
     latency = measure_latency(
         lambda: time.sleep(0.01), clock, budget_s=0.5, warmup_s=0, warmup_calls=1
     )
-    p50 = by_name(latency.measurements)["latency_ms_p50"].value
+    p50 = by_name(latency.measurements)["latency_p50_ms"].value
     assert p50 is not None
     assert 10 <= p50 < 14
 
@@ -134,7 +134,7 @@ def test_noise_runs_into_the_budget_and_says_so() -> None:
     clock.self_test(machine.work)
     latency = measure_latency(machine.call, clock, budget_s=0.2)
     assert latency.stopped == "budget"
-    p50 = by_name(latency.measurements)["latency_ms_p50"]
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
     assert p50.reason in {"the time budget ended", clock.fault()}
 
 
@@ -149,10 +149,10 @@ def test_warm_up_calls_are_not_samples() -> None:
 @pytest.mark.parametrize("name", list(SAMPLES_NEEDED))
 def test_percentiles_are_withheld_until_the_sample_bears_them(name: str) -> None:
     needed = SAMPLES_NEEDED[name]
-    short = by_name(summarise_latency(np.ones(needed - 1)))[f"latency_ms_{name}"]
+    short = by_name(summarise_latency(np.ones(needed - 1)))[f"latency_{name}_ms"]
     assert (short.value, short.verdict) == (None, Verdict.TOO_FEW)
     assert short.reason == f"{name} needs {needed} samples, 1 more"
-    enough = by_name(summarise_latency(np.ones(needed)))[f"latency_ms_{name}"]
+    enough = by_name(summarise_latency(np.ones(needed)))[f"latency_{name}_ms"]
     assert (enough.value, enough.verdict) == (1.0, Verdict.VALID)
 
 

@@ -171,9 +171,9 @@ def _costs(row: FakeRow) -> tuple[Measurement, ...]:
         *shared,
         Measurement(name="parameters", value=float(row.parameters)),
         Measurement(name="peak_memory_bytes", value=4e8 + 18.0 * row.parameters, unit="B"),
-        Measurement(name="latency_ms_p50", value=row.latency_ms, unit="ms", sample_count=40),
+        Measurement(name="latency_p50_ms", value=row.latency_ms, unit="ms", sample_count=40),
         Measurement(
-            name="latency_ms_p99",
+            name="latency_p99_ms",
             value=None,
             unit="ms",
             sample_count=40,

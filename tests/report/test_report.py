@@ -112,8 +112,8 @@ class TestBoards:
     def test_a_seed_without_a_number_leaves_the_mean_unknown(self) -> None:
         one, two = (fakes.fake_record(EDGENEXT, seed=seed) for seed in (0, 1))
         row = build_boards([one, two])[0].rows[0]
-        assert row.scores["latency_ms_p99"].value is None
-        assert row.scores["latency_ms_p99"].reason == (
+        assert row.scores["latency_p99_ms"].value is None
+        assert row.scores["latency_p99_ms"].reason == (
             "unknown for 2 of 2 seeds: p99 needs 299 samples, 259 more"
         )
 
@@ -146,8 +146,8 @@ class TestContest:
     def test_the_front_leaves_out_what_is_beaten_in_both(self) -> None:
         records = [fakes.fake_record(row) for row in (EDGENEXT, MOBILENET, RESNET)]
         board, _ = board_of(records)
-        assert RESNET.name not in pareto_front(board.models, "latency_ms_p50")
-        assert MOBILENET.name in pareto_front(board.models, "latency_ms_p50")
+        assert RESNET.name not in pareto_front(board.models, "latency_p50_ms")
+        assert MOBILENET.name in pareto_front(board.models, "latency_p50_ms")
         assert pareto_front(board.models, "never_measured") == ()
 
     def test_unlike_machines_name_the_field_instead_of_a_winner(self) -> None:
@@ -490,7 +490,7 @@ class TestBuild:
 def test_numbers_are_written_as_people_read_them() -> None:
     assert quantity("parameters", 1_327_216) == "1.33 M"
     assert quantity("peak_memory_bytes", 3 * 2**29) == "1.5 GiB"
-    assert quantity("latency_ms_p50", 3.456) == "3.46 ms"
+    assert quantity("latency_p50_ms", 3.456) == "3.46 ms"
     assert quantity("throughput_items_per_s", 1234.5) == "1,234/s"
     assert quantity("auroc", None) == "n/a"
     assert [duration(s) for s in (0.5, 245, 7800)] == ["0.5 s", "4 min 05 s", "2 h 10 min"]

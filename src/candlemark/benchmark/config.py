@@ -51,6 +51,7 @@ class BenchmarkConfig(Config):
         beside the results, with its scores; rules and numeric learners are retrained at once
     """
 
+    task: Literal["charts"] = "charts"
     datasets: tuple[DatasetConfig, ...] = Field(min_length=1)
     models: tuple[str, ...] = ()
     weights: str = "pretrained"

@@ -16,39 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from candlemark.benchmark.config import BenchmarkConfig
+from candlemark.benchmark.trial import Trial
 from candlemark.candles.synthetic import attainable_auroc
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset
 from candlemark.models.baselines import BASELINES
 from candlemark.models.catalog import resolve
-from candlemark.records import content_id
 
 MARKETS = {"random_walk": "random_walk", "planted": "planted"}
 """Market by the kind of candles; everything else is real."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One cell of a benchmark.
-
-    role: "model" (an image classifier), "baseline" (the same windows as numbers) or
-        "control" (what must not succeed)
-    row: the name it goes by in tables
-    model: model id, or name of the baseline
-    config: everything that decides the outcome, JSON types only; `id` is its hash
-    facts: what tables need to show the trial even where it fails
-    """
-
-    role: str
-    row: str
-    model: str
-    config: dict[str, Any]
-    facts: dict[str, Any]
-
-    @property
-    def id(self) -> str:
-        """16 hex digits that change whenever the outcome could."""
-        return content_id(self.config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,18 +10,18 @@ or a time-out too, into a record.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks import charts
 from candlemark.benchmark.tasks.base import TaskResult
+from candlemark.benchmark.trial import Work
 from candlemark.execution.base import Executor, Failure
 from candlemark.records import RunRecord, Status
 
-TASKS = {
+TASKS: dict[str, Callable[[Any], TaskResult]] = {
     "charts": charts.run,
 }
 """Task by name: a function from work to its result."""
@@ -54,6 +54,7 @@ def run_one(work: Work) -> RunRecord:
         measurements=result.measurements,
         predictions=result.predictions,
         history=result.history,
+        samples=result.samples,
         facts={**work.trial.facts, **result.facts},
         environment=result.environment,
     )

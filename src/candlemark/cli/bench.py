@@ -219,8 +219,8 @@ def _run_and_report(
     config: BenchmarkConfig, output_dir: Path, *, prefix: str, resume: bool, json: bool
 ) -> None:
     """Run, then show: the part that demo, bench and run share."""
-    from candlemark import launch
     from candlemark.cli.output import print_json
+    from candlemark.launch import run as launch
     from candlemark.report.build import build_report
     from candlemark.report.text import show
     from candlemark.results.store import open_results

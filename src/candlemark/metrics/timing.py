@@ -237,7 +237,7 @@ def measure_throughput(
 def summarise_latency(
     samples_ms: Samples, *, fault: str | None = None, stopped: StopReason | None = None
 ) -> tuple[Measurement, ...]:
-    """latency_ms_p50, p90, p95 and p99, each withheld until the sample can bear it.
+    """latency_p50_ms, p90, p95 and p99, each withheld until the sample can bear it.
 
     fault: why the clock cannot be trusted; it makes every value UNSTABLE.
     """
@@ -248,7 +248,7 @@ def summarise_latency(
         if lacking > 0:
             measured.append(
                 Measurement(
-                    name=f"latency_ms_{name}",
+                    name=f"latency_{name}_ms",
                     value=None,
                     unit="ms",
                     sample_count=count,
@@ -261,7 +261,7 @@ def summarise_latency(
         end = "the time budget ended" if stopped == "budget" and name == "p50" else None
         measured.append(
             Measurement(
-                name=f"latency_ms_{name}",
+                name=f"latency_{name}_ms",
                 value=float(np.quantile(samples_ms, quantile)),
                 unit="ms",
                 low=None if interval is None else interval[0],

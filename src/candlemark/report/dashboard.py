@@ -29,7 +29,7 @@ _COLUMNS = (
     "brier",
     "ece",
     "training_time_s",
-    "latency_ms_p50",
+    "latency_p50_ms",
     "throughput_items_per_s",
     "peak_memory_bytes",
     "parameters",
@@ -128,7 +128,7 @@ def _board_section(
     parts.append(_leaderboard(board, contest))
     if board.market != "random_walk" and not board.is_recognition:
         parts.append('<div class="pair">')
-        for cost in ("parameters", "latency_ms_p50", "peak_memory_bytes"):
+        for cost in ("parameters", "latency_p50_ms", "peak_memory_bytes"):
             parts.append(_chart(f"{cost}-{place}", charts.trade_off(board, cost), drawn))
         parts.append(_chart(f"curves-{place}", charts.curves(board), drawn))
         parts.append(_chart(f"calibration-{place}", charts.calibration(board), drawn))

@@ -45,7 +45,7 @@ def draw_all(board: Board, folder: Path, *, prefix: str) -> list[Path]:
             "training_curves": lambda: training_curves(board),
             "accuracy_parameters": lambda: trade_off(board, "parameters"),
             "accuracy_memory": lambda: trade_off(board, "peak_memory_bytes"),
-            "efficiency": lambda: trade_off(board, "latency_ms_p50"),
+            "efficiency": lambda: trade_off(board, "latency_p50_ms"),
             "calibration": lambda: calibration(board),
             "confusion": lambda: confusion(board),
         }
@@ -264,7 +264,7 @@ def trade_off(board: Board, cost: str) -> Figure | None:
     axes.set_xticks(*cost_ticks(cost, [_of(row, cost) for row in rows]))
     axes.set_xlabel(f"{title_of(cost)} (log scale); the line joins what no model beats in both")
     axes.set_ylabel("AUROC, 95 % interval")
-    titles = {"latency_ms_p50": "Efficiency: accuracy against latency"}
+    titles = {"latency_p50_ms": "Efficiency: accuracy against latency"}
     _heading(figure, board, titles.get(cost, f"Accuracy against {title_of(cost)}"))
     figure.canvas.draw()
     # Names are placed in the final layout; left on, it would make room for them and move all.

@@ -59,7 +59,7 @@ def recommendations(board: Board, contest: Contest) -> tuple[Recommendation, ...
         _cheapest(
             "Most efficient",
             [row for row in board.models if row.name in contest.tied_for_best],
-            "latency_ms_p50",
+            "latency_p50_ms",
             contest,
             among="of the most accurate",
         ),
@@ -70,7 +70,7 @@ def _best_overall(worthy: Sequence[Row], contest: Contest) -> Recommendation:
     title = "Best overall"
     if not worthy:
         return Recommendation(title=title, names=(), text="No model beats the controls.")
-    costs = ("training_time_s", "latency_ms_p50", "peak_memory_bytes")
+    costs = ("training_time_s", "latency_p50_ms", "peak_memory_bytes")
     usable = [
         cost
         for cost in costs

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_COSTS = ("training_time_s", "latency_ms_p50", "peak_memory_bytes", "parameters")
+_COSTS = ("training_time_s", "latency_p50_ms", "peak_memory_bytes", "parameters")
 _HEADS = dict(zip(_COSTS, ("training", "latency", "memory", "params"), strict=True))
 _COLOURS = {"model": "bold cyan", "baseline": "default", "control": "dim"}
 DETAIL_WIDTH = 118

@@ -23,5 +23,6 @@ class TaskResult:
     measurements: tuple[Measurement, ...]
     predictions: Predictions | None = None
     history: History = ()
+    samples: Mapping[str, FloatArray] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,58 @@
+"""One call for every task: the config says which.
+
+finished = candlemark.run("bench.yaml")
+for record in finished.records: ...
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from candlemark.benchmark.config import BenchmarkConfig
+from candlemark.config import parse, read_mapping
+from candlemark.errors import ConfigError
+from candlemark.execution.base import Executor
+from candlemark.launch.charts import run_charts
+from candlemark.launch.suite import FinishedRun
+
+CONFIGS: dict[str, type[BenchmarkConfig]] = {
+    "charts": BenchmarkConfig,
+}
+"""Kind of config by task; a config that names none is one of charts."""
+
+
+def run(
+    config: BenchmarkConfig | dict[str, Any] | str | Path,
+    *,
+    output_dir: str | Path = "benchmarks",
+    resume: bool = True,
+    executor: Executor | None = None,
+) -> FinishedRun:
+    """Run a benchmark to its end, or finish one that was interrupted.
+
+    config: a config, a mapping, or the path of a YAML or JSON file
+    output_dir: gets `results/` and what the task makes beside it
+    resume: False runs finished trials again
+    executor: where trials run; by default each in its own process on this machine
+
+    Raises ConfigError, ModelError for a model or weights that cannot be had, before anything
+    is fetched, and whatever makes the data impossible to get or unsafe to use. A trial
+    that fails raises nothing: it is a record with its reason.
+    """
+    return run_charts(as_config(config), output_dir=output_dir, resume=resume, executor=executor)
+
+
+def as_config(config: BenchmarkConfig | dict[str, Any] | str | Path) -> BenchmarkConfig:
+    """A complete config of the task that a mapping or a file names.
+
+    Raises ConfigError: the file cannot be read, the task is unknown, a key does not fit.
+    """
+    if isinstance(config, BenchmarkConfig):
+        return config
+    where = "config" if isinstance(config, dict) else str(config)
+    value = config if isinstance(config, dict) else read_mapping(Path(config))
+    task = value.get("task", "charts")
+    if task not in CONFIGS:
+        raise ConfigError(f"{where}: unknown task {task!r}; known: {', '.join(CONFIGS)}")
+    return parse(CONFIGS[task], value, where=where)
