@@ -8,19 +8,21 @@
     answers = model.postprocess(outputs)     # N long: labels, boxes, texts, vectors
 
 The module takes tensors by name and returns plain tensors by name, so that it can be compiled
-and exported as it stands. Each of the four steps is timed apart.
+and exported as it stands. Each of the four steps is timed apart. This file itself loads no torch,
+so that a benchmark can be planned without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Modality = Literal["text", "vision", "speech", "multimodal"]
-Tensors = dict[str, Tensor]
+Tensors: TypeAlias = "dict[str, Tensor]"
 
 MODEL_TASKS: dict[str, Modality] = {
     "text-encoder": "text",

@@ -1,0 +1,153 @@
+"""Build a transformers network from a request: weights whole or refused, random ones seeded.
+
+network = build_network(request)
+facts = network_facts(request, network, inputs="random pixels")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from candlemark.errors import ModelError
+from candlemark.models.inference.request import LoadRequest
+from candlemark.models.weights import SHARDED_NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """A network of transformers and what loading it left over.
+
+    new: names of parameters that the weights do not hold, drawn at random
+    ignored: count of saved tensors that the network has no place for
+    """
+
+    module: nn.Module
+    new: tuple[str, ...] = ()
+    ignored: int = 0
+
+
+def build_network(
+    request: LoadRequest, *, model_class: str = "", optional: tuple[str, ...] = ()
+) -> Network:
+    """The library's own module, on the CPU, in float32, in evaluation mode.
+
+    model_class: another class than the described one
+    optional: beginnings of parameter names that weights may lack, such as "pooler."
+
+    Raises ModelError: the weights lack tensors of the class.
+    """
+    import transformers
+
+    chosen = getattr(transformers, model_class or request.described.model_class)
+    config = build_config(request)
+    if request.file is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(request.seed)
+            module = chosen(config)
+        open_batch_norms(module)
+        return Network(module=module.eval())
+    return _from_weights(request, chosen, config, optional)
+
+
+def build_config(request: LoadRequest) -> Any:
+    """The transformers config of the request."""
+    import transformers
+
+    described = request.described
+    if described.config_class:
+        return getattr(transformers, described.config_class)(**described.config)
+    return transformers.AutoConfig.from_pretrained(
+        str(described.folder), trust_remote_code=False, local_files_only=True
+    )
+
+
+def open_batch_norms(module: nn.Module) -> None:
+    """Start every batch norm at scale 1 and shift 0, as its paper does.
+
+    transformers draws EfficientNet's scales from a normal distribution of width 0.02: after
+    49 of them a picture has shrunk by 30 orders of magnitude.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - 1d to 3d
+            child.reset_parameters()
+
+
+def _from_weights(
+    request: LoadRequest, chosen: Any, config: Any, optional: tuple[str, ...]
+) -> Network:
+    file = request.file
+    if file is None:
+        raise ValueError("no weights to load")
+    options: dict[str, Any] = {
+        "config": config,
+        "output_loading_info": True,
+        "local_files_only": True,
+        "dtype": torch.float32,
+    }
+    if (
+        file.name.startswith(("model.", "pytorch_model."))
+        and (file.parent / "config.json").exists()
+    ):
+        module, info = chosen.from_pretrained(
+            str(file.parent), use_safetensors="safetensors" in file.name, **options
+        )
+    else:
+        from timm.models import load_state_dict
+
+        module, info = chosen.from_pretrained(
+            None, state_dict=load_state_dict(str(file)), **options
+        )
+    missing = {str(name) for name in info["missing_keys"]}
+    missing |= {str(item[0]) for item in info["mismatched_keys"]}
+    lost = sorted(name for name in missing if not name.startswith(optional))
+    if lost:
+        raise ModelError(
+            f"{file} lacks {len(lost)} tensors of {chosen.__name__} ({', '.join(lost[:3])}, ...); "
+            "these are weights of another model"
+        )
+    return Network(
+        module=module.eval(), new=tuple(sorted(missing)), ignored=len(info["unexpected_keys"])
+    )
+
+
+def network_facts(request: LoadRequest, network: Network, *, inputs: str) -> dict[str, Any]:
+    """The facts of every model of transformers; JSON types only.
+
+    inputs: one sentence: where the items come from
+    """
+    module, described = network.module, request.described
+    config = getattr(module, "config", None)
+    return {
+        "library": described.library,
+        "model_class": type(module).__name__,
+        "weights": described.weights,
+        "weights_file": request.file.name if request.file else None,
+        "weights_sha256": weights_sha256(request.file) if request.file else None,
+        "weights_seed": request.seed if request.file is None else None,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "new_parameters": list(network.new),
+        "ignored_tensors": network.ignored,
+        "attention": getattr(config, "_attn_implementation", None),
+        "inputs": inputs,
+    }
+
+
+def weights_sha256(file: Path) -> str:
+    """SHA-256 of the weights; of shards, of their index and then of each in order."""
+    if file.name != SHARDED_NAME:
+        return _sha256(file)
+    shards = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+    parts = [_sha256(file), *(_sha256(file.parent / shard) for shard in shards)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
