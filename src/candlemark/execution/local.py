@@ -1,205 +1,159 @@
-"""Run calls on this machine, each in a fresh process, one at a time.
+"""Run calls on this machine, each in a fresh process, some at a time.
 
-    for outcome in LocalExecutor(timeout_s=3600).map(run_one, works):
+    for outcome in LocalExecutor(timeout_s=3600, workers=2).map(run_one, works):
         ...
 
-A fresh interpreter is started for every call (nothing is forked, nothing is inherited but
-the environment), so a crash, a kill or the end of memory costs one outcome and no more, and
-memory figures start from zero. Calls for which `share` says yes run one after another in
-one process, which saves the imports where isolation buys nothing. While a call runs, this
-process sleeps in a read: nothing of ours competes with a section that is being timed.
+A crash, a kill or the end of memory costs one outcome and no more, and memory figures start
+from zero. Calls to which `share` gives the same key run one after another in one process,
+which saves imports and loaded models where isolation buys nothing. While calls run, this
+process sleeps until one of them says something: nothing of ours competes with a section that
+is being timed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pickle
 import queue
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
 
-from candlemark import progress
-from candlemark.execution.base import Failure, FailureKind, Outcome
-from candlemark.progress import Event
-
-_DETAIL_BYTES = 4000
-_STOP_WAIT_S = 5.0
+from candlemark.errors import ConfigError
+from candlemark.execution.base import Outcome
+from candlemark.execution.process import Inbox, WorkerProcess, seconds_until
 
 
 class LocalExecutor:
     """Maps calls over fresh processes on this machine.
 
-    timeout_s: seconds a call may take; None: no limit.
-    share: calls for which it returns True reuse one process; by default none does.
+    timeout_s: seconds a call may take, those apart in which it waits for a lease; None: no limit
+    workers: how many calls run at once
+    share: the key of the process that a call may share; None or False: it gets its own. At most
+        `workers` shared processes are kept; the one idle for longest makes room for a new key,
+        so calls with the same key best stand together.
     """
 
     def __init__(
         self,
         *,
         timeout_s: float | None = None,
-        share: Callable[[Any], bool] = lambda _: False,
+        workers: int = 1,
+        share: Callable[[Any], Hashable] = lambda _: None,
     ) -> None:
+        if workers < 1:
+            raise ConfigError(f"workers = {workers}: at least one process must run the calls")
         self.timeout_s = timeout_s
+        self.workers = workers
         self.share = share
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
-        """Yield one outcome per item in order; closing the iterator ends the process at work."""
-        shared: _Worker | None = None
-        worker: _Worker | None = None
+        """Yield one outcome per item as each ends, with one worker in order.
+
+        Nothing new starts between an outcome and the request for the next one, so what the
+        caller does with an outcome is done before another call takes its place. Closing the
+        iterator ends the processes at work.
+        """
+        waiting = _Waiting(items, self.share)
+        pool = _Pool(self.workers)
         try:
-            for item in items:
-                reusable = self.share(item)
-                worker = shared if reusable and shared is not None else _Worker()
-                yield worker.call(function, item, timeout_s=self.timeout_s)
-                if reusable and worker.alive:
-                    shared = worker
-                else:
-                    worker.stop()
-                    shared = None if reusable else shared
+            while True:
+                while len(pool.busy) < self.workers:
+                    entry = waiting.next(pool.busy_keys)
+                    if entry is None:
+                        break
+                    item, key = entry
+                    pool.worker(key).begin(function, item, timeout_s=self.timeout_s)
+                if not pool.busy:
+                    return
+                yield pool.next_outcome()
         finally:
-            for running in (worker, shared):
-                if running is not None:
-                    running.stop()
+            pool.stop()
 
 
-class _Worker:
-    """A process running `candlemark.execution.worker`, and the pipes to it."""
+class _Waiting:
+    """Items not started yet, in their order but for those whose process is taken."""
 
-    def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "candlemark.execution.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=_environment(),
-        )
-        self._requests = cast("BinaryIO", self._process.stdin)
-        self._answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self._killed_before = _kernel_memory_kills()
-        self._unfinished: list[str] = []
-        self._send(sys.path)
+    def __init__(self, items: Iterable[Any], share: Callable[[Any], Hashable]) -> None:
+        self._items = iter(items)
+        self._share = share
+        self._passed: deque[tuple[Any, Hashable]] = deque()
+
+    def next(self, busy: set[Hashable]) -> tuple[Any, Hashable] | None:
+        """The next item that can start now and its key; None where there is none."""
+        for position, (item, key) in enumerate(self._passed):
+            if key not in busy:
+                del self._passed[position]
+                return item, key
+        for item in self._items:
+            # 0 is a key like another, though it equals False.
+            named = self._share(item)
+            key = None if named is None or named is False else named
+            if key is None or key not in busy:
+                return item, key
+            self._passed.append((item, key))
+        return None
+
+
+class _Pool:
+    """The processes of one `map`: those at work, and shared ones that wait for their next call."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._inbox: Inbox = queue.SimpleQueue()
+        self._idle: dict[Hashable, WorkerProcess] = {}
+        self.busy: dict[WorkerProcess, Hashable] = {}
 
     @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
+    def busy_keys(self) -> set[Hashable]:
+        return {key for key in self.busy.values() if key is not None}
 
-    def call(
-        self, function: Callable[[Any], Any], item: Any, *, timeout_s: float | None
-    ) -> Outcome:
-        """Run one call to its end, its death or its time-out."""
-        started_at, clock = datetime.now(UTC).isoformat(timespec="milliseconds"), time.monotonic()
-        self._send((function, item))
-        value, failure = self._answer(None if timeout_s is None else clock + timeout_s, timeout_s)
-        self._end_unfinished_tasks()
-        return Outcome(
-            item=item,
-            value=value,
-            failure=failure,
-            started_at=started_at,
-            duration_s=time.monotonic() - clock,
-        )
+    def worker(self, key: Hashable) -> WorkerProcess:
+        """A process for a call with this key (None: one of its own); it counts as at work."""
+        worker = self._idle.pop(key, None) if key is not None else None
+        if worker is not None and not worker.alive:
+            worker.stop()
+            worker = None
+        if worker is None:
+            if key is not None:
+                self._make_room()
+            worker = WorkerProcess(inbox=self._inbox)
+        self.busy[worker] = key
+        return worker
 
-    def _answer(
-        self, deadline: float | None, timeout_s: float | None
-    ) -> tuple[Any, Failure | None]:
+    def next_outcome(self) -> Outcome:
+        """Sleep until a call ends or is late."""
         while True:
-            wait_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            deadlines = [w.deadline for w in self.busy if w.deadline is not None]
+            nearest = min(deadlines, default=None)
             try:
-                kind, value = self._answers.get(timeout=wait_s)
+                frame = self._inbox.get(timeout=seconds_until(nearest))
             except queue.Empty:
-                self.stop()
-                reason = f"took longer than {timeout_s:g} s"
-                return None, Failure(kind=FailureKind.TIMED_OUT, reason=reason)
-            if kind == "event":
-                self._forward(value)
-            elif kind == "answer":
-                return cast("tuple[Any, Failure | None]", value)
+                worker = next(w for w in self.busy if w.deadline == nearest)
+                outcome: Outcome | None = worker.time_out()
             else:
-                return None, self._death()
-
-    def _forward(self, event: Event) -> None:
-        """Report an event of the worker, noting which tasks are still to end."""
-        if event.kind == "begin":
-            self._unfinished.append(event.task)
-        elif event.kind == "end" and event.task in self._unfinished:
-            self._unfinished.remove(event.task)
-        progress.forward(event)
-
-    def _end_unfinished_tasks(self) -> None:
-        """Say for a worker that died what it could not say itself."""
-        for task in self._unfinished:
-            progress.forward(Event(kind="end", task=task))
-        self._unfinished.clear()
-
-    def _death(self) -> Failure:
-        """Why the process ended without an answer."""
-        status = self._process.wait()
-        self._log.seek(max(self._log.seek(0, os.SEEK_END) - _DETAIL_BYTES, 0))
-        details = self._log.read().decode(errors="replace").strip()
-        if status >= 0:
-            reason = f"its process ended with exit status {status}"
-            return Failure(kind=FailureKind.CRASHED, reason=reason, details=details)
-        name = signal.Signals(-status).name
-        if name == "SIGKILL" and _kernel_memory_kills() > self._killed_before:
-            reason = "the system killed its process because memory ended"
-            return Failure(kind=FailureKind.OUT_OF_MEMORY, reason=reason, details=details)
-        reason = f"its process was ended by {name}"
-        return Failure(kind=FailureKind.CRASHED, reason=reason, details=details)
+                worker = frame.worker
+                outcome = worker.take(frame)
+            if outcome is not None:
+                self._release(worker)
+                return outcome
 
     def stop(self) -> None:
-        """End the process; harmless where it has ended."""
-        if self.alive:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_WAIT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self._process.wait()
-        if not self._requests.closed:
-            # Unsent bytes of a request to a process that is gone have no reader.
-            with contextlib.suppress(BrokenPipeError):
-                self._requests.close()
-        self._log.close()
+        """End every process, all at once, and wait for them."""
+        workers = [*self.busy, *self._idle.values()]
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.stop()
+        self.busy.clear()
+        self._idle.clear()
 
-    def _send(self, value: Any) -> None:
-        # Where it died before reading, the reading thread reports the death.
-        with contextlib.suppress(BrokenPipeError):
-            pickle.dump(value, self._requests)
-            self._requests.flush()
+    def _release(self, worker: WorkerProcess) -> None:
+        key = self.busy.pop(worker)
+        if key is not None and worker.alive:
+            self._idle[key] = worker
+        else:
+            worker.stop()
 
-    def _read(self) -> None:
-        """Queue frames until the process closes its end."""
-        source = cast("BinaryIO", self._process.stdout)
-        with source:
-            try:
-                while True:
-                    self._answers.put(pickle.load(source))  # noqa: S301 - from our own child
-            except (EOFError, pickle.UnpicklingError):
-                self._answers.put(("death", None))
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment; workers never draw progress of their own."""
-    return {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
-
-def _kernel_memory_kills() -> int:
-    """How often the kernel ended a process for want of memory; 0 where it does not say."""
-    for path in (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat")):
-        if path.exists():
-            for line in path.read_text().splitlines():
-                key, _, value = line.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-    return 0
+    def _make_room(self) -> None:
+        """End shared processes that wait, the oldest first, until one more may be started."""
+        while self._idle and len(self._idle) + len(self.busy_keys) >= self._size:
+            self._idle.pop(next(iter(self._idle))).stop()

@@ -1,4 +1,4 @@
-"""The other end of `execution.local`: a process that runs calls and answers in frames.
+"""The other end of `execution.process`: a process that runs calls and answers in frames.
 
 Requests arrive as pickles on standard input, answers leave as pickles on what was standard
 output. Before any work starts, file descriptor 1 is pointed at standard error, so a library
@@ -14,10 +14,12 @@ import queue
 import sys
 import threading
 import traceback
+from functools import partial
 from typing import Any, BinaryIO
 
 from candlemark import progress
 from candlemark.errors import CandlemarkError
+from candlemark.execution import leases
 from candlemark.execution.base import Failure, FailureKind
 from candlemark.progress import Event
 
@@ -52,6 +54,7 @@ def main() -> None:
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     reporter = FrameReporter(answers)
     progress.set_reporter(reporter)
+    leases.on_wait(partial(reporter.send, "waiting"))
     while True:
         function, item = requests.get()
         reporter.send("answer", _call(function, item))
@@ -61,7 +64,9 @@ def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
     """Queue what the parent sends; end the process when the parent is gone."""
     source = sys.stdin.buffer
     try:
-        sys.path[:] = pickle.load(source)  # noqa: S301 - from our own parent
+        path = pickle.load(source)  # noqa: S301 - from our own parent
+        if path is not None:  # another interpreter keeps its own
+            sys.path[:] = path
         while True:
             requests.put(pickle.load(source))  # noqa: S301 - from our own parent
     except EOFError:
