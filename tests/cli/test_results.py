@@ -100,7 +100,7 @@ def test_export_names_what_it_wrote(call, store: Path, tmp_path: Path):
 
 
 def test_upgrade_leaves_a_store_of_today(call, store: Path):
-    assert call("results", "upgrade", "--results-dir", store)[1].strip().endswith("has schema 1")
+    assert call("results", "upgrade", "--results-dir", store)[1].strip().endswith("has schema 2")
 
 
 @pytest.mark.parametrize("words", [("results", "list"), ("results", "upgrade"), ("report",)])

@@ -59,6 +59,7 @@ def make_record(seed: int = 0, *, cases: int = 20, **changes: Any) -> RunRecord:
             series=tuple(random.choice(["BTCUSDT", "ETHÜSDT"], cases)),
         ),
         history=({"epoch": 0, "train_loss": 0.7, "validation_loss": None},),
+        samples={"latency_ms": random.random(7), "memory_timeline_s": np.array([])},
         facts={"row": "timm/x", "class_names": ["down", "up"], "nested": {"a": [1, 2.5, None]}},
         environment={"comparability_key": "k1", "device": {"name": "cpu", "threads": 2}},
     )
@@ -70,6 +71,10 @@ def assert_equal(got: RunRecord, expected: RunRecord) -> None:
         assert getattr(got, name) == getattr(expected, name), name
     for name in ("trial", "facts", "environment", "history"):
         assert getattr(got, name) == getattr(expected, name), name
+    assert list(got.samples) == list(expected.samples)
+    for name, values in expected.samples.items():
+        assert got.samples[name].dtype == np.float64
+        np.testing.assert_array_equal(got.samples[name], values)
     if expected.predictions is None:
         assert got.predictions is None
         return
@@ -85,7 +90,7 @@ class TestRoundTrip:
     def test_records_come_back_equal_after_reopening(self, tmp_path: Path) -> None:
         records = [
             make_record(0),
-            make_record(1, predictions=None, history=(), measurements=()),
+            make_record(1, predictions=None, history=(), measurements=(), samples={}),
             make_record(2, cases=0),
             make_record(3, status=Status.CRASHED, reason="ValueError: 'no' \"quotes\"\nsecond"),
         ]
@@ -119,6 +124,20 @@ class TestRoundTrip:
         with open_results(tmp_path) as results:
             results.append(record, "s1")
             assert results.records()[0].history == ({"epoch": 0, "train_loss": None},)
+
+    def test_samples_that_are_not_finite_are_unknown(self, tmp_path: Path) -> None:
+        record = make_record(samples={"latency_ms": np.array([1.5, np.inf, np.nan, 2.5])})
+        with open_results(tmp_path) as results:
+            results.append(record, "s1")
+            kept = results.records()[0].samples["latency_ms"]
+            np.testing.assert_array_equal(kept, [1.5, np.nan, np.nan, 2.5])
+
+    @pytest.mark.parametrize("samples", [np.ones((2, 2)), np.array(["a"])])
+    def test_samples_that_are_no_row_of_numbers(self, tmp_path: Path, samples: Any) -> None:
+        with open_results(tmp_path) as results:
+            with pytest.raises(ResultsError, match=r"samples 'x' of .* must be one row of numbers"):
+                results.append(make_record(samples={"x": samples}), "s1")
+            assert results.records() == []
 
     def test_what_is_no_json_is_refused_and_leaves_nothing(self, tmp_path: Path) -> None:
         with open_results(tmp_path) as results:
@@ -179,6 +198,89 @@ class TestSuites:
             pytest.raises(ResultsError, match=r"the query failed: .*read-only"),
         ):
             results.sql("CREATE TABLE more (x INT)")
+
+
+class TestRuns:
+    def test_a_run_is_found_by_its_name(self, tmp_path: Path) -> None:
+        first, second = make_record(0), make_record(1)
+        failed = make_record(1, status=Status.CRASHED, reason="boom")
+        with open_results(tmp_path) as results:
+            results.append(make_record(2), "s0")
+            results.append(first, "s1", run="main")
+            results.append(second, "s1", run="main")
+            results.append(replace(first, duration_s=9.0), "s2", run="change")
+            results.append(failed, "s1", run="change")
+            assert [(r.name, r.finished, r.failed, r.suite_ids) for r in results.runs()] == [
+                ("main", 2, 0, ("s1",)),
+                ("change", 1, 1, ("s1", "s2")),
+            ]
+            assert [r.duration_s for r in results.run_records("main")] == [1.25, 1.25]
+            changed = results.run_records("change")
+            assert [(r.duration_s, r.status) for r in changed] == [(9.0, "ok"), (1.25, "crashed")]
+            with pytest.raises(ResultsError, match=r"no run 'x' in .*; newest: main, change"):
+                results.run_records("x")
+
+    def test_the_attempt_of_a_run_that_ended_well_counts(self, tmp_path: Path) -> None:
+        with open_results(tmp_path) as results:
+            results.append(make_record(0), "s1", run="a")
+            results.append(make_record(0, status=Status.CRASHED, reason="boom"), "s1", run="a")
+            (record,) = results.run_records("a")
+            assert record.status is Status.OK
+            (found,) = results.current()
+            assert (found.number, found.run, found.suite_id) == (1, "a", "s1")
+
+    def test_every_attempt_in_order(self, tmp_path: Path) -> None:
+        with open_results(tmp_path) as results:
+            for run in ("a", None, "b"):
+                results.append(make_record(0), "s1", run=run)
+            results.append(make_record(1), "s1")
+            found = results.attempts(make_record(0).trial_id)
+            assert [(one.number, one.run) for one in found] == [(1, "a"), (2, None), (3, "b")]
+            assert_equal(found[2].record, make_record(0))
+            assert len(results.attempts()) == 4
+            with pytest.raises(ResultsError, match=r"no trial 'zz' .*candlemark results history"):
+                results.attempts("zz")
+
+    def test_several_records_are_stored_all_or_none(self, tmp_path: Path) -> None:
+        with open_results(tmp_path) as results:
+            with pytest.raises(ResultsError, match="is no JSON"):
+                results.append_all([make_record(0), make_record(1, facts={"x": set()})], "s1")
+            assert results.attempts() == []
+
+    def test_what_was_imported_neither_counts_as_finished_nor_before_what_ran_here(
+        self, tmp_path: Path
+    ) -> None:
+        away = make_record(0, facts={"imported_from": {"file": "a.json", "sha256": "00"}})
+        here = make_record(0, status=Status.OUT_OF_MEMORY, reason="8 GiB asked")
+        with open_results(tmp_path) as results:
+            results.append(away, "s1")
+            assert results.finished_ids(include_failed=True) == frozenset()
+            assert results.records()[0].status is Status.OK
+            results.append(here, "s1")
+            results.append(away, "s1")
+            assert results.records()[0].status is Status.OUT_OF_MEMORY
+            assert results.finished_ids(include_failed=True) == {here.trial_id}
+
+    def test_the_history_holds_every_attempt(self, tmp_path: Path) -> None:
+        with open_results(tmp_path) as results:
+            results.append(make_record(0), "s1", run="a")
+            results.append(make_record(0), "s1", run="b")
+            rows = results.sql(
+                "SELECT run, attempt, row_name, task, comparability_key, value FROM history "
+                "WHERE name = 'auroc' ORDER BY appended"
+            ).to_pylist()
+        assert [(row["run"], row["attempt"], row["row_name"]) for row in rows] == [
+            ("a", 1, "timm/x"),
+            ("b", 2, "timm/x"),
+        ]
+        assert rows[0]["task"] == "charts"
+        assert rows[0]["comparability_key"] == "k1"
+
+    def test_samples_are_queried(self, tmp_path: Path) -> None:
+        with open_results(tmp_path) as results:
+            results.append(make_record(samples={"latency_ms": np.array([1.0, 2.0, 9.0])}), "s1")
+            found = results.sql("SELECT name, list_median(values) AS median FROM samples")
+            assert found.to_pylist() == [{"name": "latency_ms", "median": 2.0}]
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -291,6 +393,40 @@ class TestOpening:
         with open_results(tmp_path) as results:
             assert results.sql("SELECT note FROM suites").num_rows == 0
             assert_equal(results.records()[0], make_record())
+
+    def test_a_store_of_the_first_version_gets_runs_samples_and_names_of_today(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / FILE_NAME
+        with duckdb.connect(str(file)) as connection:
+            migrate(connection, MIGRATIONS[:1])
+            connection.execute("INSERT INTO environments VALUES ('e1', 'k1', '{\"cpu\": \"x\"}')")
+            connection.execute(
+                "INSERT INTO trials VALUES ('t1', 1, 's1', 1, 'ok', NULL, ?, 1.5, '{}', "
+                "'{\"row\": \"r\"}', 'e1', NULL)",
+                [WHEN],
+            )
+            for place, name in enumerate(("latency_ms_p50", "latency_ms_p99", "auroc")):
+                connection.execute(
+                    "INSERT INTO measurements VALUES ('t1', 1, ?, ?, 2.5, 'ms', NULL, NULL, NULL, "
+                    "NULL, 'VALID', NULL)",
+                    [place, name],
+                )
+        with pytest.raises(ResultsError, match=r"has schema 1, .*candlemark results upgrade"):
+            open_results(file, read_only=True)
+        with open_results(file) as results:
+            (found,) = results.current()
+            assert [m.name for m in found.record.measurements] == [
+                "latency_p50_ms",
+                "latency_p99_ms",
+                "auroc",
+            ]
+            assert (found.run, found.record.samples, results.runs()) == (None, {}, [])
+            results.append(make_record(), "s1", run="a")
+            assert results.sql("SELECT DISTINCT trial_id FROM history").num_rows == 2
+            assert results.sql("SELECT DISTINCT trial_id FROM scores").num_rows == 2
+        with open_results(file, read_only=True) as results:
+            assert [run.name for run in results.runs()] == ["a"]
 
     def test_a_migration_that_fails_changes_nothing(self, tmp_path: Path) -> None:
         with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:

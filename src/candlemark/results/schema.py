@@ -2,17 +2,24 @@
 
     migrate(connection)      # brings a store of any earlier version to VERSION
 
-Tables. A trial may be run again after a failure; each run is an attempt, none is ever
-overwritten, and the view `current_trials` holds the attempt that counts: the newest that
-ended well, else the newest.
+Tables. A trial may be run again; each time is an attempt, none is ever overwritten, and the
+view `current_trials` holds the attempt that counts: one made here before one that was
+imported, then the newest that ended well, else the newest.
 
     suites         one row a suite: config, start
     plans          which trials a suite is made of, in order
-    trials         one row an attempt: config, status, reason, facts
+    trials         one row an attempt: config, status, reason, facts, the run it belongs to
     measurements   one row a number, with interval and verdict
+    samples        one row a list of samples: the name, and the values in the order taken
     predictions    one row a test case
     histories      one row an epoch
     environments   machines and versions, each once
+
+Views that answer most questions:
+
+    scores         numbers of the attempts that count, with what was measured: row_name, task,
+                   model, device, precision, backend, batch_size, sequence_length
+    history        numbers of every attempt, with its start, its run and the machine it ran on
 
 A migration is never edited once released; a change is a new entry at the end.
 """
@@ -99,6 +106,54 @@ MIGRATIONS: tuple[str, ...] = (
             t.facts->>'market' AS market, t.facts->>'weights' AS weights,
             m.name, m.value, m.low, m.high, m.level, m.unit, m.sample_count, m.verdict, m.reason
         FROM current_trials t JOIN measurements m USING (trial_id, attempt);
+    """,
+    """
+    ALTER TABLE trials ADD COLUMN run VARCHAR;
+    UPDATE measurements
+        SET name = regexp_replace(name, '^latency_ms_(p50|p90|p95|p99)$', 'latency_\\1_ms');
+    CREATE TABLE samples (
+        trial_id VARCHAR NOT NULL,
+        attempt INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        name VARCHAR NOT NULL,
+        values DOUBLE[] NOT NULL
+    );
+    DROP VIEW scores;
+    DROP VIEW current_trials;
+    CREATE VIEW current_trials AS
+        SELECT * FROM trials
+        QUALIFY row_number() OVER (
+            PARTITION BY trial_id
+            ORDER BY (facts->>'imported_from') IS NULL DESC, status = 'ok' DESC, attempt DESC
+        ) = 1;
+    CREATE VIEW scores AS
+        SELECT
+            t.suite_id, t.trial_id, t.facts->>'row' AS row_name, t.facts->>'dataset' AS dataset,
+            t.facts->>'label' AS label, t.facts->>'label_kind' AS label_kind,
+            t.facts->>'market' AS market, t.facts->>'weights' AS weights,
+            m.name, m.value, m.low, m.high, m.level, m.unit, m.sample_count, m.verdict, m.reason,
+            t.run, coalesce(t.trial->>'task', 'charts') AS task,
+            coalesce(t.facts->>'model', t.trial->>'model') AS model,
+            t.trial->>'device' AS device, t.trial->>'precision' AS precision,
+            t.trial->>'backend' AS backend,
+            TRY_CAST(t.trial->>'batch_size' AS BIGINT) AS batch_size,
+            TRY_CAST(t.trial->>'sequence_length' AS BIGINT) AS sequence_length
+        FROM current_trials t JOIN measurements m USING (trial_id, attempt);
+    CREATE VIEW history AS
+        SELECT
+            t.trial_id, t.attempt, t.run, t.suite_id, t.started_at, t.appended,
+            t.facts->>'row' AS row_name, coalesce(t.trial->>'task', 'charts') AS task,
+            coalesce(t.facts->>'model', t.trial->>'model') AS model,
+            t.trial->>'device' AS device, t.trial->>'precision' AS precision,
+            t.trial->>'backend' AS backend,
+            TRY_CAST(t.trial->>'batch_size' AS BIGINT) AS batch_size,
+            TRY_CAST(t.trial->>'sequence_length' AS BIGINT) AS sequence_length,
+            t.environment_id, e.comparability_key, e.snapshot->>'cpu' AS cpu,
+            e.snapshot->>'gpu' AS gpu, t.facts->'imported_from'->>'file' AS imported_from,
+            m.name, m.value, m.low, m.high, m.level, m.unit, m.sample_count, m.verdict, m.reason
+        FROM trials t
+        JOIN measurements m USING (trial_id, attempt)
+        JOIN environments e USING (environment_id);
     """,
 )
 

@@ -14,8 +14,7 @@ read meanwhile, and the error then names the process that holds the file.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
-import numpy as np
 
 from candlemark.errors import ResultsError
-from candlemark.records import (
-    Measurement,
-    Predictions,
-    RunRecord,
-    Status,
-    Verdict,
-    canonical_json,
-    content_id,
-)
+from candlemark.records import RunRecord, Status, canonical_json, content_id
 from candlemark.results.opening import bring_up_to_date, connect, readable_errors, store_path
+from candlemark.results.rows import (
+    Hanging,
+    finite,
+    grouped,
+    history_rows,
+    measurement_rows,
+    prediction_table,
+    read_predictions,
+    sample_table,
+    strict_json,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +50,35 @@ class Suite:
     started_at: str
     config: Mapping[str, Any]
     trial_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What was measured in one go, under a name: how many attempts ended well, how many not.
+
+    started_at: when the first of its trials began
+    """
+
+    name: str
+    started_at: str
+    finished: int
+    failed: int
+    suite_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attempt:
+    """One record and its place in the store.
+
+    number: 1 for the first attempt at its trial
+    run: None for records stored without one, as all were before stores had runs
+    suite_id: the suite that it was appended for
+    """
+
+    number: int
+    run: str | None
+    suite_id: str
+    record: RunRecord
 
 
 def open_results(path: str | Path = "benchmarks/results", *, read_only: bool = False) -> Results:
@@ -119,42 +149,62 @@ class Results:
                 self._connection.execute("DELETE FROM plans WHERE suite_id = ?", [suite_id])
                 self._connection.executemany("INSERT INTO plans VALUES (?, ?, ?)", rows)
 
-    def append(self, record: RunRecord, suite_id: str) -> None:
+    def append(self, record: RunRecord, suite_id: str, *, run: str | None = None) -> None:
         """Store a record; it is on disk when this returns.
 
         A trial that is already there gets one more attempt. A number that is NaN or infinite
-        in the history, facts or environment is stored as null: a diverged loss is unknown.
+        in the history, facts or environment is stored as null, and in samples as NaN: a
+        diverged loss is unknown.
+
+        run: the name under which all that is measured in one go can be found again
 
         Raises ResultsError: the record does not fit the store, or the disk is full.
         """
-        arrow_rows = _prediction_table(record)
+        self.append_all([record], suite_id, run=run)
+
+    def append_all(
+        self, records: Iterable[RunRecord], suite_id: str, *, run: str | None = None
+    ) -> None:
+        """Store several records, all or none; as `append` in everything else."""
         with self._transaction():
-            attempt = self._next("attempt", "trials WHERE trial_id = ?", [record.trial_id])
-            self._connection.execute(
-                "INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    record.trial_id,
-                    attempt,
-                    suite_id,
-                    self._next("appended", "trials", []),
-                    str(record.status),
-                    record.reason,
-                    record.started_at,
-                    record.duration_s,
-                    _strict_json(record.trial, f"trial {record.trial_id}"),
-                    _strict_json(_finite(record.facts), f"facts of {record.trial_id}"),
-                    self._environment_id(record),
-                    record.predictions.probability.shape[1] if record.predictions else None,
-                ],
-            )
-            self._insert_numbers(record, attempt)
-            if arrow_rows is not None:
-                self._insert_predictions(arrow_rows, record.trial_id, attempt)
+            for record in records:
+                self._append(record, suite_id, run)
+
+    def _append(self, record: RunRecord, suite_id: str, run: str | None) -> None:
+        attempt = self._next("attempt", "trials WHERE trial_id = ?", [record.trial_id])
+        self._connection.execute(
+            "INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                record.trial_id,
+                attempt,
+                suite_id,
+                self._next("appended", "trials", []),
+                str(record.status),
+                record.reason,
+                record.started_at,
+                record.duration_s,
+                strict_json(record.trial, f"trial {record.trial_id}"),
+                strict_json(finite(record.facts), f"facts of {record.trial_id}"),
+                self._environment_id(record),
+                record.predictions.probability.shape[1] if record.predictions else None,
+                run,
+            ],
+        )
+        self._insert_numbers(record, attempt)
+        key = (record.trial_id, attempt)
+        self._insert_table("samples", sample_table(record), key)
+        self._insert_table("predictions", prediction_table(record), key)
 
     def finished_ids(self, include_failed: bool = False) -> frozenset[str]:
-        """Trials that ended well; with `include_failed`, every trial that ended."""
-        condition = "" if include_failed else "WHERE status = 'ok'"
-        rows = self._fetch(f"SELECT DISTINCT trial_id FROM current_trials {condition}")  # noqa: S608 - two constants
+        """Trials that ended well here; with `include_failed`, every trial that ended here.
+
+        What was imported does not count: it was measured on another machine.
+        """
+        rows = self._fetch(
+            "SELECT DISTINCT trial_id FROM current_trials "
+            "WHERE (facts->>'imported_from') IS NULL AND ($failed OR status = 'ok')",
+            {"failed": include_failed},
+        )
         return frozenset(str(trial_id) for (trial_id,) in rows)
 
     def records(
@@ -163,56 +213,134 @@ class Results:
         """Records of all trials, of one suite, or of the trials named, each once.
 
         In the order of the suite's plan, then of appending. A trial run several times gives
-        its newest attempt that ended well, else its newest.
+        its newest attempt that ended well, else its newest; one made here goes before one
+        that was imported.
 
         Raises ResultsError: the suite is unknown.
         """
+        return [attempt.record for attempt in self.current(suite_id, trial_ids)]
+
+    def current(
+        self, suite_id: str | None = None, trial_ids: Iterable[str] | None = None
+    ) -> list[Attempt]:
+        """As `records`, with the number and the run of each attempt."""
         if suite_id is not None and suite_id not in {s.suite_id for s in self.suites()}:
             raise ResultsError(
                 f"no suite '{suite_id}' in {self.path}; see: candlemark results list"
             )
-        wanted = None if trial_ids is None else set(trial_ids)
-        rows = self._fetch(
+        wanted = None if trial_ids is None else list(trial_ids)
+        return self._attempts(
             """
-            SELECT t.trial_id, t.attempt, t.status, t.reason, t.started_at, t.duration_s,
-                   t.trial, t.facts, e.snapshot, t.class_count
             FROM current_trials t
-            JOIN environments e USING (environment_id)
             LEFT JOIN plans p ON p.trial_id = t.trial_id AND p.suite_id = $suite
-            WHERE $suite IS NULL OR t.suite_id = $suite OR p.trial_id IS NOT NULL
+            WHERE ($suite IS NULL OR t.suite_id = $suite OR p.trial_id IS NOT NULL)
+              AND ($wanted IS NULL OR t.trial_id IN (SELECT unnest($wanted)))
             ORDER BY p.position NULLS LAST, t.appended
             """,
-            {"suite": suite_id},
+            {"suite": suite_id, "wanted": wanted},
         )
-        chosen = [row for row in rows if wanted is None or row[0] in wanted]
-        keys = [(row[0], row[1]) for row in chosen]
-        measurements = self._measurements(keys)
-        histories = self._histories(keys)
-        predictions = self._predictions([k for k, row in zip(keys, chosen, strict=True) if row[9]])
-        return [
-            RunRecord(
-                trial_id=row[0],
-                trial=json.loads(row[6]),
-                status=Status(row[2]),
-                reason=row[3],
-                started_at=row[4],
-                duration_s=row[5],
-                measurements=tuple(measurements.get(key, ())),
-                predictions=_with_classes(predictions.get(key), row[9]),
-                history=tuple(histories.get(key, ())),
-                facts=json.loads(row[7]),
-                environment=json.loads(row[8]),
+
+    def attempts(self, trial_id: str | None = None) -> list[Attempt]:
+        """Every attempt at one trial, or at all of them, in the order of appending.
+
+        Raises ResultsError: the trial is unknown.
+        """
+        found = self._attempts(
+            "FROM trials t WHERE $trial IS NULL OR t.trial_id = $trial ORDER BY t.appended",
+            {"trial": trial_id},
+        )
+        if trial_id is not None and not found:
+            raise ResultsError(
+                f"no trial '{trial_id}' in {self.path}; see: candlemark results history"
             )
-            for key, row in zip(keys, chosen, strict=True)
+        return found
+
+    def runs(self) -> list[Run]:
+        """Every named run, the one with the oldest first record first."""
+        rows = self._fetch(
+            """
+            SELECT run, min(started_at), count(*) FILTER (status = 'ok'),
+                   count(*) FILTER (status <> 'ok'), list(DISTINCT suite_id ORDER BY suite_id)
+            FROM trials WHERE run IS NOT NULL GROUP BY run ORDER BY min(appended)
+            """
+        )
+        return [
+            Run(name=name, started_at=start, finished=ok, failed=failed, suite_ids=tuple(suites))
+            for name, start, ok, failed, suites in rows
+        ]
+
+    def run_records(self, run: str) -> list[RunRecord]:
+        """Records of one run, each trial once, in the order of appending.
+
+        A trial that the run holds several times gives its newest attempt that ended well,
+        else its newest.
+
+        Raises ResultsError: no record is of that run.
+        """
+        return [attempt.record for attempt in self.run_attempts(run)]
+
+    def run_attempts(self, run: str) -> list[Attempt]:
+        """As `run_records`, with the number of each attempt."""
+        found = self._attempts(
+            """
+            FROM trials t WHERE t.run = $run
+            QUALIFY row_number() OVER (
+                PARTITION BY t.trial_id ORDER BY t.status = 'ok' DESC, t.attempt DESC
+            ) = 1
+            ORDER BY t.appended
+            """,
+            {"run": run},
+        )
+        if not found:
+            known = ", ".join(one.name for one in self.runs()[-5:]) or "none yet"
+            raise ResultsError(f"no run '{run}' in {self.path}; newest: {known}")
+        return found
+
+    def _attempts(self, query: str, parameters: Mapping[str, Any]) -> list[Attempt]:
+        """Attempts that a query over `trials t` finds, in its order."""
+        rows = self._fetch(
+            "SELECT t.trial_id, t.attempt, t.status, t.reason, t.started_at, t.duration_s, "  # noqa: S608 - constants
+            "t.trial, t.facts, t.class_count, t.run, t.suite_id, "
+            "(SELECT snapshot FROM environments e WHERE e.environment_id = t.environment_id) "
+            + query,
+            parameters,
+        )
+        keys = [(str(row[0]), int(row[1])) for row in rows]
+        with readable_errors(self.path):
+            hanging = Hanging.read(self._connection, keys)
+            predictions = {
+                key: read_predictions(self._connection, key, row[8])
+                for key, row in zip(keys, rows, strict=True)
+                if row[8] is not None
+            }
+        return [
+            Attempt(
+                number=key[1],
+                run=row[9],
+                suite_id=row[10],
+                record=RunRecord(
+                    trial_id=row[0],
+                    trial=json.loads(row[6]),
+                    status=Status(row[2]),
+                    reason=row[3],
+                    started_at=row[4],
+                    duration_s=row[5],
+                    measurements=tuple(hanging.measurements.get(key, ())),
+                    predictions=predictions.get(key),
+                    history=tuple(hanging.history.get(key, ())),
+                    samples=hanging.samples.get(key, {}),
+                    facts=json.loads(row[7]),
+                    environment=json.loads(row[11]),
+                ),
+            )
+            for key, row in zip(keys, rows, strict=True)
         ]
 
     def suites(self) -> list[Suite]:
         """Every suite, the oldest first."""
-        plans: dict[str, list[str]] = {}
-        for suite_id, trial_id in self._fetch(
-            "SELECT suite_id, trial_id FROM plans ORDER BY suite_id, position"
-        ):
-            plans.setdefault(suite_id, []).append(trial_id)
+        plans = grouped(
+            self._fetch("SELECT suite_id, trial_id FROM plans ORDER BY suite_id, position")
+        )
         rows = self._fetch(
             "SELECT suite_id, started_at, config FROM suites ORDER BY started_at, suite_id"
         )
@@ -261,7 +389,7 @@ class Results:
         return int(number)
 
     def _environment_id(self, record: RunRecord) -> str:
-        snapshot = _finite(record.environment)
+        snapshot = finite(record.environment)
         environment_id = content_id(snapshot)
         self._connection.execute(
             "INSERT OR IGNORE INTO environments VALUES (?, ?, ?)",
@@ -270,22 +398,8 @@ class Results:
         return environment_id
 
     def _insert_numbers(self, record: RunRecord, attempt: int) -> None:
-        numbers = [
-            [
-                *(record.trial_id, attempt, place, m.name, m.value, m.unit, m.low, m.high),
-                *(m.level, m.sample_count, str(m.verdict), m.reason),
-            ]
-            for place, m in enumerate(record.measurements)
-        ]
-        epochs = [
-            [
-                record.trial_id,
-                attempt,
-                place,
-                _strict_json(_finite(epoch), f"epoch {place} of {record.trial_id}"),
-            ]
-            for place, epoch in enumerate(record.history)
-        ]
+        numbers = measurement_rows(record, attempt)
+        epochs = history_rows(record, attempt)
         if numbers:
             self._connection.executemany(
                 "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", numbers
@@ -293,122 +407,16 @@ class Results:
         if epochs:
             self._connection.executemany("INSERT INTO histories VALUES (?, ?, ?, ?)", epochs)
 
-    def _insert_predictions(self, table: pa.Table, trial_id: str, attempt: int) -> None:
-        self._connection.register("incoming_predictions", table)
+    def _insert_table(self, name: str, rows: pa.Table | None, key: tuple[str, int]) -> None:
+        if rows is None:
+            return
+        columns = ", ".join(rows.column_names)
+        self._connection.register("incoming", rows)
         try:
             self._connection.execute(
-                "INSERT INTO predictions SELECT ?, ?, position, series, window_start_ms, target, "
-                "probability FROM incoming_predictions",
-                [trial_id, attempt],
+                f"INSERT INTO {name} (trial_id, attempt, {columns}) "  # noqa: S608 - constants
+                f"SELECT ?, ?, {columns} FROM incoming",
+                list(key),
             )
         finally:
-            self._connection.unregister("incoming_predictions")
-
-    def _measurements(self, keys: Sequence[tuple[str, int]]) -> dict[Any, list[Measurement]]:
-        rows = self._fetch(
-            "SELECT trial_id, attempt, name, value, unit, low, high, level, sample_count, "
-            "verdict, reason FROM measurements ORDER BY trial_id, attempt, position"
-        )
-        wanted = set(keys)
-        found: dict[Any, list[Measurement]] = {}
-        for trial_id, attempt, name, value, unit, low, high, level, count, verdict, reason in rows:
-            if (trial_id, attempt) in wanted:
-                found.setdefault((trial_id, attempt), []).append(
-                    Measurement(
-                        name=name,
-                        value=value,
-                        unit=unit,
-                        low=low,
-                        high=high,
-                        level=level,
-                        sample_count=count,
-                        verdict=Verdict(verdict),
-                        reason=reason,
-                    )
-                )
-        return found
-
-    def _histories(self, keys: Sequence[tuple[str, int]]) -> dict[Any, list[dict[str, Any]]]:
-        wanted = set(keys)
-        found: dict[Any, list[dict[str, Any]]] = {}
-        for trial_id, attempt, epoch in self._fetch(
-            "SELECT trial_id, attempt, epoch FROM histories ORDER BY trial_id, attempt, position"
-        ):
-            if (trial_id, attempt) in wanted:
-                found.setdefault((trial_id, attempt), []).append(json.loads(epoch))
-        return found
-
-    def _predictions(self, keys: Sequence[tuple[str, int]]) -> dict[Any, Predictions]:
-        """One query a trial: a table of all cases at once would not fit beside large suites."""
-        found = {}
-        for trial_id, attempt in keys:
-            with readable_errors(self.path):
-                table = self._connection.sql(
-                    "SELECT series, window_start_ms, target, probability FROM predictions "
-                    "WHERE trial_id = ? AND attempt = ? ORDER BY position",
-                    params=[trial_id, attempt],
-                ).to_arrow_table()
-            found[trial_id, attempt] = Predictions(
-                window_start_ms=table.column("window_start_ms").to_numpy().astype(np.int64),
-                target=table.column("target").to_numpy().astype(np.int64),
-                probability=table.column("probability").combine_chunks().flatten().to_numpy(),
-                series=tuple(table.column("series").to_pylist()),
-            )
-        return found
-
-
-def _with_classes(flat: Predictions | None, class_count: int | None) -> Predictions | None:
-    """The predictions with the probabilities, stored flat, as [N, C] again."""
-    if flat is None or class_count is None:
-        return None
-    return Predictions(
-        window_start_ms=flat.window_start_ms,
-        target=flat.target,
-        probability=flat.probability.reshape(-1, class_count),
-        series=flat.series,
-    )
-
-
-def _prediction_table(record: RunRecord) -> pa.Table | None:
-    """Cases as Arrow columns, without a copy of the probabilities."""
-    import pyarrow as pa
-
-    predictions = record.predictions
-    if predictions is None:
-        return None
-    count, classes = predictions.probability.shape
-    lengths = {len(predictions.window_start_ms), len(predictions.target), len(predictions.series)}
-    if lengths != {count}:
-        raise ResultsError(
-            f"predictions of trial {record.trial_id} have {count} rows of probability but "
-            f"{sorted(lengths)} of window_start_ms, target or series"
-        )
-    flat = pa.array(np.ascontiguousarray(predictions.probability, np.float64).ravel())
-    offsets = np.arange(count + 1, dtype=np.int32) * classes
-    return pa.table(
-        {
-            "position": np.arange(count, dtype=np.int32),
-            "series": pa.array(predictions.series, pa.string()),
-            "window_start_ms": np.asarray(predictions.window_start_ms, np.int64),
-            "target": np.asarray(predictions.target, np.int64),
-            "probability": pa.ListArray.from_arrays(offsets, flat),
-        }
-    )
-
-
-def _finite(value: Any) -> Any:
-    """The same value with NaN and infinity as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _strict_json(value: Any, what: str) -> str:
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise ResultsError(f"{what} is no JSON: {error}") from error
+            self._connection.unregister("incoming")
