@@ -1,6 +1,9 @@
-"""Small models by name: `tiny:NAME` is built from config alone, with no download.
+"""Small models by name: `tiny:NAME` is built from a config alone, with no download.
 
-TINY["bert"].model_task        # "text-encoder"
+    TINY["bert"].model_task        # "text-encoder"
+
+Their weights are random, and called so. They have every part of their kind, so that what works
+on them works on the published ones, which stand in `known.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 class Recipe:
     """A transformers model from nothing but a config.
 
-    parameters: published count, where there is one
+    parameters: published count, shared ones once; None where nobody published one
     """
 
     model_task: str
@@ -24,20 +27,212 @@ class Recipe:
     parameters: int | None = None
 
 
+_ENCODER: dict[str, Any] = {
+    "vocab_size": 1024,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 512,
+}
+_LLAMA: dict[str, Any] = {
+    "vocab_size": 1024,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+_PATCHES: dict[str, Any] = {
+    "image_size": 64,
+    "patch_size": 8,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+}
+_WAVES: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "conv_dim": [32, 32, 32, 32, 32, 32, 32],
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+
 TINY: dict[str, Recipe] = {
     "bert": Recipe(
         model_task="text-encoder",
         model_class="BertModel",
         config_class="BertConfig",
+        config=_ENCODER,
+    ),
+    "bert-classifier": Recipe(
+        model_task="text-classification",
+        model_class="BertForSequenceClassification",
+        config_class="BertConfig",
+        config={**_ENCODER, "num_labels": 3},
+    ),
+    "gpt2": Recipe(
+        model_task="text-decoder",
+        model_class="GPT2LMHeadModel",
+        config_class="GPT2Config",
         config={
             "vocab_size": 1024,
-            "hidden_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 128,
-            "max_position_embeddings": 512,
+            "n_positions": 512,
+            "n_embd": 64,
+            "n_layer": 2,
+            "n_head": 4,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+        },
+    ),
+    "llama": Recipe(
+        model_task="text-decoder",
+        model_class="LlamaForCausalLM",
+        config_class="LlamaConfig",
+        config=_LLAMA,
+    ),
+    "t5": Recipe(
+        model_task="text-seq2seq",
+        model_class="T5ForConditionalGeneration",
+        config_class="T5Config",
+        config={
+            "vocab_size": 1024,
+            "d_model": 64,
+            "d_kv": 16,
+            "d_ff": 128,
+            "num_layers": 2,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+        },
+    ),
+    "vit": Recipe(
+        model_task="image-classification",
+        model_class="ViTForImageClassification",
+        config_class="ViTConfig",
+        config={**_PATCHES, "num_labels": 10},
+    ),
+    "resnet": Recipe(
+        model_task="image-classification",
+        model_class="ResNetForImageClassification",
+        config_class="ResNetConfig",
+        config={
+            "embedding_size": 16,
+            "hidden_sizes": [32, 64, 96, 128],
+            "depths": [1, 1, 1, 1],
+            "layer_type": "basic",
+            "num_labels": 10,
+        },
+    ),
+    "dinov2": Recipe(
+        model_task="image-features",
+        model_class="Dinov2Model",
+        config_class="Dinov2Config",
+        config={key: value for key, value in _PATCHES.items() if key != "intermediate_size"},
+    ),
+    "yolos": Recipe(
+        model_task="object-detection",
+        model_class="YolosForObjectDetection",
+        config_class="YolosConfig",
+        config={
+            **_PATCHES,
+            "image_size": [64, 64],
+            "num_detection_tokens": 10,
+            "num_labels": 10,
+        },
+    ),
+    "segformer": Recipe(
+        model_task="image-segmentation",
+        model_class="SegformerForSemanticSegmentation",
+        config_class="SegformerConfig",
+        config={
+            "image_size": 64,
+            "depths": [1, 1, 1, 1],
+            "hidden_sizes": [16, 32, 64, 64],
+            "num_attention_heads": [1, 2, 4, 4],
+            "decoder_hidden_size": 64,
+            "num_labels": 10,
+        },
+    ),
+    "wav2vec2": Recipe(
+        model_task="speech-ctc",
+        model_class="Wav2Vec2ForCTC",
+        config_class="Wav2Vec2Config",
+        config=_WAVES,
+    ),
+    "wav2vec2-classifier": Recipe(
+        model_task="speech-classification",
+        model_class="Wav2Vec2ForSequenceClassification",
+        config_class="Wav2Vec2Config",
+        config={**_WAVES, "classifier_proj_size": 32, "num_labels": 5},
+    ),
+    "whisper": Recipe(
+        model_task="speech-seq2seq",
+        model_class="WhisperForConditionalGeneration",
+        config_class="WhisperConfig",
+        config={
+            "vocab_size": 1024,
+            "num_mel_bins": 80,
+            "d_model": 64,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 128,
+            "decoder_ffn_dim": 128,
+            "max_source_positions": 100,  # two seconds: a hundred steps of 20 ms
+            "max_target_positions": 128,
+            "decoder_start_token_id": 1,
+            "bos_token_id": 2,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
+            "begin_suppress_tokens": None,
+        },
+    ),
+    "clip": Recipe(
+        model_task="image-text-similarity",
+        model_class="CLIPModel",
+        config_class="CLIPConfig",
+        config={
+            "projection_dim": 64,
+            "text_config": {
+                **_ENCODER,
+                "max_position_embeddings": 77,
+                "bos_token_id": 1022,
+                "eos_token_id": 1023,
+                "pad_token_id": 1023,
+            },
+            "vision_config": _PATCHES,
+        },
+    ),
+    "blip": Recipe(
+        model_task="image-captioning",
+        model_class="BlipForConditionalGeneration",
+        config_class="BlipConfig",
+        config={
+            "projection_dim": 64,
+            "text_config": {
+                **_ENCODER,
+                "encoder_hidden_size": 64,
+                "bos_token_id": 1022,
+                "sep_token_id": 102,
+            },
+            "vision_config": _PATCHES,
+        },
+    ),
+    "llava": Recipe(
+        model_task="vision-language",
+        model_class="LlavaForConditionalGeneration",
+        config_class="LlavaConfig",
+        config={
+            "image_token_index": 1023,
+            "text_config": {"model_type": "llama", **_LLAMA},
+            "vision_config": {"model_type": "clip_vision_model", **_PATCHES},
         },
     ),
 }
-"""By the name after `tiny:`. Large enough to have every part of its kind, small enough to run
-anywhere: under two million parameters each."""
+"""By the name after `tiny:`, under two million parameters each."""
