@@ -34,11 +34,16 @@ class Network:
 
 
 def build_network(
-    request: LoadRequest, *, model_class: str = "", optional: tuple[str, ...] = ()
+    request: LoadRequest,
+    *,
+    model_class: str = "",
+    config: Any = None,
+    optional: tuple[str, ...] = (),
 ) -> Network:
     """The library's own module, on the CPU, in float32, in evaluation mode.
 
     model_class: another class than the described one
+    config: what `build_config` gave, changed by the caller; None: unchanged
     optional: beginnings of parameter names that weights may lack, such as "pooler."
 
     Raises ModelError: the weights lack tensors of the class.
@@ -46,7 +51,7 @@ def build_network(
     import transformers
 
     chosen = getattr(transformers, model_class or request.described.model_class)
-    config = build_config(request)
+    config = build_config(request) if config is None else config
     if request.file is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
