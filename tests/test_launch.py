@@ -67,7 +67,7 @@ def test_records_exports_and_config_are_left_behind(tmp_path):
 
     saved = finished.results_dir / f"suite_{finished.suite_id}.yaml"
     again = candlemark.run(saved, output_dir=tmp_path)
-    assert (again.suite_id, again.trained) == (finished.suite_id, 0)
+    assert (again.suite_id, again.ran) == (finished.suite_id, 0)
 
 
 def test_finished_trials_are_kept_and_new_ones_run(tmp_path):
@@ -75,10 +75,10 @@ def test_finished_trials_are_kept_and_new_ones_run(tmp_path):
     more = candlemark.run(
         suite(baselines=["majority", "logistic", "visible_trend"]), output_dir=tmp_path
     )
-    assert (first.trained, more.trained) == (2, 1)
+    assert (first.ran, more.ran) == (2, 1)
     assert len(more.records) == 3
     forced = candlemark.run(suite(), output_dir=tmp_path, resume=False)
-    assert forced.trained == 2
+    assert forced.ran == 2
     assert scores(forced.records) == scores(first.records)
 
 
@@ -87,11 +87,11 @@ def test_copies_are_left_even_if_the_last_run_ended_before_it_could_write_them(t
     for copy in first.results_dir.glob("*.json"):
         copy.unlink()
     again = candlemark.run(suite(), output_dir=tmp_path)
-    assert again.trained == 0
+    assert again.ran == 0
     assert list(first.results_dir.glob("benchmark_suite_*.json"))
 
     part = candlemark.run(suite(baselines=["majority"]), output_dir=tmp_path)
-    assert part.trained == 0
+    assert part.ran == 0
     assert (part.results_dir / f"suite_{part.suite_id}.yaml").exists()
 
 
@@ -166,7 +166,7 @@ def test_a_killed_suite_ends_like_an_undisturbed_one(tmp_path, kills):
     undisturbed = candlemark.run(config, output_dir=tmp_path / "undisturbed")
     assert interrupted(config, tmp_path / "killed", kills, random.Random(7)) > 0  # noqa: S311 - moments to kill at
     resumed = candlemark.run(config, output_dir=tmp_path / "killed")
-    assert resumed.trained == 0
+    assert resumed.ran == 0
     assert scores(resumed.records) == scores(undisturbed.records)
     for one, other in zip(undisturbed.records, resumed.records, strict=True):
         assert one.status is Status.OK

@@ -66,7 +66,7 @@ def test_nothing_is_kept_unasked_and_then_it_says_so(tmp_path: Path, warnings_to
     first = candlemark.run(suite(controls=[]), output_dir=tmp_path)
     assert not (tmp_path / "models").exists()
     asked = candlemark.run(suite(controls=[], keep_models=True), output_dir=tmp_path)
-    assert (asked.suite_id, asked.trained) == (first.suite_id, 0)
+    assert (asked.suite_id, asked.ran) == (first.suite_id, 0)
     assert [record.trial_id for record in asked.records] == [r.trial_id for r in first.records]
     (line,) = warnings_told
     assert line.startswith("1 of 1 models were trained before, when nobody asked to keep them; ")
@@ -113,7 +113,7 @@ def test_what_was_trained_is_kept_and_predicts_as_it_did(tmp_path: Path, warning
     assert np.allclose(probability, record.predictions.probability, atol=1e-6)
 
     again = candlemark.run(suite(keep_models=True), output_dir=tmp_path)
-    assert (again.trained, warnings_told) == (0, [])
+    assert (again.ran, warnings_told) == (0, [])
     assert len(candlemark.list_models(tmp_path / "models")) == 1
 
 

@@ -15,16 +15,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from candlemark.benchmark.tasks import charts
 from candlemark.benchmark.tasks.base import TaskResult
 from candlemark.benchmark.trial import Work
 from candlemark.execution.base import Executor, Failure
 from candlemark.records import RunRecord, Status
 
+
+def _charts(work: Any) -> TaskResult:
+    from candlemark.benchmark.tasks import charts
+
+    return charts.run(work)
+
+
+def _inference(work: Any) -> TaskResult:
+    from candlemark.benchmark.inference import task
+
+    return task.run(work)
+
+
 TASKS: dict[str, Callable[[Any], TaskResult]] = {
-    "charts": charts.run,
+    "charts": _charts,
+    "inference": _inference,
 }
-"""Task by name: a function from work to its result."""
+"""Task by name: a function from work to its result, which loads only what that task needs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def run_charts(
         suite_id=suite_id,
         results_dir=folder / "results",
         records=records,
-        trained=len(pending),
+        ran=len(pending),
     )
 
 

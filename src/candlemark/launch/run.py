@@ -10,20 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from candlemark.benchmark.config import BenchmarkConfig
+from candlemark.benchmark.inference.config import InferenceConfig
 from candlemark.config import parse, read_mapping
 from candlemark.errors import ConfigError
 from candlemark.execution.base import Executor
 from candlemark.launch.charts import run_charts
+from candlemark.launch.inference import run_inference
 from candlemark.launch.suite import FinishedRun
 
-CONFIGS: dict[str, type[BenchmarkConfig]] = {
+AnyConfig = BenchmarkConfig | InferenceConfig
+
+CONFIGS: dict[str, type[BenchmarkConfig] | type[InferenceConfig]] = {
     "charts": BenchmarkConfig,
+    "inference": InferenceConfig,
 }
 """Kind of config by task; a config that names none is one of charts."""
 
 
 def run(
-    config: BenchmarkConfig | dict[str, Any] | str | Path,
+    config: AnyConfig | dict[str, Any] | str | Path,
     *,
     output_dir: str | Path = "benchmarks",
     resume: bool = True,
@@ -34,25 +39,29 @@ def run(
     config: a config, a mapping, or the path of a YAML or JSON file
     output_dir: gets `results/` and what the task makes beside it
     resume: False runs finished trials again
-    executor: where trials run; by default each in its own process on this machine
+    executor: where trials run; by default in processes of their own on this machine
 
     Raises ConfigError, ModelError for a model or weights that cannot be had, before anything
     is fetched, and whatever makes the data impossible to get or unsafe to use. A trial
     that fails raises nothing: it is a record with its reason.
     """
-    return run_charts(as_config(config), output_dir=output_dir, resume=resume, executor=executor)
+    complete = as_config(config)
+    if isinstance(complete, InferenceConfig):
+        return run_inference(complete, output_dir=output_dir, resume=resume, executor=executor)
+    return run_charts(complete, output_dir=output_dir, resume=resume, executor=executor)
 
 
-def as_config(config: BenchmarkConfig | dict[str, Any] | str | Path) -> BenchmarkConfig:
+def as_config(config: AnyConfig | dict[str, Any] | str | Path) -> AnyConfig:
     """A complete config of the task that a mapping or a file names.
 
     Raises ConfigError: the file cannot be read, the task is unknown, a key does not fit.
     """
-    if isinstance(config, BenchmarkConfig):
+    if isinstance(config, BenchmarkConfig | InferenceConfig):
         return config
     where = "config" if isinstance(config, dict) else str(config)
     value = config if isinstance(config, dict) else read_mapping(Path(config))
     task = value.get("task", "charts")
     if task not in CONFIGS:
         raise ConfigError(f"{where}: unknown task {task!r}; known: {', '.join(CONFIGS)}")
-    return parse(CONFIGS[task], value, where=where)
+    model: type[AnyConfig] = CONFIGS[task]
+    return parse(model, value, where=where)

@@ -38,13 +38,15 @@ class FinishedRun:
 
     results_dir: folder of the DuckDB file and its exports
     records: every trial of the suite, in the order of the plan, failures included
-    trained: how many trials ran in this call; the rest had been finished before
+    ran: how many trials ran in this call; the rest had been finished before
+    run: the name under which the store finds what this call measured; None for a task without
     """
 
     suite_id: str
     results_dir: Path
     records: tuple[RunRecord, ...]
-    trained: int
+    ran: int
+    run: str | None = None
 
 
 def open_suite(store: Results, config: Config, works: Sequence[Work]) -> str:
@@ -60,12 +62,20 @@ def open_suite(store: Results, config: Config, works: Sequence[Work]) -> str:
 
 
 def run_pending(
-    pending: Sequence[WorkT], store: Results, suite_id: str, executor: Executor
+    pending: Sequence[WorkT],
+    store: Results,
+    suite_id: str,
+    executor: Executor,
+    *,
+    run: str | None = None,
 ) -> Iterator[RunRecord]:
-    """The heart: each record is stored before it is handed on and the next trial starts."""
+    """The heart: each record is stored before it is handed on and the next trial starts.
+
+    run: the name under which these records can be found again
+    """
     with progress.track("trials", total=len(pending), unit="trials") as bar:
         for record in run_trials(pending, executor):
-            store.append(record, suite_id)
+            store.append(record, suite_id, run=run)
             yield record
             bar.advance(1, str(record.facts["row"]))
 

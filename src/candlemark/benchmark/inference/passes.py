@@ -1,0 +1,154 @@
+"""One pass a metric over an open session: each measures one thing, and only that.
+
+    passed = PASSES["latency"](session, TimingConfig())
+    passed.measurements, passed.samples, passed.facts
+
+A pass that cannot be had (no counter for energy, an operator that nobody can count) gives
+measurements without a value and with the reason. What stops the forward pass itself stops the
+cell: that is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from candlemark.benchmark.inference.config import TimingConfig
+from candlemark.benchmark.inference.session import Session, is_reference
+from candlemark.benchmark.inference.stages import Passed, measure_stages
+from candlemark.errors import CandlemarkError
+from candlemark.metrics.flops import count_flops
+from candlemark.metrics.timing import measure_latency, measure_throughput
+
+THROUGHPUT_SHARE = 0.5
+"""Of the budget for latency: what throughput gets."""
+PEAK_SHARE = 0.1
+"""Of the budget for latency: what the matrix products of the peak get."""
+
+
+def measure_numerics(session: Session, _: TimingConfig) -> Passed:
+    """The main output beside that of fp32 eager, for the same items and weights."""
+    from candlemark.metrics.numerics import compare_outputs
+
+    config = session.work.trial.config
+    if is_reference(config):
+        return Passed(facts={"same_answer": True})
+    if session.reference is None:
+        raise CandlemarkError("the session was opened without a reference")
+    outputs = session.outputs()
+    measured = compare_outputs(session.reference, next(iter(outputs.values())))
+    error = next((m for m in measured if m.name == "relative_error"), None)
+    known = error is not None and error.value is not None
+    same = error.value <= config["tolerance"] if known else None  # type: ignore[union-attr]
+    return Passed(
+        measurements=measured, facts={"same_answer": same, "tolerance": config["tolerance"]}
+    )
+
+
+def measure_session_latency(session: Session, timing: TimingConfig) -> Passed:
+    """Single forward passes, the device waited for after each."""
+    timed = measure_latency(
+        session.call,
+        session.clock,
+        budget_s=timing.budget_s,
+        warmup_s=timing.warmup_s,
+        warmup_calls=timing.warmup_calls,
+        width=timing.width,
+        minimum_samples=timing.minimum_samples,
+    )
+    return Passed(
+        measurements=timed.measurements,
+        samples={"latency_ms": timed.samples_ms},
+        facts={"stopped": timed.stopped, "warmup_calls": timed.warmup_calls},
+    )
+
+
+def measure_session_throughput(session: Session, timing: TimingConfig) -> Passed:
+    """Forward passes queued one behind the other, the device waited for once a round."""
+    timed = measure_throughput(
+        session.call,
+        session.clock,
+        items_per_call=session.items_per_call,
+        budget_s=timing.budget_s * THROUGHPUT_SHARE,
+        warmup_s=timing.warmup_s * THROUGHPUT_SHARE,
+    )
+    return Passed(
+        measurements=timed.measurements, samples={"throughput_round_ms": timed.samples_ms}
+    )
+
+
+def count_session_flops(session: Session, _: TimingConfig) -> Passed:
+    """Arithmetic of one item's forward pass, from the shapes of its operators."""
+    cost = session.cost or count_flops(
+        session.model.module, session.inputs, items=session.items_per_call
+    )
+    kept = tuple(m for m in cost.measurements() if m.name in {"flops", "macs"})
+    return Passed(measurements=kept, facts=cost.facts())
+
+
+def measure_peak(session: Session, timing: TimingConfig) -> Passed:
+    """The fastest matrix product of this machine, in the precision and threads of the cell."""
+    from candlemark.metrics.peak import matrix_peak
+
+    peak = matrix_peak(
+        session.device,
+        session.work.trial.config["precision"],
+        budget_s=timing.budget_s * PEAK_SHARE,
+    )
+    return Passed(measurements=(peak,))
+
+
+def measure_session_energy(session: Session, _: TimingConfig) -> Passed:
+    """Joules an item from a counter of the hardware, where there is one."""
+    from candlemark.metrics.energy import measure_energy
+
+    measured = measure_energy(session.call, session.device, items_per_call=session.items_per_call)
+    return Passed(measurements=tuple(measured))
+
+
+def measure_session_memory(session: Session, _: TimingConfig) -> Passed:
+    """The most memory that forward passes take."""
+    from candlemark.metrics.memory import MemoryMeter
+
+    with MemoryMeter(session.device) as memory:
+        for _call in range(3):
+            session.call()
+        session.clock.stamp()
+    return Passed(measurements=(memory.measurement(),))
+
+
+Pass = Callable[[Session, TimingConfig], Passed]
+
+BEFORE: dict[str, tuple[Pass, ...]] = {
+    "numerics": (measure_numerics,),
+}
+"""Passes by metric, in the order in which they run: what is seen before anything is timed,"""
+
+TIMED: dict[str, tuple[Pass, ...]] = {
+    "latency": (measure_session_latency,),
+    "throughput": (measure_session_throughput,),
+    "stages": (measure_stages,),
+    "flops": (measure_peak,),
+    "energy": (measure_session_energy,),
+}
+"""what needs the machine alone,"""
+
+AFTER: dict[str, tuple[Pass, ...]] = {
+    "memory": (measure_session_memory,),
+    "flops": (count_session_flops,),
+}
+"""what reads no clock,"""
+
+LAST: dict[str, tuple[Pass, ...]] = {}
+"""and what goes on until memory ends."""
+
+GIVES: dict[Pass, tuple[str, ...]] = {
+    measure_numerics: ("relative_error", "answer_agreement"),
+    measure_session_latency: ("latency_p50_ms",),
+    measure_session_throughput: ("throughput_items_per_s",),
+    measure_stages: ("preprocess_ms", "transfer_ms", "postprocess_ms"),
+    measure_peak: ("peak_flops_per_s",),
+    measure_session_energy: ("energy_per_item_j", "power_w", "idle_power_w"),
+    measure_session_memory: ("peak_memory_bytes",),
+    count_session_flops: ("flops", "macs"),
+}
+"""What a pass leaves unknown where it cannot be had."""
