@@ -1,115 +1,225 @@
-"""How much arithmetic one image costs, and how large a model is.
+"""How much arithmetic one item costs, and how large a model is.
 
-    cost = count_flops(module, example)      # example: float32 (1, 3, H, W)
-    cost.flops                               # forward; one multiply-add is 2 FLOPs (1 MAC)
+    cost = count_flops(module, {"input_ids": ids}, items=8)
+    cost.flops                               # forward, an item; one multiply-add is 2 FLOPs
+    cost.macs                                # half of that
 
-Counted by torch's own counter from operator shapes, so it depends on no clock. Lower is
-cheaper. Attention is forced into matrix products while counting: fused kernels have been
-known to count as zero.
+Counted twice during one forward pass, by torch's counter and by our formulas from the shapes
+of what really runs (`metrics/operators.py`), and held against each other operator by operator:
+counters have been known to take fused attention for nothing. It depends on no clock. Lower is
+cheaper.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils.flop_counter import FlopCounterMode
 
+from candlemark.metrics.operators import OperatorCounter, Tally
 from candlemark.records import Measurement
 
-_ARITHMETIC = (
-    *("add", "sub", "mul", "div", "pow", "exp", "log", "sqrt", "rsqrt", "sum", "mean", "var"),
-    *("relu", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh", "erf"),
-    *("softmax", "_softmax", "_log_softmax", "native_batch_norm", "native_layer_norm"),
-    *("native_group_norm", "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d"),
-    *("upsample_bicubic2d", "upsample_bilinear2d", "leaky_relu", "elu", "clamp", "maximum"),
-    *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "var_mean", "neg"),
-    *("cudnn_batch_norm", "_batch_norm_no_update", "_batch_norm_with_update", "linalg_vector_norm"),
-)
-"""Operators that compute; what is neither here nor counted only moves or shapes memory."""
+Inputs = Tensor | Mapping[str, Tensor]
+
+AGREEMENT = 0.01
+"""Share by which the two counts may differ before the record says so."""
+_COUNTER_FAILS = (AssertionError, IndexError, NotImplementedError, RuntimeError, TypeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCost:
-    """flops: forward, per image; None where nothing could be counted (`reason` says why).
+    """What a forward pass and a model's weights come to.
 
+    flops: forward, an item; None where nothing could be counted (`reason` says why)
     parameters and model_bytes: of every parameter; buffers count into the bytes only
-    uncounted: operators that do arithmetic and that the counter has no formula for; they
-        are element by element and small beside convolutions and matrix products
+    uncounted: operators that do arithmetic and that neither count has a formula for; on dense
+        models they are element by element and small beside convolutions and matrix products
+    uncounted_share: those operators at one operation an element, over `flops`
+    by_operator: FLOPs an item of each operator that was counted, largest first
+    torch_flops: what torch's counter says, an item; None where it failed
+    reason: where the counts differ, why; and what the number leaves out
     """
 
     flops: int | None
     parameters: int
     model_bytes: int
     uncounted: tuple[str, ...]
+    uncounted_share: float | None = None
+    by_operator: Mapping[str, int] = field(default_factory=dict)
+    torch_flops: int | None = None
     reason: str | None = None
 
+    @property
+    def macs(self) -> int | None:
+        """Multiply-adds an item: half the FLOPs."""
+        return None if self.flops is None else self.flops // 2
+
     def measurements(self) -> tuple[Measurement, ...]:
-        """flops, parameters and model_bytes as measurements."""
-        note = f"not counted: {', '.join(self.uncounted)}" if self.uncounted else None
+        """flops, macs, parameters and model_bytes as measurements."""
         flops = None if self.flops is None else float(self.flops)
+        macs = None if self.macs is None else float(self.macs)
         return (
-            Measurement(name="flops", value=flops, unit="FLOPs", reason=self.reason or note),
+            Measurement(name="flops", value=flops, unit="FLOPs", reason=self.reason),
+            Measurement(name="macs", value=macs, unit="MACs", reason=self.reason),
             Measurement(name="parameters", value=float(self.parameters), unit=""),
-            Measurement(name="model_bytes", value=float(self.model_bytes), unit="bytes"),
+            Measurement(
+                name="model_bytes",
+                value=float(self.model_bytes),
+                unit="bytes",
+                reason="parameters and buffers as they are stored",
+            ),
         )
 
-
-class _SeenOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
-    """Remembers every operator that ran."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.packets: set[Any] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.packets.add(func.overloadpacket)
-        return func(*args, **(kwargs or {}))
+    def facts(self) -> dict[str, Any]:
+        """What stands behind the number, as JSON types."""
+        return {
+            "flops_by_operator": dict(self.by_operator),
+            "flops_by_torch": self.torch_flops,
+            "uncounted_operators": list(self.uncounted),
+            "uncounted_share": self.uncounted_share,
+        }
 
 
-def count_flops(module: nn.Module, example: Tensor) -> ModelCost:
-    """Cost of one forward pass of `module` in evaluation mode, per image of `example`.
+def count_flops(module: nn.Module, inputs: Inputs, *, items: int | None = None) -> ModelCost:
+    """Cost of one forward pass of `module` in evaluation mode, an item.
 
-    example: (N, ...) on the module's device; the meta device works too, and allocates
-    nothing. The module's mode is put back.
+    inputs: a tensor (N, ...), or tensors by the names that the module takes; on the module's
+        device. The meta device works too and allocates nothing.
+    items: how many items they hold; by default the first dimension of the first tensor
+
+    Give the module as it is before compilation: a compiled graph hides its operators. The
+    module's mode is put back.
     """
+    first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    count = items or len(first)
     parameters, model_bytes = model_size(module)
     was_training = module.training
-    seen, counter = _SeenOperators(), FlopCounterMode(display=False)
     module.eval()
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, seen:
-            module(example)
+        own, by_torch = _count(module, inputs)
     finally:
         module.train(was_training)
-    uncounted = tuple(
-        sorted(
-            {
-                name
-                for packet in seen.packets - set(flop_registry)
-                if (name := str(packet).rpartition(".")[2]).removesuffix("_") in _ARITHMETIC
-            }
-        )
-    )
-    total = int(counter.get_total_flops())
+    counted = _counted(own.tallies)
+    total = sum(counted.values())
+    idle = {name: tally for name, tally in own.tallies.items() if _is_uncounted(tally)}
+    share = sum(tally.elements for tally in idle.values()) / total if total else None
+    uncounted = tuple(sorted(name.removeprefix("aten.") for name in idle))
     return ModelCost(
-        flops=total // len(example) if total else None,
+        flops=total // count if total else None,
         parameters=parameters,
         model_bytes=model_bytes,
         uncounted=uncounted,
-        reason=None if total else "the counter has a formula for none of its operators",
+        uncounted_share=share,
+        by_operator={name: flops // count for name, flops in counted.items()},
+        torch_flops=None if by_torch is None else by_torch // count,
+        reason=_reason(own, total, by_torch, uncounted, share),
     )
 
 
 def model_size(module: nn.Module) -> tuple[int, int]:
-    """(parameters, bytes of parameters and buffers); shared tensors count once."""
+    """(parameters, bytes of parameters and buffers); shared tensors count once.
+
+    A quantised weight counts as the numbers it stands for and as the bytes it is kept in.
+    """
     parameters = list(module.parameters())
     tensors = [*parameters, *module.buffers()]
     return (
         sum(parameter.numel() for parameter in parameters),
-        sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        sum(_stored_bytes(tensor) for tensor in tensors),
+    )
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    # A quantised tensor poses as the floating-point one that it stands for.
+    if is_traceable_wrapper_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        return sum(_stored_bytes(getattr(tensor, name)) for name in names)
+    return tensor.numel() * tensor.element_size()
+
+
+def _count(module: nn.Module, inputs: Inputs) -> tuple[OperatorCounter, int | None]:
+    """Our counter after a forward pass, and the total of torch's; None where that failed."""
+    theirs = FlopCounterMode(display=False)
+    own = OperatorCounter(reference=theirs.get_total_flops)
+    try:
+        _forward(module, inputs, own, theirs)
+    except _COUNTER_FAILS:
+        # The model may be at fault as well: then it fails again without torch's counter.
+        own = OperatorCounter()
+        _forward(module, inputs, own, nullcontext())
+        return own, None
+    return own, int(theirs.get_total_flops())
+
+
+def _forward(module: nn.Module, inputs: Inputs, own: OperatorCounter, theirs: Any) -> None:
+    call: Callable[[], object]
+    call = (
+        (lambda: module(inputs)) if isinstance(inputs, Tensor) else (lambda: module(**dict(inputs)))
+    )
+    with torch.no_grad(), theirs, own:
+        call()
+
+
+def _counted(tallies: Mapping[str, Tally]) -> dict[str, int]:
+    """FLOPs by operator, largest first: by our formula, else by one registered with torch."""
+    flops = {
+        name: tally.reference if tally.flops is None else tally.flops
+        for name, tally in tallies.items()
+    }
+    ordered = sorted(flops.items(), key=lambda entry: -entry[1])
+    return {name: value for name, value in ordered if value}
+
+
+def _is_uncounted(tally: Tally) -> bool:
+    return tally.computes and tally.flops is None and not tally.reference
+
+
+def _reason(
+    own: OperatorCounter,
+    total: int,
+    by_torch: int | None,
+    uncounted: tuple[str, ...],
+    share: float | None,
+) -> str | None:
+    """What a reader has to know beside the number; None when it is plain."""
+    if not total:
+        names = ", ".join(uncounted) or "none that compute"
+        return f"no operator that ran has a formula; it ran: {names}"
+    notes: list[str] = []
+    if by_torch is None:
+        notes.append("our formulas alone: torch's counter failed on this model")
+    elif abs(by_torch - total) > AGREEMENT * total:
+        notes.append(_difference(own.tallies, total, by_torch))
+    registered = sorted(
+        name for name, tally in own.tallies.items() if tally.flops is None and tally.reference
+    )
+    if registered:
+        notes.append(f"by a formula registered with torch: {', '.join(registered)}")
+    if own.causal:
+        notes.append("causal attention counted whole")
+    if uncounted and share is not None:
+        notes.append(
+            f"not counted: {', '.join(uncounted)} (one operation an element: {share:.1%} more)"
+        )
+    return "; ".join(notes) or None
+
+
+def _difference(tallies: Mapping[str, Tally], total: int, by_torch: int) -> str:
+    """Which operators torch's counter took for nothing, or for something else."""
+    named = []
+    for name, tally in sorted(tallies.items(), key=lambda entry: -(entry[1].flops or 0)):
+        if tally.flops is None or tally.flops == tally.reference:
+            continue
+        held = "nothing" if not tally.reference else f"{tally.reference / tally.flops:.3g} times"
+        named.append(f"{held} for {name} ({tally.flops / total:.1%} of all)")
+    direction = "less" if by_torch < total else "more"
+    return (
+        f"our formulas; torch's counter says {abs(by_torch - total) / total:.1%} {direction}: "
+        + ", ".join(named)
     )
