@@ -353,7 +353,7 @@ def _from_timm_registry(model_id: str) -> ModelSpec | None:
     return ModelSpec(
         id=model_id if "/" in model_id else f"timm/{name}",
         library="timm",
-        family=_family(name),
+        family=family_of(name),
         image_size=int(published.input_size[-1]),
         parameters=None,
         fixed_size=bool(published.fixed_input_size),
@@ -384,7 +384,7 @@ def _from_config(model_id: str, path: Path, library: Library | None) -> ModelSpe
         return ModelSpec(
             id=model_id,
             library="timm",
-            family=_family(timm_name),
+            family=family_of(timm_name),
             image_size=int(published.get("input_size", [3, 224, 224])[-1]),
             parameters=None,
             fixed_size=bool(published.get("fixed_input_size", False)),
@@ -392,7 +392,7 @@ def _from_config(model_id: str, path: Path, library: Library | None) -> ModelSpe
         )
     if library == "timm":
         raise ModelError(f"{model_id} is a transformers model ({model_type}); timm cannot load it")
-    family = _family(timm_name or model_type)
+    family = family_of(timm_name or model_type)
     size = config.get("image_size", config.get("pretrained_cfg", {}).get("input_size", 224))
     return ModelSpec(
         id=model_id,
@@ -407,5 +407,6 @@ def _from_config(model_id: str, path: Path, library: Library | None) -> ModelSpe
     )
 
 
-def _family(name: str) -> Family:
+def family_of(name: str) -> Family:
+    """The family of a timm architecture or transformers model type, told by how it begins."""
     return "transformer" if name.startswith(_TRANSFORMER_STEMS) else "cnn"

@@ -254,3 +254,36 @@ def _size_options(processor: Any, side: int) -> dict[str, Any]:
         if sizes:
             options[name] = {key: round(value * side / native) for key, value in sizes.items()}
     return options
+
+
+def choose_side(request: LoadRequest, config: Any) -> int:
+    """Side of the squares that the model sees, px: as asked, else as it was made for.
+
+    That is what the checkpoint's image processor makes, else the config's `image_size`, else
+    the catalog's, else what the library's processor for this kind makes, else 224.
+    """
+    spec = request.described.spec
+    return (
+        request.shape.image_size
+        or published_side(request)
+        or config_side(config)
+        or (spec.image_size if spec is not None else None)
+        or usual_side(config)
+        or 224
+    )
+
+
+def config_side(config: Any) -> int | None:
+    """The side that a config says its images have; None where it says none or no square."""
+    size = getattr(getattr(config, "vision_config", None) or config, "image_size", None)
+    if isinstance(size, list | tuple):
+        size = size[0] if len(set(size)) == 1 else None
+    return int(size) if size else None
+
+
+def set_config_side(config: Any, side: int) -> None:
+    """Have a network with new weights built for squares of `side`."""
+    holder = getattr(config, "vision_config", None) or config
+    size = getattr(holder, "image_size", None)
+    if size is not None:
+        holder.image_size = [side, side] if isinstance(size, list | tuple) else side

@@ -121,6 +121,7 @@ TINY: dict[str, Recipe] = {
         model_class="ResNetForImageClassification",
         config_class="ResNetConfig",
         config={
+            "image_size": 64,
             "embedding_size": 16,
             "hidden_sizes": [32, 64, 96, 128],
             "depths": [1, 1, 1, 1],
