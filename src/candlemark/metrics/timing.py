@@ -2,9 +2,10 @@
 
     clock = DeviceClock(device)
     check = clock.self_test()                       # 1x, 2x and 4x the work: does time follow?
-    latency = measure_latency(lambda: module(images), clock, items_per_call=1)
-    latency.measurements                            # p50 with an interval, p90, p95, p99
+    latency = measure_latency(lambda: module(images), clock)
+    latency.measurements                            # p50 with an interval, p90, ..., max
     throughput = measure_throughput(lambda: module(images), clock, items_per_call=64)
+    measure_stage("preprocess_ms", lambda: processor(raw), clock)
 
 Latency waits for the device after every call; throughput queues calls and waits once. They
 are two metrics with two names. Lower latency and higher throughput are better.
@@ -12,32 +13,66 @@ are two metrics with two names. Lower latency and higher throughput are better.
 A percentile is withheld until the sample can bear it. The largest of n samples lies above
 the p-quantile with probability 1 - p^n, and that reaches 95 % at n = 5, 29, 59 and 299 for
 p50, p90, p95 and p99 (order statistics; David and Nagaraja, "Order Statistics", 7.1).
+Neighbouring samples are alike; `metrics.intervals` says what they are worth.
 """
 
 from __future__ import annotations
 
+import gc
+import statistics
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from candlemark.hardware.device import synchronise
+from candlemark.metrics.intervals import Samples, drift, quantile_interval
+from candlemark.metrics.latency import (
+    PERCENTILES,
+    SAMPLES_NEEDED,
+    STOOD_STILL,
+    StopReason,
+    measure_quantile,
+    stood_still,
+    summarise_latency,
+    width_reached,
+)
 from candlemark.records import Measurement, Verdict
 
 if TYPE_CHECKING:
     import torch
 
-Samples = npt.NDArray[np.float64]
-StopReason = Literal["precise", "budget", "limit"]
+__all__ = [
+    "PERCENTILES",
+    "SAMPLES_NEEDED",
+    "ClockCheck",
+    "DeviceClock",
+    "Samples",
+    "StopReason",
+    "Timing",
+    "measure_latency",
+    "measure_stage",
+    "measure_throughput",
+    "quantile_interval",
+    "summarise_latency",
+]
 
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-SAMPLES_NEEDED = {"p50": 5, "p90": 29, "p95": 59, "p99": 299}
 TIMES_TOLERATED = {2: (1.5, 2.7), 4: (2.8, 5.6)}
 """How far 2x and 4x the work may lie from 2x and 4x the time: other programs share the
 machine, and the fastest of several tries is still a little late."""
+
+LOOK_SHARE = 10
+"""A look at the interval follows each tenth more samples: few looks, and few samples too many."""
+COLLECT_EVERY_NS = 100_000_000
+UNCOUNTED_BELOW_NS = 10_000_000
+"""Calls longer than this do not feel what a look did to the caches."""
+MOST_QUEUED = 256
+CALIBRATE_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +99,17 @@ class DeviceClock:
     now_ns: Callable[[], int] = time.perf_counter_ns
     wait: Callable[[torch.device], None] = synchronise
     check: ClockCheck | None = None
+
+    def bound_wait(self) -> Callable[[], object]:
+        """`wait` for this device, as cheap as it can be; a CPU never runs ahead."""
+        if self.wait is synchronise:
+            if self.device.type == "cpu":
+                return lambda: None
+            if self.device.type == "cuda":
+                import torch
+
+                return partial(torch.cuda.synchronize, self.device)
+        return partial(self.wait, self.device)
 
     def stamp(self) -> int:
         """The time when everything given to the device so far is done."""
@@ -120,13 +166,15 @@ class Timing:
     """Samples as taken, and what may be said of them.
 
     samples_ms: float64[n], milliseconds a call (of a queued round, for throughput)
-    stopped: "precise" (the interval became narrow enough), "budget" or "limit"
+    stopped: "precise" (the interval became narrow enough), "budget" or "limit" (of samples)
+    calls_per_sample: 1, but for the rounds of throughput
     """
 
     samples_ms: Samples
     stopped: StopReason
     warmup_calls: int
     measurements: tuple[Measurement, ...] = field(default=())
+    calls_per_sample: int = 1
 
 
 def measure_latency(
@@ -142,37 +190,147 @@ def measure_latency(
 ) -> Timing:
     """Time single calls, the device finished after each.
 
-    Stops when the 95 % interval of the median spans at most `width` of it and there are
-    `minimum_samples`, or when `budget_s` (warm-up apart) or `maximum_samples` is reached.
-    Ask for 299 samples to be told p99. Warm-up makes at least `warmup_calls` calls and lasts
-    at least `warmup_s`, but a slow call is not repeated for its sake past the first three.
+    Stops when the 95 % interval of the median spans at most `width` of it, the times do not
+    drift and there are `minimum_samples`; or when `budget_s` (warm-up apart) or
+    `maximum_samples` is reached. A median that is not settled by then is UNSTABLE and says
+    what would settle it. Ask for 299 samples to be told p99.
+
+    Warm-up makes `warmup_calls` calls and lasts `warmup_s`; calls that still get faster are
+    repeated for up to three times as long. It never lasts longer than the budget, so that a
+    slow call is not repeated for its sake, and never takes more than 1000 calls.
+
+    Python's cyclic garbage collector is off while calls are timed and put back afterwards:
+    what it would have taken at a time of its own choosing is done between samples, off the
+    clock. So are the looks at the interval; a short call after each look is not counted, since
+    it meets caches that the look has filled. The loop itself adds two readings of the clock,
+    some tenths of a microsecond.
     """
-    warmed = _warm_up(call, clock, seconds=warmup_s, calls=warmup_calls)
-    samples: list[float] = []
-    started = clock.stamp()
-    deadline = started + budget_s * 1e9
-    stopped: StopReason = "limit"
-    while len(samples) < maximum_samples:
-        before = clock.stamp()
-        call()
-        after = clock.stamp()
-        samples.append((after - before) / 1e6)
-        # Sorting after every call would itself take time between the calls.
-        if len(samples) >= minimum_samples and _worth_a_look(len(samples)):
-            interval = quantile_interval(np.asarray(samples), 0.5)
-            median = float(np.median(samples))
-            if interval is not None and interval[1] - interval[0] <= width * median:
-                stopped = "precise"
-                break
-        if after >= deadline:
-            stopped = "budget"
-            break
-    array = np.asarray(samples)
+    stages = _LatencyRun(call, clock, width=width, maximum=maximum_samples)
+    with _no_collector():
+        warmed = _warm_up(
+            call, clock, seconds=warmup_s, calls=warmup_calls, longest_s=max(budget_s, warmup_s)
+        )
+        stopped = stages.run(budget_s=budget_s, minimum=minimum_samples)
+    samples = stages.samples_ms()
     return Timing(
-        samples_ms=array,
+        samples_ms=samples,
         stopped=stopped,
         warmup_calls=warmed,
-        measurements=summarise_latency(array, fault=clock.fault(), stopped=stopped),
+        measurements=summarise_latency(
+            samples,
+            fault=clock.fault() or stood_still(samples),
+            stopped=stopped,
+            width=width,
+            budget_s=budget_s,
+        ),
+    )
+
+
+class _LatencyRun:
+    """The timed loop and its preallocated memory."""
+
+    def __init__(
+        self, call: Callable[[], object], clock: DeviceClock, *, width: float, maximum: int
+    ) -> None:
+        self.call, self.wait, self.now = call, clock.bound_wait(), clock.now_ns
+        self.width, self.maximum = width, maximum
+        self.times = array("q", bytes(8 * maximum))
+        self.count = 0
+
+    def run(self, *, budget_s: float, minimum: int) -> StopReason:
+        """Sample until the median is settled or something ends."""
+        self.wait()
+        end = self.now()
+        deadline = end + int(budget_s * 1e9)
+        target = min(minimum, self.maximum)
+        while True:
+            end = self._sample(target, min(deadline, end + COLLECT_EVERY_NS))
+            enough = self.count >= minimum
+            if end >= deadline:
+                return "precise" if enough and self._settled() else "budget"
+            if self.count == target:
+                if enough and self._settled():
+                    return "precise"
+                if self.count == self.maximum or not any(self.times[: self.count]):
+                    return "limit"
+                target = min(self.maximum, self.count + max(1, self.count // LOOK_SHARE))
+                if self.times[self.count - 1] < UNCOUNTED_BELOW_NS:
+                    self.call()
+            # Cycles that hold large outputs must not pile up until the run ends.
+            gc.collect(0)
+            self.wait()
+
+    def _sample(self, target: int, until: int) -> int:
+        """Time calls up to `target` samples or the time `until`; returns the last reading."""
+        call, wait, now, times = self.call, self.wait, self.now, self.times
+        end = 0
+        for index in range(self.count, target):
+            begin = now()
+            call()
+            wait()
+            end = now()
+            times[index] = end - begin
+            if end >= until:
+                self.count = index + 1
+                return end
+        self.count = target
+        return end
+
+    def samples_ms(self) -> Samples:
+        return np.asarray(self.times[: self.count], dtype=np.float64) / 1e6
+
+    def _settled(self) -> bool:
+        samples = self.samples_ms()
+        reached = width_reached(samples)
+        narrow = reached is not None and reached <= self.width
+        return narrow and drift(samples, tolerance=self.width / 2) is None
+
+
+def measure_stage(
+    name: str,
+    call: Callable[[], object],
+    clock: DeviceClock,
+    *,
+    budget_s: float = 0.5,
+    prepare: Callable[[], object] | None = None,
+    units_per_call: int = 1,
+    maximum_samples: int = 100,
+) -> Timing:
+    """The median of a step beside the forward pass, from few samples.
+
+    name: of the measurement, in milliseconds ("preprocess_ms", "decode_ms_per_token")
+    prepare: runs before each call, off the clock
+    units_per_call: what one call does so many of (tokens); samples are milliseconds a unit
+
+    One call warms up. At least 1 sample is taken; 5 bear the median and 11 its interval. Stops
+    at `maximum_samples` or when the budget, what `prepare` takes included, ends.
+    """
+    wait, now = clock.bound_wait(), clock.now_ns
+    times: list[int] = []
+    with _no_collector():
+        for attempt in range(maximum_samples + 1):
+            if prepare is not None:
+                prepare()
+            wait()
+            begin = now()
+            call()
+            wait()
+            end = now()
+            if attempt == 0:
+                deadline = end + int(budget_s * 1e9)
+                continue
+            times.append(end - begin)
+            if end >= deadline:
+                break
+            gc.collect(0)
+    samples = np.asarray(times, dtype=np.float64) / 1e6 / units_per_call
+    return Timing(
+        samples_ms=samples,
+        stopped="limit" if len(times) == maximum_samples else "budget",
+        warmup_calls=1,
+        measurements=(
+            measure_quantile(name, samples, "p50", fault=clock.fault() or stood_still(samples)),
+        ),
     )
 
 
@@ -183,132 +341,144 @@ def measure_throughput(
     items_per_call: int,
     budget_s: float = 3.0,
     warmup_s: float = 0.3,
-    rounds: int = 8,
+    rounds: int = 16,
 ) -> Timing:
     """Items a second when calls are queued and the device is waited for once a round.
 
-    `rounds` rounds share the budget, each of as many calls as fit; the value is the median
-    round and the interval its order statistics (None below 6 rounds).
+    Outputs are dropped at once. `rounds` rounds share the budget, each of as many calls as fit,
+    but on an accelerator of at most 256, so that the queue stays bounded; there are then more
+    rounds. The value is the median round and the interval its order statistics (None below 6
+    rounds). `calls_per_sample` says how many calls a round has. The cyclic garbage collector is
+    off during a round, as in `measure_latency`.
     """
-    warmed = _warm_up(call, clock, seconds=warmup_s, calls=2)
-    before = clock.stamp()
-    call()
-    one_call_s = max((clock.stamp() - before) / 1e9, 1e-7)
-    calls = max(1, int(budget_s / rounds / one_call_s))
-    deadline = clock.stamp() + budget_s * 1e9
-    samples: list[float] = []
+    wait, now = clock.bound_wait(), clock.now_ns
+    times: list[int] = []
     stopped: StopReason = "limit"
-    for _ in range(rounds):
-        before = clock.stamp()
-        for _ in range(calls):
-            call()
-        after = clock.stamp()
-        samples.append((after - before) / 1e6)
-        if after >= deadline:
-            stopped = "budget"
-            break
-    array = np.asarray(samples)
-    fault = clock.fault()
-    if not (array > 0).all():
-        measured = Measurement(
+    with _no_collector():
+        warmed = _warm_up(call, clock, seconds=warmup_s, calls=2, longest_s=max(budget_s, warmup_s))
+        calls = _calls_that_take(budget_s / rounds, call, wait, now)
+        if calls > MOST_QUEUED and clock.device.type != "cpu":
+            rounds, calls = -(-rounds * calls // MOST_QUEUED), MOST_QUEUED
+        wait()
+        deadline = now() + int(budget_s * 1e9)
+        for _ in range(rounds):
+            begin = now()
+            for _ in range(calls):
+                call()
+            wait()
+            end = now()
+            times.append(end - begin)
+            if end >= deadline:
+                stopped = "budget"
+                break
+            gc.collect(0)
+    samples = np.asarray(times, dtype=np.float64) / 1e6
+    return Timing(
+        samples_ms=samples,
+        stopped=stopped,
+        warmup_calls=warmed,
+        measurements=(_rate(samples, calls * items_per_call, clock.fault()),),
+        calls_per_sample=calls,
+    )
+
+
+def _rate(samples_ms: Samples, items: int, fault: str | None) -> Measurement:
+    """Items a second of the median round."""
+    if not (samples_ms > 0).all():
+        return Measurement(
             name="throughput_items_per_s",
             value=None,
             unit="items/s",
             verdict=Verdict.UNSTABLE,
-            reason=fault or "the clock saw no time pass",
+            reason=fault or STOOD_STILL,
         )
-    else:
-        rate = calls * items_per_call * 1000 / array
-        interval = quantile_interval(rate, 0.5)
-        measured = Measurement(
-            name="throughput_items_per_s",
-            value=float(np.median(rate)),
-            unit="items/s",
-            low=None if interval is None else interval[0],
-            high=None if interval is None else interval[1],
-            level=None if interval is None else 0.95,
-            sample_count=len(array),
-            verdict=Verdict.VALID if fault is None else Verdict.UNSTABLE,
-            reason=fault,
-        )
-    return Timing(samples_ms=array, stopped=stopped, warmup_calls=warmed, measurements=(measured,))
+    rate = items * 1000 / samples_ms
+    interval = quantile_interval(rate, 0.5)
+    few = f"{len(rate)} rounds bear no interval; 6 do: raise the time budget"
+    return Measurement(
+        name="throughput_items_per_s",
+        value=float(np.median(rate)),
+        unit="items/s",
+        low=None if interval is None else interval[0],
+        high=None if interval is None else interval[1],
+        level=None if interval is None else 0.95,
+        sample_count=len(rate),
+        verdict=Verdict.VALID if fault is None else Verdict.UNSTABLE,
+        reason=fault or (few if interval is None else None),
+    )
 
 
-def summarise_latency(
-    samples_ms: Samples, *, fault: str | None = None, stopped: StopReason | None = None
-) -> tuple[Measurement, ...]:
-    """latency_p50_ms, p90, p95 and p99, each withheld until the sample can bear it.
+def _calls_that_take(
+    seconds: float, call: Callable[[], object], wait: Callable[[], object], now: Callable[[], int]
+) -> int:
+    """How many queued calls fill that time: at least 1. Asks 1, 2, 4 calls until it can tell."""
+    calls, wanted = 1, seconds * 1e9
+    while True:
+        wait()
+        begin = now()
+        for _ in range(calls):
+            call()
+        wait()
+        taken = now() - begin
+        if taken >= min(wanted / 4, CALIBRATE_NS) or calls >= MOST_QUEUED:
+            return max(1, int(wanted * calls / taken)) if taken > 0 else 1
+        calls *= 2
 
-    fault: why the clock cannot be trusted; it makes every value UNSTABLE.
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Python's cyclic garbage collector off, and on again if it was."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _warm_up(
+    call: Callable[[], object],
+    clock: DeviceClock,
+    *,
+    seconds: float,
+    calls: int,
+    longest_s: float,
+) -> int:
+    """Call until `calls` and `seconds` are reached and times no longer fall; returns the calls.
+
+    Ends after `longest_s` in any case.
     """
-    count = len(samples_ms)
-    measured: list[Measurement] = []
-    for name, quantile in PERCENTILES.items():
-        lacking = SAMPLES_NEEDED[name] - count
-        if lacking > 0:
-            measured.append(
-                Measurement(
-                    name=f"latency_{name}_ms",
-                    value=None,
-                    unit="ms",
-                    sample_count=count,
-                    verdict=Verdict.TOO_FEW,
-                    reason=f"{name} needs {SAMPLES_NEEDED[name]} samples, {lacking} more",
-                )
-            )
-            continue
-        interval = quantile_interval(samples_ms, quantile)
-        end = "the time budget ended" if stopped == "budget" and name == "p50" else None
-        measured.append(
-            Measurement(
-                name=f"latency_{name}_ms",
-                value=float(np.quantile(samples_ms, quantile)),
-                unit="ms",
-                low=None if interval is None else interval[0],
-                high=None if interval is None else interval[1],
-                level=None if interval is None else 0.95,
-                sample_count=count,
-                verdict=Verdict.VALID if fault is None else Verdict.UNSTABLE,
-                reason=fault or end,
-            )
-        )
-    return tuple(measured)
-
-
-def quantile_interval(
-    samples: Samples, quantile: float, *, level: float = 0.95
-) -> tuple[float, float] | None:
-    """Distribution-free interval of a quantile from order statistics; None if none exists.
-
-    The number of samples below the quantile is binomial, so the ranks that leave
-    (1 - level) / 2 outside on each side bound it whatever the distribution (David and
-    Nagaraja, 7.1). Needs 6 samples for the median at 95 %.
-    """
-    from scipy.stats import binom
-
-    count, tail = len(samples), (1 - level) / 2
-    lower = int(binom.ppf(tail, count, quantile))
-    upper = int(binom.ppf(1 - tail, count, quantile))
-    # Ranks are 1-based; x[lower] is the largest statistic that is below often enough.
-    if lower < 1 or upper + 1 > count:
-        return None
-    ordered = np.sort(samples)
-    return float(ordered[lower - 1]), float(ordered[upper])
-
-
-def _warm_up(call: Callable[[], object], clock: DeviceClock, *, seconds: float, calls: int) -> int:
-    """Call until both `calls` and `seconds` are reached; returns the number of calls."""
-    started = clock.stamp()
-    done = 0
-    # The bound keeps a clock that stands still from warming up for ever.
-    while done < calls or (clock.stamp() - started < seconds * 1e9 and done < 1000):
+    wait, now = clock.bound_wait(), clock.now_ns
+    wait()
+    end = started = now()
+    times: list[int] = []
+    wanted, longest = int(seconds * 1e9), int(longest_s * 1e9)
+    limit = calls
+    # The bound of 1000 calls keeps a clock that stands still from warming up for ever.
+    while len(times) < limit or (end - started < wanted and len(times) < 1000):
+        begin = now()
         call()
-        done += 1
-    return done
+        wait()
+        end = now()
+        times.append(end - begin)
+        if end - started >= longest:
+            break
+        if len(times) >= limit and wanted <= end - started < 3 * seconds * 1e9 and _falls(times):
+            limit = min(1000, len(times) + len(times) // 4)
+    return len(times)
 
 
-def _worth_a_look(count: int) -> bool:
-    return count < 50 or count % 25 == 0
+def _falls(times: Sequence[int]) -> bool:
+    """Whether the newest quarter is faster than the one before it, by 1 % of its median."""
+    quarter = len(times) // 4
+    if quarter < 2:
+        return False
+    newest, before = (
+        statistics.median(times[-quarter:]),
+        statistics.median(times[-2 * quarter : -quarter]),
+    )
+    return newest < 0.99 * before
 
 
 def _matrix_work(device: torch.device) -> Callable[[int], None]:
