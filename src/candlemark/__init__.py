@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from candlemark.dataset.audit import audit
     from candlemark.dataset.build import build_dataset
     from candlemark.dataset.lazy import load_images, open_dataset
+    from candlemark.launch.inference import profile
     from candlemark.launch.run import run
     from candlemark.models.store import load_model, save_model
     from candlemark.models.versions import list_models
@@ -37,6 +38,7 @@ __all__ = [
     "load_model",
     "open_dataset",
     "open_results",
+    "profile",
     "render",
     "run",
     "save_model",
@@ -52,6 +54,7 @@ _HOMES = {
     "load_model": "candlemark.models.store",
     "open_dataset": "candlemark.dataset.lazy",
     "open_results": "candlemark.results.store",
+    "profile": "candlemark.launch.inference",
     "render": "candlemark.charts.render",
     "run": "candlemark.launch.run",
     "save_model": "candlemark.models.store",

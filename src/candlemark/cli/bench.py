@@ -208,10 +208,14 @@ def run(
 
     - `candlemark run benchmarks/results/suite_0123456789abcdef.yaml`
     """
-    from candlemark.benchmark.config import BenchmarkConfig
-    from candlemark.config import load
+    from candlemark.benchmark.inference.config import InferenceConfig
+    from candlemark.cli.profile import measure_and_show
+    from candlemark.launch.run import as_config
 
-    complete = load(BenchmarkConfig, config)
+    complete = as_config(config)
+    if isinstance(complete, InferenceConfig):
+        measure_and_show(complete, output_dir, rerun=not resume, json=json)
+        return
     _run_and_report(complete, output_dir, prefix=config.stem, resume=resume, json=json)
 
 
@@ -234,7 +238,7 @@ def _run_and_report(
         print_json(
             {
                 "suite_id": finished.suite_id,
-                "trained": finished.trained,
+                "ran": finished.ran,
                 "results": str(finished.results_dir),
                 **report.to_dict(),
             }
@@ -244,7 +248,7 @@ def _run_and_report(
     typer.echo(f"\nreport:  {report.html}\nresults: {finished.results_dir}")
     if config.keep_models:
         typer.echo(f"models:  candlemark models list --store {output_dir / 'models'}")
-    if not finished.trained:
+    if not finished.ran:
         typer.echo("every trial had been finished before; --no-resume runs them again")
 
 

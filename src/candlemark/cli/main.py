@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from candlemark import __version__, progress
-from candlemark.cli import bench, candles, dataset, doctor, models, report, results
+from candlemark.cli import bench, candles, dataset, doctor, models, profile, report, results
 from candlemark.errors import CandlemarkError
 from candlemark.progress import Event
 
@@ -53,6 +53,9 @@ app.command("demo", short_help="Run the whole job on synthetic markets, with no 
     bench.demo
 )
 app.command("bench")(bench.bench)
+app.command(
+    "profile", short_help="Measure how fast, how heavy and how sure models are at inference."
+)(profile.profile)
 app.command("run", short_help="Run a benchmark from a config file, such as a saved one.")(bench.run)
 app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")

@@ -19,13 +19,9 @@ import torch
 from candlemark.benchmark.inference.config import TimingConfig
 from candlemark.benchmark.inference.precision import cast
 from candlemark.benchmark.inference.session import Session, to_device
+from candlemark.metrics.latency import measure_quantile
 from candlemark.metrics.measures import find_measure
-from candlemark.metrics.timing import (
-    SAMPLES_NEEDED,
-    DeviceClock,
-    measure_latency,
-    quantile_interval,
-)
+from candlemark.metrics.timing import SAMPLES_NEEDED, DeviceClock, measure_stage
 from candlemark.models.inference.base import Generator
 from candlemark.records import Measurement, Verdict
 
@@ -57,38 +53,6 @@ def join(passes: Sequence[Passed]) -> Passed:
 def unknown(name: str, reason: str) -> Measurement:
     """A measurement that could not be had, and why."""
     return Measurement(name=name, value=None, unit=find_measure(name).unit, reason=reason)
-
-
-def median_of(
-    name: str, samples: npt.NDArray[np.float64], *, fault: str | None = None
-) -> Measurement:
-    """The median with its interval; withheld below 5 samples.
-
-    fault: why the clock cannot be trusted; it makes the value UNSTABLE
-    """
-    unit, lacking = find_measure(name).unit, SAMPLES_NEEDED["p50"] - len(samples)
-    if lacking > 0:
-        return Measurement(
-            name=name,
-            value=None,
-            unit=unit,
-            sample_count=len(samples),
-            verdict=Verdict.TOO_FEW,
-            reason=f"a median needs {SAMPLES_NEEDED['p50']} samples, {lacking} more",
-        )
-    interval = quantile_interval(samples, 0.5)
-    low, high = (None, None) if interval is None else interval
-    return Measurement(
-        name=name,
-        value=float(np.median(samples)),
-        unit=unit,
-        low=low,
-        high=high,
-        level=None if interval is None else 0.95,
-        sample_count=len(samples),
-        verdict=Verdict.VALID if fault is None else Verdict.UNSTABLE,
-        reason=fault,
-    )
 
 
 def measure_stages(session: Session, timing: TimingConfig) -> Passed:
@@ -128,20 +92,8 @@ def _host_clock(session: Session) -> DeviceClock:
 
 
 def _stage(name: str, call: Callable[[], object], clock: DeviceClock, budget_s: float) -> Passed:
-    samples = _sampled(call, clock, budget_s)
-    return Passed(
-        measurements=(median_of(name, samples, fault=clock.fault()),), samples={name: samples}
-    )
-
-
-def _sampled(
-    call: Callable[[], object], clock: DeviceClock, budget_s: float
-) -> npt.NDArray[np.float64]:
-    """Milliseconds a call, after one call to warm up."""
-    timed = measure_latency(
-        call, clock, budget_s=budget_s, warmup_s=min(0.05, budget_s / 4), warmup_calls=1
-    )
-    return timed.samples_ms
+    timed = measure_stage(name, call, clock, budget_s=budget_s)
+    return Passed(measurements=timed.measurements, samples={name: timed.samples_ms})
 
 
 def _transfer(session: Session, budget_s: float) -> Passed:
@@ -168,11 +120,14 @@ def _generation(session: Session, generator: Generator, budget_s: float) -> Pass
     rate = count * session.items_per_call * 1000 / np.maximum(whole, 1e-9)
     return Passed(
         measurements=(
-            median_of("prefill_ms", prefill, fault=fault),
-            median_of("decode_ms_per_token", decode, fault=fault)
+            measure_quantile("prefill_ms", prefill, "p50", fault=fault),
+            measure_quantile("decode_ms_per_token", decode, "p50", fault=fault)
             if count > 1
             else unknown("decode_ms_per_token", "one new token was asked for: prefill makes it"),
-            median_of("generated_tokens_per_s", rate, fault=fault),
+            replace(
+                measure_quantile("generated_tokens_per_s", rate, "p50", fault=fault),
+                unit=find_measure("generated_tokens_per_s").unit,
+            ),
         ),
         samples={"prefill_ms": prefill, "decode_ms": decode, _WHOLE: whole},
         facts={"new_tokens": count},
@@ -225,7 +180,8 @@ def _real_time(session: Session, samples: Samples, budget_s: float) -> Passed:
     if _WHOLE in samples:
         parts["generation"] = samples[_WHOLE]
     else:
-        parts["forward pass"] = _sampled(session.call, session.clock, budget_s)
+        timed = measure_stage("forward_ms", session.call, session.clock, budget_s=budget_s)
+        parts["forward pass"] = timed.samples_ms
     if not audio_s or any(len(values) < SAMPLES_NEEDED["p50"] for values in parts.values()):
         return Passed(measurements=(unknown("real_time_factor", "a stage of it is unknown"),))
     total_s = sum(float(np.median(values)) for values in parts.values()) / 1000
