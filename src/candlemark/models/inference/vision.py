@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,14 @@ from torch import Tensor, nn
 
 from candlemark.errors import ModelError
 from candlemark.models.catalog import ModelSpec, family_of
-from candlemark.models.inference.base import InferenceModel, Tensors
+from candlemark.models.inference.answers import (
+    best_labels,
+    boxes,
+    object_masks,
+    pixel_classes,
+    vectors,
+)
+from candlemark.models.inference.base import InferenceModel, InputShape, Tensors
 from candlemark.models.inference.networks import (
     Network,
     build_config,
@@ -46,12 +53,6 @@ from candlemark.models.inference.pictures import (
     timm_reader,
 )
 from candlemark.models.inference.request import LoadRequest
-
-TOP = 5
-"""Classes in the answer of a classifier."""
-
-SCORE = 0.5
-"""Boxes that a detector is less sure of are left out of its answer."""
 
 LIBRARY_ERRORS = (ValueError, TypeError, RuntimeError, AssertionError, KeyError, OSError)
 """What the libraries raise where a model and its input or weights do not fit."""
@@ -158,7 +159,7 @@ def build_image_classification(request: LoadRequest) -> InferenceModel:
         request,
         sight,
         PictureNet(sight.network.module, ("logits",), sight.options),
-        partial(_best_labels, names=dict(names) if names else {}),
+        partial(best_labels, names=dict(names) if names else {}),
     )
 
 
@@ -171,7 +172,7 @@ def build_image_features(request: LoadRequest) -> InferenceModel:
     if unpooled:
         module.pooler = None
     pooled = not unpooled and getattr(module, "pooler", True) is not None
-    return _model(request, sight, FeatureNet(module, sight.options, pooled=pooled), _vectors)
+    return _model(request, sight, FeatureNet(module, sight.options, pooled=pooled), vectors)
 
 
 def build_object_detection(request: LoadRequest) -> InferenceModel:
@@ -181,7 +182,7 @@ def build_object_detection(request: LoadRequest) -> InferenceModel:
         request,
         sight,
         PictureNet(sight.network.module, ("logits", "pred_boxes"), sight.options),
-        partial(_boxes, config=sight.config, side=raw_side(sight.side)),
+        partial(boxes, config=sight.config, side=raw_side(sight.side)),
     )
 
 
@@ -194,11 +195,11 @@ def build_image_segmentation(request: LoadRequest) -> InferenceModel:
             request,
             sight,
             PointNet(network),
-            partial(_object_masks, side=side),
+            partial(object_masks, side=side),
             point=True,
         )
     module = SegmentNet(network, sight.options)
-    return _model(request, sight, module, partial(_pixel_classes, side=side))
+    return _model(request, sight, module, partial(pixel_classes, side=side))
 
 
 def build_sight(
@@ -361,7 +362,7 @@ def _model(
     return InferenceModel(
         module=module.eval(),
         model_task=request.described.model_task,
-        shape=replace(request.shape, image_size=sight.side),
+        shape=InputShape(image_size=sight.side),
         make_raw=partial(_make_raw, raw_side(sight.side)),
         preprocess=partial(
             read_pictures, reader=sight.reader, channels_last=sight.channels_last, point=point
@@ -404,76 +405,3 @@ def read_pictures(
     if point:
         tensors["input_points"] = torch.full((len(pixels), 1, 1, 2), side / 2)
     return tensors
-
-
-def _best_labels(outputs: Tensors, *, names: Mapping[int, str]) -> list[Any]:
-    chances = outputs["logits"].float().softmax(-1)
-    scores, classes = chances.topk(min(TOP, chances.shape[-1]))
-    return [
-        [
-            {"label": names.get(index, str(index)), "score": score}
-            for index, score in zip(some_classes, some_scores, strict=True)
-        ]
-        for some_classes, some_scores in zip(classes.tolist(), scores.tolist(), strict=True)
-    ]
-
-
-def _vectors(outputs: Tensors) -> list[Any]:
-    return list(outputs["features"].float().numpy())
-
-
-def _boxes(outputs: Tensors, *, config: Any, side: int) -> list[Any]:
-    """As the library's detectors do: a softmax with a class for "nothing", or a sigmoid each."""
-    logits, centred = outputs["logits"].float(), outputs["pred_boxes"].float()
-    if logits.shape[-1] == config.num_labels + 1:
-        scores, labels = logits.softmax(-1)[..., :-1].max(-1)
-        queries = torch.arange(logits.shape[1]).expand_as(labels)
-    else:
-        classes = logits.shape[-1]
-        count = min(100, logits.shape[1] * classes)
-        scores, places = logits.sigmoid().flatten(1).topk(count)
-        labels, queries = places % classes, places // classes
-    half = centred[..., 2:] / 2
-    corners = torch.cat([centred[..., :2] - half, centred[..., :2] + half], dim=-1) * side
-    names = config.id2label
-    return [
-        [
-            {
-                "label": names.get(int(labels[item, place]), str(int(labels[item, place]))),
-                "score": float(scores[item, place]),
-                "box": corners[item, queries[item, place]].tolist(),
-            }
-            for place in (scores[item] > SCORE).nonzero()[:, 0].tolist()
-        ]
-        for item in range(len(logits))
-    ]
-
-
-def _pixel_classes(outputs: Tensors, *, side: int) -> list[Any]:
-    """Classes, int64 (R, R) a picture. One at a time: all at once may not fit in memory."""
-    if "masks_queries_logits" in outputs:
-        return _query_classes(outputs, side=side)
-    return [
-        _resized(logits[None].float(), side)[0].argmax(0).numpy() for logits in outputs["logits"]
-    ]
-
-
-def _query_classes(outputs: Tensors, *, side: int) -> list[Any]:
-    """Classes, int64 (R, R) a picture: each query votes for its class where its mask is."""
-    answers = []
-    pairs = zip(outputs["class_queries_logits"], outputs["masks_queries_logits"], strict=True)
-    for classes, masks in pairs:
-        votes = torch.einsum("qc,qhw->chw", classes.float().softmax(-1)[:, :-1], masks.sigmoid())
-        answers.append(_resized(votes[None].float(), side)[0].argmax(0).numpy())
-    return answers
-
-
-def _object_masks(outputs: Tensors, *, side: int) -> list[Any]:
-    """Bool (R, R) a picture: of the three masks the one that the model thinks best."""
-    best = outputs["iou_scores"][:, 0].float().argmax(-1)
-    chosen = outputs["pred_masks"][torch.arange(len(best)), 0, best].float()
-    return list((_resized(chosen[:, None], side)[:, 0] > 0).numpy())
-
-
-def _resized(maps: Tensor, side: int) -> Tensor:
-    return nn.functional.interpolate(maps, (side, side), mode="bilinear", align_corners=False)
