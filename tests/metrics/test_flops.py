@@ -104,7 +104,7 @@ def test_linear(batch: int, width: int, out: int, rows: list[int], bias: bool) -
     assert cost.flops == cost.torch_flops == 2 * each * width * out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     dimensions=st.integers(1, 3),
     groups=st.integers(1, 3),
