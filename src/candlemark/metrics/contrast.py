@@ -17,12 +17,12 @@ The test permutes within rounds. Where B is no different, and the order of start
 drawn at random each round, B's process could have been any of the S. Values are aligned by their
 round's median and ranked together; the statistic is the sum of B's ranks and its distribution
 over the S^R equally likely assignments is computed exactly (Hodges and Lehmann 1962, "Rank
-methods for combination of independent experiments"). With S = 2 this is Wilcoxon's signed-rank
-test. Wilcoxon's own needs differences that are symmetric, which B minus the mean of two A's is
-not where times have a tail to the right; Mann-Whitney's needs rounds that do not differ, and
-loses the pairing where they do. This one keeps its level with any distribution and any number
-of rounds, and three columns give it p-values down to 3^-R, so that four rounds can reject at 5 %
-where signed ranks need six.
+methods for combination of independent experiments"). With S = 2 it is a signed-rank test whose
+ranks count from one half. Wilcoxon's needs differences that are symmetric, which B minus the
+mean of two A's is not where times have a tail to the right; Mann-Whitney's needs rounds that do
+not differ, and loses the pairing where they do. This one keeps its level with any distribution
+and any number of rounds, and three columns give it p-values down to 3^-R, so that four rounds
+can reject at 5 % where signed ranks need six.
 
 The estimate is Hodges and Lehmann's: the median of the pairwise means of the rounds' log ratios;
 the interval holds the ratios that the test does not reject. The noise floor is how far from 1
@@ -50,6 +50,8 @@ FloatArray = npt.NDArray[np.float64]
 ALPHA = 0.05
 MARGIN = 0.01
 """A difference within this share is the same for every purpose, unless another is given."""
+LOUDEST = 0.10
+"""A floor above this is no measurement: nothing is called the same by it."""
 MOST_ROUNDS = 200
 """Beyond this, more rounds are no advice."""
 _POWER = 0.8
@@ -221,7 +223,8 @@ def judge(
     speed: for each contrast whether lower is faster (True, times), higher is faster (False,
         rates) or neither (None, amounts); times by default
 
-    SAME: the interval lies within +-max(noise floor, margin). FASTER and SLOWER: the corrected
+    SAME: the interval lies within +-max(noise floor, margin), the floor being no higher than
+    LOUDEST. FASTER and SLOWER: the corrected
     test rejects, and the estimate lies outside the noise floor. UNSURE: neither, or there is no
     floor to go by.
     """
@@ -256,7 +259,7 @@ def _judge(
         grounds = "the noise floor is not known: nothing was run twice"
         return Judgement(change=Change.UNSURE, p_value=p_value, grounds=grounds)
     band = max(one.floor, margin)
-    if _within(one, band):
+    if band <= max(LOUDEST, margin) and _within(one, band):
         grounds = f"the interval lies within ±{band:.1%}"
         return Judgement(change=Change.SAME, p_value=p_value, grounds=grounds)
     if p_value < alpha and abs(math.log(one.ratio)) > math.log1p(one.floor):
@@ -294,6 +297,8 @@ def more_rounds(
 
     From the scatter of the rounds so far; None above MOST_ROUNDS.
     """
+    if len(values) < 2:
+        return None
     differences = values[:, 0] - values[:, 1:].mean(axis=1)
     spread = float(differences.std(ddof=1))
     one_sided = alpha / 2 / tests
