@@ -40,8 +40,8 @@ def test_a_freed_earlier_peak_does_not_leak_into_the_section() -> None:
 
 
 def test_without_a_reset_a_hidden_peak_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_reset_peak", lambda: False)
-    monkeypatch.setattr(memory, "_process_peak", lambda: 1000)
+    monkeypatch.setattr(memory, "reset_process_peak", lambda: False)
+    monkeypatch.setattr(memory, "process_peak_bytes", lambda: 1000)
     with MemoryMeter(CPU) as meter:
         pass
     measured = meter.measurement()
@@ -51,15 +51,15 @@ def test_without_a_reset_a_hidden_peak_is_unknown(monkeypatch: pytest.MonkeyPatc
 
 def test_without_a_reset_a_raised_peak_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([1000, 1500])
-    monkeypatch.setattr(memory, "_reset_peak", lambda: False)
-    monkeypatch.setattr(memory, "_process_peak", lambda: next(peaks))
+    monkeypatch.setattr(memory, "reset_process_peak", lambda: False)
+    monkeypatch.setattr(memory, "process_peak_bytes", lambda: next(peaks))
     with MemoryMeter(CPU) as meter:
         pass
     assert meter.peak_bytes == 1500
 
 
 def test_a_system_that_tells_nothing_gives_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_process_peak", lambda: None)
+    monkeypatch.setattr(memory, "process_peak_bytes", lambda: None)
     with MemoryMeter(CPU) as meter:
         pass
     assert meter.measurement().reason == "this system does not tell the peak of a process"

@@ -175,4 +175,5 @@ def _told_drift(trend: float) -> str:
 
 
 def stood_still(samples: Samples) -> str | None:
+    """The fault of a clock that gave nothing but zeros; None for any other."""
     return None if len(samples) == 0 or samples.any() else STOOD_STILL

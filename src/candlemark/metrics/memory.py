@@ -1,28 +1,53 @@
-"""Peak memory of a section of work.
+"""Memory of a section of work, and of a forward pass.
 
     with MemoryMeter(device) as memory:
         fit(...)
     memory.measurement("peak_memory_bytes")
 
-On CUDA and XPU: the most that torch had allocated on the device. On a CPU: the largest
-resident set of the whole process during the section, code and libraries included. `reason`
-says which, because the two are not comparable. Lower is better.
+    profile = measure_memory(lambda: module(images), device)     # never while anything is timed
+    profile.measurements          # peak, allocated, reserved, process, activations
+    profile.samples               # memory_timeline_s, memory_timeline_bytes
+
+On CUDA and XPU a peak is the most that torch had allocated on the device. On a CPU it is the
+largest resident set of the whole process, code and libraries included. `reason` says which,
+because the two are not comparable. Lower is better.
+
+A resident set is counted in pages, and memory that was freed before is used again without its
+growing: it cannot tell what a small model's activations take. On a CPU these are therefore
+counted where torch allocates them, every request and release of its allocator during one call,
+to the byte. What a kernel library allocates past torch (oneDNN's scratch) is only in the
+resident set.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import numpy.typing as npt
+
+from candlemark.errors import ConfigError
+from candlemark.hardware.device import synchronise
 from candlemark.records import Measurement
 
 if TYPE_CHECKING:
     import torch
 
+LONGEST_TIMELINE = 4096
+"""Points of a timeline; a longer one is thinned, and sampled half as often from there on."""
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+_PAGES = Path("/proc/self/statm")
 
 
 class MemoryMeter:
@@ -43,8 +68,8 @@ class MemoryMeter:
         if self.device.type in {"cuda", "xpu"}:
             self._accelerator().reset_peak_memory_stats(self.device)
         elif self.device.type == "cpu":
-            self._reset = _reset_peak()
-            self._before = _process_peak()
+            self._reset = reset_process_peak()
+            self._before = process_peak_bytes()
         return self
 
     def __exit__(
@@ -77,7 +102,7 @@ class MemoryMeter:
         return getattr(torch, self.device.type)
 
     def _close_cpu(self) -> None:
-        after = _process_peak()
+        after = process_peak_bytes()
         if after is None or self._before is None:
             self.method = "this system does not tell the peak of a process"
         elif self._reset or after > self._before:
@@ -88,7 +113,16 @@ class MemoryMeter:
             self.method = "an earlier peak of the process hides the section's"
 
 
-def _reset_peak() -> bool:
+def process_memory_bytes() -> int:
+    """Resident set of this process now, in bytes."""
+    if _PAGES.is_file():
+        return int(_PAGES.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def reset_process_peak() -> bool:
     """Ask Linux to start the process's peak anew; False where it cannot."""
     try:
         _CLEAR.write_text("5", encoding="ascii")
@@ -97,7 +131,7 @@ def _reset_peak() -> bool:
     return True
 
 
-def _process_peak() -> int | None:
+def process_peak_bytes() -> int | None:
     """Largest resident set since the last reset, in bytes."""
     if _STATUS.is_file():
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
@@ -110,3 +144,204 @@ def _process_peak() -> int | None:
     # Kibibytes on Linux, bytes on macOS (getrusage(2) of each).
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MemoryProfile:
+    """What forward passes took.
+
+    samples: float64[n] each: "memory_timeline_s" since the first pass began, and
+        "memory_timeline_bytes" of the device, on a CPU of the process
+    """
+
+    measurements: tuple[Measurement, ...]
+    samples: Mapping[str, npt.NDArray[np.float64]]
+
+
+def measure_memory(
+    call: Callable[[], object],
+    device: torch.device,
+    *,
+    calls: int = 3,
+    model_bytes: int | None = None,
+    interval_s: float = 0.002,
+    torch_allocates: bool = True,
+) -> MemoryProfile:
+    """Memory of `calls` forward passes after one that is not counted.
+
+    Gives peak_memory_bytes, allocated_memory_bytes, reserved_memory_bytes,
+    process_memory_bytes and activation_memory_bytes, those that the device does not know
+    without a value and with the reason; model_bytes too where it is given. A thread reads the
+    memory every `interval_s` seconds, so nothing may be timed meanwhile.
+
+    torch_allocates: False for a runtime with memory of its own (ONNX Runtime): activations on
+        a CPU are then what the resident set grew by, and unknown where it did not grow
+    """
+    if calls < 1:
+        raise ConfigError(f"memory is measured over {calls} calls; allowed: 1 or more")
+    call()
+    synchronise(device)
+    before, process_before = _device_bytes(device), process_memory_bytes()
+    timeline = _Timeline(lambda: _first_known(_device_bytes(device), process_memory_bytes))
+    with MemoryMeter(device) as meter, timeline.sampling(interval_s):
+        for _ in range(calls):
+            call()
+            synchronise(device)
+    peak = meter.measurement("peak_memory_bytes")
+    after = _device_bytes(device)
+    if peak.value is None and after is not None:
+        peak = _known("peak_memory_bytes", timeline.most(), f"most seen every {interval_s:g} s")
+    elif peak.value is not None and device.type == "cpu":
+        peak = _known("peak_memory_bytes", max(int(peak.value), timeline.most()), str(peak.reason))
+    if device.type != "cpu":
+        activations = _above(peak, before)
+    elif torch_allocates:
+        activations = _allocated_by_torch(call)
+    else:
+        activations = _above(peak, process_before)
+    measured = [
+        peak,
+        _known("allocated_memory_bytes", after, "torch keeps no account of tensors on a CPU"),
+        _known("reserved_memory_bytes", _reserved(device), f"no pool to tell on {device.type}"),
+        _known("process_memory_bytes", process_memory_bytes(), "resident set"),
+        activations,
+    ]
+    if model_bytes is not None:
+        measured.append(_known("model_bytes", model_bytes, None))
+    return MemoryProfile(
+        measurements=tuple(measured),
+        samples={
+            "memory_timeline_s": np.asarray(timeline.seconds),
+            "memory_timeline_bytes": np.asarray(timeline.bytes, dtype=np.float64),
+        },
+    )
+
+
+def peak_of_requests(changes: list[int]) -> int:
+    """Most bytes held at once, from requests (positive) and releases (negative) in order."""
+    return max(0, int(np.max(np.cumsum(changes)))) if changes else 0
+
+
+def _allocated_by_torch(call: Callable[[], object]) -> Measurement:
+    """activation_memory_bytes on a CPU, from what torch's allocator gave out during one call."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with (
+        _quiet_profiler(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen,
+    ):
+        call()
+    results = seen.profiler.kineto_results if seen.profiler is not None else None
+    events = [] if results is None else results.events()
+    requests = sorted(
+        ((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"),
+        key=lambda request: request[0],
+    )
+    name = "activation_memory_bytes"
+    if not requests:
+        return Measurement(
+            name=name,
+            value=None,
+            unit="bytes",
+            reason="the call took nothing from torch's allocator: it keeps its memory elsewhere",
+        )
+    peak = peak_of_requests([size for _, size in requests])
+    return _known(name, peak, "most that torch's CPU allocator had given out during one call")
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """The profiler's library tells its stages, and that there is no GPU, on the error stream."""
+    name = "KINETO_LOG_LEVEL"
+    before = os.environ.get(name)
+    os.environ[name] = before or "99"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+
+
+class _Timeline:
+    """Bytes over time, read by a thread of its own."""
+
+    def __init__(self, read: Callable[[], int]) -> None:
+        self.read = read
+        self.seconds: list[float] = []
+        self.bytes: list[int] = []
+        self._started = 0.0
+
+    def note(self) -> None:
+        """One more point, now."""
+        self.seconds.append(time.perf_counter() - self._started)
+        self.bytes.append(self.read())
+
+    def most(self) -> int:
+        """The largest reading."""
+        return max(self.bytes)
+
+    @contextmanager
+    def sampling(self, interval_s: float) -> Iterator[None]:
+        """Read at once, every `interval_s` seconds, and at the end."""
+        ended = threading.Event()
+        self._started = time.perf_counter()
+        self.note()
+        thread = threading.Thread(target=self._watch, args=(ended, interval_s), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self.note()
+
+    def _watch(self, ended: threading.Event, interval_s: float) -> None:
+        while not ended.wait(interval_s):
+            self.note()
+            if len(self.seconds) >= LONGEST_TIMELINE:
+                self.seconds, self.bytes = self.seconds[::2], self.bytes[::2]
+                interval_s *= 2
+
+
+def _device_bytes(device: torch.device) -> int | None:
+    """Bytes of live tensors on an accelerator; None on a CPU."""
+    import torch
+
+    if device.type in {"cuda", "xpu"}:
+        return int(getattr(torch, device.type).memory_allocated(device))
+    return int(torch.mps.current_allocated_memory()) if device.type == "mps" else None
+
+
+def _reserved(device: torch.device) -> int | None:
+    """Bytes that the allocator of an accelerator holds; None on a CPU."""
+    import torch
+
+    if device.type in {"cuda", "xpu"}:
+        return int(getattr(torch, device.type).memory_reserved(device))
+    return int(torch.mps.driver_allocated_memory()) if device.type == "mps" else None
+
+
+def _first_known(known: int | None, otherwise: Callable[[], int]) -> int:
+    return otherwise() if known is None else known
+
+
+def _above(peak: Measurement, before: int | None) -> Measurement:
+    """activation_memory_bytes as the growth of a peak; unknown where nothing grew."""
+    name = "activation_memory_bytes"
+    if peak.value is None or before is None:
+        return Measurement(name=name, value=None, unit="bytes", reason=peak.reason or "unknown")
+    grown = int(peak.value) - before
+    if grown <= 0:
+        reason = "memory that was freed before was used again: nothing grew"
+        return Measurement(name=name, value=None, unit="bytes", reason=reason)
+    return _known(name, grown, f"growth of: {peak.reason}")
+
+
+def _known(name: str, value: int | None, reason: str | None) -> Measurement:
+    return Measurement(
+        name=name,
+        value=None if value is None else float(value),
+        unit="bytes",
+        sample_count=None if value is None else 1,
+        reason=reason,
+    )
