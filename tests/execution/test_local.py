@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from candlemark import progress
+from candlemark.errors import ConfigError
 from candlemark.execution.base import FailureKind
+from candlemark.execution.leases import timing
 from candlemark.execution.local import LocalExecutor
 
 CALLS = """
@@ -38,9 +42,33 @@ def report(_):
 def die_at_work(_):
     with track("work", total=2, unit="steps"):
         os._exit(1)
+def wait_for_lease(seconds):
+    from candlemark.execution.leases import timing
+    with timing("cpu"):
+        time.sleep(seconds)
+    return "timed"
+def meet(arguments):
+    folder, mine, other = arguments
+    open(os.path.join(folder, mine), "w").close()
+    deadline = time.monotonic() + 30
+    while not os.path.exists(os.path.join(folder, other)):
+        if time.monotonic() > deadline: return "alone"
+        time.sleep(0.01)
+    return "met"
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+def span(arguments):
+    key, seconds = arguments
+    started = time.monotonic()
+    time.sleep(seconds)
+    return key, os.getpid(), started, time.monotonic()
 def leave_pid(path):
     with open(path, "w") as file: file.write(str(os.getpid()))
     time.sleep(60)
+def leave_pid_unless_none(path):
+    if path is not None: leave_pid(path)
+def touch(path): open(path, "w").close()
 """
 
 
@@ -131,6 +159,110 @@ def test_progress_crosses_the_process_boundary(calls, events):
 def test_a_task_of_a_dead_worker_is_ended_for_it(calls, events):
     outcome(calls.die_at_work)
     assert events == [("begin", "work", ""), ("end", "work", "")]
+
+
+def test_workers_run_side_by_side(calls, tmp_path):
+    pairs = [(str(tmp_path), "a", "b"), (str(tmp_path), "b", "a")]
+    assert [o.value for o in LocalExecutor(workers=2).map(calls.meet, pairs)] == ["met", "met"]
+
+
+def test_outcomes_come_as_calls_end(calls):
+    outcomes = LocalExecutor(workers=2).map(calls.nap, [3.0, 0.0])
+    assert [o.item for o in outcomes] == [0.0, 3.0]
+
+
+def test_calls_with_the_same_key_take_turns_in_one_process(calls):
+    items = [(key, 0.1) for key in ("a", "a", "b", "a", "b", None, "a")]
+    executor = LocalExecutor(workers=3, share=lambda item: item[0])
+    values = [o.value for o in executor.map(calls.span, items)]
+    assert len(values) == len(items)
+    for key in ("a", "b"):
+        spans = sorted((begin, end, pid) for k, pid, begin, end in values if k == key)
+        assert len({pid for *_, pid in spans}) == 1
+        assert all(end <= begin for (_, end, _), (begin, _, _) in pairwise(spans))
+    assert len({pid for _, pid, _, _ in values}) == 3
+
+
+def test_a_new_key_ends_the_process_that_waited_longest(calls):
+    executor = LocalExecutor(share=str)
+    pids = [o.value for o in executor.map(calls.identity, [1, 1, 2, 2, 1])]
+    assert pids[0] == pids[1]
+    assert pids[2] == pids[3]
+    assert len(set(pids)) == 3
+
+
+def test_a_shared_process_outlives_calls_of_their_own(calls):
+    executor = LocalExecutor(share=lambda item: item != "own")
+    pids = [o.value for o in executor.map(calls.identity, ["shared", "own", "shared"])]
+    assert pids[0] == pids[2] != pids[1]
+
+
+def test_nothing_new_starts_before_an_outcome_is_dealt_with(calls, tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    outcomes = LocalExecutor(workers=2).map(calls.touch, [str(path) for path in paths])
+    next(outcomes)
+    time.sleep(0.5)
+    assert not paths[2].exists()
+    assert len(list(outcomes)) == 2
+    assert paths[2].exists()
+
+
+def test_one_late_call_does_not_disturb_the_other(calls):
+    outcomes = list(LocalExecutor(workers=2, timeout_s=2.0).map(calls.nap, [60.0, 0.0]))
+    assert [(o.item, o.failure is None) for o in outcomes] == [(0.0, True), (60.0, False)]
+    assert outcomes[1].failure.kind is FailureKind.TIMED_OUT
+
+
+def hold_lease(seconds):
+    """A thread of this process that times something for a while; it has the lease on return."""
+    holding = threading.Event()
+
+    def hold():
+        with timing("cpu"):
+            holding.set()
+            time.sleep(seconds)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holding.wait(30)
+    return thread
+
+
+def test_waiting_for_a_lease_is_not_counted_as_running(calls):
+    thread = hold_lease(3.0)
+    ended = outcome(calls.wait_for_lease, 0.1, timeout_s=2.5)
+    thread.join()
+    assert ended.value == "timed"
+    assert ended.duration_s > 2.5
+
+
+def test_the_clock_runs_again_once_the_lease_has_come(calls):
+    thread = hold_lease(1.0)
+    ended = outcome(calls.wait_for_lease, 60, timeout_s=1.5)
+    thread.join()
+    assert ended.failure.reason == "took longer than 1.5 s"
+    assert ended.duration_s < 30
+
+
+def test_closing_the_iterator_ends_every_process(calls, tmp_path):
+    files = [tmp_path / name for name in "ab"]
+    outcomes = LocalExecutor(workers=3).map(
+        calls.leave_pid_unless_none, [None, *(str(file) for file in files)]
+    )
+    next(outcomes)
+    pids = [int(wait_for(lambda file=file: file.exists() and file.read_text())) for file in files]
+    outcomes.close()
+    assert not any(is_running(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_no_worker_is_refused(workers):
+    with pytest.raises(ConfigError, match=f"workers = {workers}: at least one process"):
+        LocalExecutor(workers=workers)
+
+
+def test_nothing_to_do_starts_nothing():
+    assert list(LocalExecutor(workers=4).map(print, [])) == []
 
 
 def test_workers_die_with_a_killed_parent(calls, tmp_path):

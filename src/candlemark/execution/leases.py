@@ -96,12 +96,15 @@ def _lease(kind: Kind, device: str) -> Iterator[None]:
     if outer is not None:
         yield
         return
+    folder = default_folder()
     with contextlib.ExitStack() as stack:
         with contextlib.ExitStack() as gate:
             # Whoever stands in the gate goes next: loads that keep coming queue behind a
             # section that waits, instead of passing it for ever.
-            gate.enter_context(_locked("gate.lock", exclusive=True))
-            machine = stack.enter_context(_locked("machine.lock", exclusive=kind == "timing"))
+            gate.enter_context(_locked(folder, "gate.lock", exclusive=True))
+            machine = stack.enter_context(
+                _locked(folder, "machine.lock", exclusive=kind == "timing")
+            )
         if kind == "timing":
             os.ftruncate(machine, 0)
             os.pwrite(machine, f"process {os.getpid()} on {device}\n".encode(), 0)
@@ -113,9 +116,8 @@ def _lease(kind: Kind, device: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(name: str, *, exclusive: bool) -> Iterator[int]:
+def _locked(folder: Path, name: str, *, exclusive: bool) -> Iterator[int]:
     """Hold a lock file of the folder; gives its descriptor."""
-    folder = default_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)

@@ -34,6 +34,7 @@ from candlemark import progress
 from candlemark.execution.base import Failure, FailureKind, Outcome
 from candlemark.progress import Event
 
+_PROGRAM = "candlemark.execution.worker"
 _DETAIL_BYTES = 4000
 _STOP_WAIT_S = 5.0
 
@@ -86,7 +87,8 @@ class WorkerProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - an interpreter that the caller names
-                [str(python or sys.executable), "-m", "candlemark.execution.worker"],
+                # -P: else its working folder would come before `path`.
+                [str(python or sys.executable), *(["-P"] if front else []), "-m", _PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -1,0 +1,101 @@
+"""A worker process: where it runs, what it imports, how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import candlemark
+from candlemark.execution.base import FailureKind
+from candlemark.execution.process import WorkerProcess
+
+
+def test_calls_run_one_after_another_in_the_same_process():
+    with WorkerProcess() as worker:
+        pids = {worker.call(eval, "__import__('os').getpid()").value for _ in range(2)}
+        assert pids == {worker.pid}
+        assert worker.alive
+    assert not worker.alive
+
+
+def test_a_worker_has_the_folder_and_variables_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("FROM_HERE", "kept")
+    with WorkerProcess(cwd=tmp_path, environment={"EXTRA": "set"}) as worker:
+        assert worker.call(os.path.realpath, ".").value == os.path.realpath(tmp_path)
+        assert worker.call(os.getenv, "EXTRA").value == "set"
+        assert worker.call(os.getenv, "FROM_HERE").value == "kept"
+    assert "EXTRA" not in os.environ
+
+
+@pytest.mark.parametrize("python", [None, sys.executable], ids=["this", "named"])
+def test_an_extra_path_is_searched_before_all_others(tmp_path, monkeypatch, python):
+    for folder, text in (("extra", "extra"), ("here", "working folder")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(f"VALUE = '{text}'\n")
+    with WorkerProcess(path=[tmp_path / "extra"], cwd=tmp_path / "here", python=python) as worker:
+        assert worker.call(eval, "__import__('mine').VALUE").value == "extra"
+
+
+def test_another_candlemark_answers_from_its_own_source(tmp_path):
+    source, other = Path(candlemark.__file__).parent, tmp_path / "candlemark"
+    other.mkdir()
+    for entry in source.iterdir():
+        if entry.name not in {"__pycache__", "errors.py"}:
+            (other / entry.name).symlink_to(entry)
+    (other / "errors.py").write_text((source / "errors.py").read_text() + "\nOTHER = True\n")
+    question = "hasattr(__import__('candlemark.errors').errors, 'OTHER')"
+    with WorkerProcess(path=[tmp_path]) as worker:
+        assert worker.call(eval, question).value is True
+    with WorkerProcess() as worker:
+        assert worker.call(eval, question).value is False
+
+
+def test_an_interpreter_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        WorkerProcess(python=tmp_path / "no-python")
+
+
+def test_a_stopped_process_takes_no_call():
+    worker = WorkerProcess()
+    worker.stop()
+    worker.stop()
+    with pytest.raises(RuntimeError, match=f"process {worker.pid} was stopped"):
+        worker.call(abs, -1)
+
+
+def test_one_call_at_a_time():
+    with WorkerProcess() as worker:
+        worker.begin(time.sleep, 60)
+        with pytest.raises(RuntimeError, match="runs a call already"):
+            worker.begin(abs, -1)
+
+
+def test_a_process_that_died_between_calls_is_an_outcome():
+    with WorkerProcess() as worker:
+        assert worker.call(abs, -1).value == 1
+        os.kill(worker.pid, signal.SIGKILL)
+        ended = worker.call(abs, -1, timeout_s=60)
+        assert ended.failure.kind is FailureKind.CRASHED
+        assert ended.failure.reason == "its process was ended by SIGKILL"
+
+
+def test_a_death_that_was_seen_before_the_call_is_not_waited_for():
+    with WorkerProcess() as worker:
+        os.kill(worker.pid, signal.SIGKILL)
+        frame = worker.inbox.get(timeout=30)
+        assert frame.kind == "death"
+        assert worker.take(frame) is None
+        assert not worker.alive
+        assert worker.call(abs, -1, timeout_s=60).failure.reason.endswith("SIGKILL")
+
+
+def test_only_a_call_can_be_late():
+    with WorkerProcess() as worker:
+        assert worker.deadline is None
+        with pytest.raises(RuntimeError, match="runs no call that could be late"):
+            worker.time_out()
