@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from candlemark.errors import ModelError
 from candlemark.models.adapter import Classifier, ClassifierNet
+from candlemark.models.building import open_batch_norms, quiet
 from candlemark.models.catalog import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, Triple
 from candlemark.models.files import find_file
 from candlemark.models.weights import weights_file
@@ -93,7 +93,7 @@ def load_classifier(
         class_count=class_count,
         image_shape=shape,
     )
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         try:
             built = _BUILDERS[spec.library](request)
@@ -184,7 +184,7 @@ def _build_transformers(request: _Request) -> _Built:
     heads = _transformers_heads(model_class, config)
     if request.file is None:
         network = _from_config(model_class, config)
-        _open_batch_norms(network)
+        open_batch_norms(network)
         new_head, ignored = True, 0
     else:
         network, new_head, ignored = _load_transformers(model_class, config, heads, request.file)
@@ -203,17 +203,6 @@ def _build_transformers(request: _Request) -> _Built:
         options=options,
         ignored_keys=ignored,
     )
-
-
-def _open_batch_norms(network: nn.Module) -> None:
-    """Start every batch norm at scale 1 and shift 0, as its paper does.
-
-    transformers draws EfficientNet's scales from a normal distribution of width 0.02: after
-    49 of them a picture has shrunk by 30 orders of magnitude, and nothing is ever learnt.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - 1d to 3d
-            module.reset_parameters()
 
 
 _BUILDERS: dict[str, Callable[[_Request], _Built]] = {
@@ -419,19 +408,3 @@ def _facts(
         "normalisation": "checkpoint" if built.mean else "ImageNet, the checkpoint names none",
         "channels_last": classifier.channels_last,
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' load report and bars off the terminal: `facts` carries them."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+import torch
+
+from candlemark.errors import ModelError
+from candlemark.models.building import quiet
 from candlemark.models.inference.base import InferenceModel, InputShape
+from candlemark.models.inference.custom import load_function
 from candlemark.models.inference.describe import describe
 from candlemark.models.inference.request import LoadRequest
+from candlemark.models.inference.weights import weights_path
 
 BUILDERS: dict[str, str] = {
     "text-encoder": "text:build_text_encoder",
@@ -40,12 +46,43 @@ def load_model(
     seed: int,
     allow_pickle: bool = False,
 ) -> InferenceModel:
-    """The model, ready to be measured: on the CPU, in float32, in evaluation mode."""
+    """The model, ready to be measured: on the CPU, in float32, in evaluation mode.
+
+    model_id: as `describe` takes it
+    weights: "pretrained" (the Hub cache, else the Hub; a folder's own), "random" (from the
+        config, seeded), or the path of a folder or file
+    shape: how large items are; None fields take what the model was made for
+    seed: of random weights; the caller's random state is left alone
+    allow_pickle: also load weights that are not safetensors; still tensors only
+
+    Code from the Hub is never run. Raises ModelError: nobody knows the model, its weights
+    cannot be had or are another model's, or it does not take items of this shape.
+    """
     described = describe(model_id, weights=weights)
+    if described.library == "python":
+        return load_function(model_id)
     request = LoadRequest(
-        described=described, file=None, shape=shape, seed=seed, allow_pickle=allow_pickle
+        described=described,
+        file=weights_path(described, allow_pickle=allow_pickle),
+        shape=shape,
+        seed=seed,
+        allow_pickle=allow_pickle,
     )
-    return builder(described.model_task)(request)
+    build = builder(described.model_task)
+    with torch.random.fork_rng(devices=[]), quiet():
+        try:
+            model = build(request)
+        except (
+            *(ValueError, TypeError, KeyError, AttributeError, RuntimeError),
+            *(AssertionError, ImportError, OSError),
+        ) as error:  # what the libraries raise for a config or weights that they cannot take
+            what = f"{described.model_class} from {request.file or 'random weights'}"
+            first_line = (str(error).splitlines() or [""])[0]
+            raise ModelError(
+                f"cannot build {model_id} ({what}): {type(error).__name__}: {first_line}"
+            ) from error
+    model.module.eval()
+    return model
 
 
 def builder(model_task: str) -> Callable[[LoadRequest], InferenceModel]:

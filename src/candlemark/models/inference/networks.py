@@ -6,18 +6,16 @@ facts = network_facts(request, network, inputs="random pixels")
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from candlemark.errors import ModelError
+from candlemark.models.building import open_batch_norms
 from candlemark.models.inference.request import LoadRequest
-from candlemark.models.weights import SHARDED_NAME
+from candlemark.models.inference.weights import weights_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,26 +60,17 @@ def build_network(
 
 
 def build_config(request: LoadRequest) -> Any:
-    """The transformers config of the request."""
+    """The transformers config of the request: the checkpoint's own, else the described one."""
     import transformers
 
     described = request.described
-    if described.config_class:
+    beside = request.beside("config.json") if request.file is not None else None
+    if described.config_class and beside is None:
         return getattr(transformers, described.config_class)(**described.config)
+    folder = beside.parent if beside is not None else described.folder
     return transformers.AutoConfig.from_pretrained(
-        str(described.folder), trust_remote_code=False, local_files_only=True
+        str(folder), trust_remote_code=False, local_files_only=True
     )
-
-
-def open_batch_norms(module: nn.Module) -> None:
-    """Start every batch norm at scale 1 and shift 0, as its paper does.
-
-    transformers draws EfficientNet's scales from a normal distribution of width 0.02: after
-    49 of them a picture has shrunk by 30 orders of magnitude.
-    """
-    for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - 1d to 3d
-            child.reset_parameters()
 
 
 def _from_weights(
@@ -96,10 +85,7 @@ def _from_weights(
         "local_files_only": True,
         "dtype": torch.float32,
     }
-    if (
-        file.name.startswith(("model.", "pytorch_model."))
-        and (file.parent / "config.json").exists()
-    ):
+    if file.name.startswith(("model.", "pytorch_model.")):
         module, info = chosen.from_pretrained(
             str(file.parent), use_safetensors="safetensors" in file.name, **options
         )
@@ -142,17 +128,3 @@ def network_facts(request: LoadRequest, network: Network, *, inputs: str) -> dic
         "attention": getattr(config, "_attn_implementation", None),
         "inputs": inputs,
     }
-
-
-def weights_sha256(file: Path) -> str:
-    """SHA-256 of the weights; of shards, of their index and then of each in order."""
-    if file.name != SHARDED_NAME:
-        return _sha256(file)
-    shards = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
-    parts = [_sha256(file), *(_sha256(file.parent / shard) for shard in shards)]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

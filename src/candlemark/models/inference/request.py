@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from candlemark.errors import ModelError
 from candlemark.models.files import cached_file, find_file
 from candlemark.models.inference.base import InputShape
 from candlemark.models.inference.describe import Described
@@ -37,7 +38,8 @@ class LoadRequest:
         """The model's file `name` (tokenizer.json, preprocessor_config.json ...), or None.
 
         Looked for beside the weights, then beside the config, then in the Hub cache. The Hub
-        itself is asked only for weights that came from it.
+        itself is asked only for weights that came from it; if it cannot be reached, the model
+        does without the file, and its facts say where the items come from.
         """
         folders = [self.file.parent if self.file else None, self.described.folder]
         for folder in folders:
@@ -45,5 +47,10 @@ class LoadRequest:
                 return folder / name
         if not self.described.on_hub:
             return None
-        look_up = find_file if self.described.weights == "pretrained" else cached_file
-        return look_up(self.described.id, name)
+        path = cached_file(self.described.id, name)
+        if path is not None or self.described.weights != "pretrained":
+            return path
+        try:
+            return find_file(self.described.id, name)
+        except ModelError:
+            return None

@@ -1,0 +1,159 @@
+"""Write text token by token, greedily and without an end: the prompt first, then step by step.
+
+    N items, T prompt tokens, V vocabulary
+
+    state = generator.prefill(inputs)        # inputs["input_ids"]: int64 (N, T)
+    state = generator.step(state)
+    generator.tokens(state)                  # int64 (N, 2)
+
+Both generators call the library's own module, so they follow it to any device and precision,
+and keep keys and values in the library's own cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from candlemark.models.inference.base import Tensors
+
+_CACHES = ("past_key_values", "cache_params")
+"""What models call their cache: of keys and values, or of a state space."""
+
+_GROWING = frozenset({"attention_mask", "position_ids"})
+"""Inputs of a decoder that every step needs, one longer or one further."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Generated:
+    """What a generator knows between two steps.
+
+    tokens: int64 (N, tokens so far); the last was not read by the model yet
+    cache: the library's cache, by the name that the model takes it
+    inputs: what every step needs again, such as the mask (N, T + tokens so far - 1)
+    """
+
+    tokens: Tensor
+    cache: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+
+class DecoderGenerator:
+    """For models that go on from their prompt, pictures and sounds in it included.
+
+    Whatever else the inputs hold is read with the prompt. `attention_mask` and `position_ids`
+    grow by one a step where the inputs have them; the prompt is padded on the left, if at all.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._last_only = _last_logits_only(network)
+
+    @torch.no_grad()
+    def prefill(self, inputs: Tensors) -> Generated:
+        """Read the prompt; the state holds the first new token."""
+        outputs = self._network(**inputs, **self._last_only, use_cache=True, return_dict=True)
+        growing: dict[str, Any] = {k: v for k, v in inputs.items() if k in _GROWING}
+        return Generated(tokens=_next(outputs), cache=_cache_of(outputs), inputs=growing)
+
+    @torch.no_grad()
+    def step(self, state: Generated) -> Generated:
+        """One more token for each sequence, from the cached keys and values."""
+        inputs = _one_longer(state.inputs)
+        outputs = self._network(
+            input_ids=state.tokens[:, -1:],
+            **inputs,
+            **state.cache,
+            **self._last_only,
+            use_cache=True,
+            return_dict=True,
+        )
+        return Generated(
+            tokens=torch.cat((state.tokens, _next(outputs)), dim=1),
+            cache=_cache_of(outputs),
+            inputs={**state.inputs, **inputs},
+        )
+
+    def tokens(self, state: Generated) -> Tensor:
+        """int64 (N, new tokens so far)."""
+        return state.tokens
+
+
+class Seq2SeqGenerator:
+    """For models that encode text or sound once and write while looking at it.
+
+    The inputs hold `decoder_input_ids`, with which the answer begins; the others are the
+    encoder's.
+    """
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self._last_only = _last_logits_only(network)
+
+    @torch.no_grad()
+    def prefill(self, inputs: Tensors) -> Generated:
+        """Encode the input; the state holds the first new token."""
+        encoding = {
+            name: value for name, value in inputs.items() if not name.startswith("decoder_")
+        }
+        encoded = self._network.get_encoder()(**encoding, return_dict=True)
+        again: dict[str, Any] = {"encoder_outputs": encoded}
+        if "attention_mask" in inputs:
+            again["attention_mask"] = inputs["attention_mask"]
+        return self._decode(inputs["decoder_input_ids"], None, {}, again)
+
+    @torch.no_grad()
+    def step(self, state: Generated) -> Generated:
+        """One more token for each sequence, from the cached keys and values."""
+        return self._decode(state.tokens[:, -1:], state.tokens, state.cache, state.inputs)
+
+    def tokens(self, state: Generated) -> Tensor:
+        """int64 (N, new tokens so far)."""
+        return state.tokens
+
+    def _decode(
+        self, read: Tensor, before: Tensor | None, cache: dict[str, Any], again: dict[str, Any]
+    ) -> Generated:
+        outputs = self._network(
+            decoder_input_ids=read,
+            **again,
+            **cache,
+            **self._last_only,
+            use_cache=True,
+            return_dict=True,
+        )
+        token = _next(outputs)
+        tokens = token if before is None else torch.cat((before, token), dim=1)
+        return Generated(tokens=tokens, cache=_cache_of(outputs), inputs=again)
+
+
+def _next(outputs: Any) -> Tensor:
+    """The likeliest token after the last position: int64 (N, 1)."""
+    likeliest: Tensor = outputs.logits[:, -1:].argmax(-1)
+    return likeliest
+
+
+def _cache_of(outputs: Any) -> dict[str, Any]:
+    name = next(name for name in _CACHES if getattr(outputs, name, None) is not None)
+    return {name: getattr(outputs, name)}
+
+
+def _one_longer(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The mask with one more token seen, and that token's position."""
+    longer = {}
+    if "attention_mask" in inputs:
+        mask = inputs["attention_mask"]
+        longer["attention_mask"] = torch.cat((mask, mask.new_ones(mask.shape[0], 1)), dim=1)
+    if "position_ids" in inputs:
+        longer["position_ids"] = inputs["position_ids"][..., -1:] + 1
+    return longer
+
+
+def _last_logits_only(network: nn.Module) -> dict[str, int]:
+    """What spares the logits of the prompt where the model can, as the library's own loop does."""
+    known = inspect.signature(network.forward).parameters
+    return {"logits_to_keep": 1} if "logits_to_keep" in known else {}
