@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from candlemark.benchmark.inference.config import InferenceConfig
+from candlemark.benchmark.inference.config import Backend, InferenceConfig, Precision
 from candlemark.benchmark.inference.precision import obstacle, require
 from candlemark.benchmark.trial import Trial
 from candlemark.errors import ConfigError
 from candlemark.hardware.device import resolve_device
 from candlemark.models.inference.base import ITEMS
 from candlemark.models.inference.describe import Described, describe
+from candlemark.models.inference.weights import weights_path, weights_sha256
 
 GENERATING = frozenset(
     {"text-decoder", "text-seq2seq", "speech-seq2seq", "image-captioning", "vision-language"}
@@ -53,8 +54,8 @@ class _Cell:
     device: str
     batch_size: int
     sequence_length: int | None
-    precision: str
-    backend: str
+    precision: Precision
+    backend: Backend
     seed: int
 
 
@@ -101,7 +102,7 @@ def _check(config: InferenceConfig, devices: tuple[str, ...]) -> None:
 def _cells(
     config: InferenceConfig, described: Described, devices: tuple[str, ...]
 ) -> Iterator[_Cell]:
-    lengths = config.sequence_lengths if described.modality == "text" else (None,)
+    lengths = config.sequence_lengths if _reads_text(described) else (None,)
     for device, batch, length, precision, backend, seed in product(
         devices, config.batch_sizes, lengths, config.precisions, config.backends, config.seeds
     ):
@@ -115,12 +116,19 @@ def _cells(
         )
 
 
+def _reads_text(described: Described) -> bool:
+    """Whether its items have a length that can be chosen: a user's function has made its own."""
+    return described.modality == "text" and described.library != "python"
+
+
 def _trial(config: InferenceConfig, described: Described, identity: str, cell: _Cell) -> Trial:
-    sees = described.modality in {"vision", "multimodal"}
+    own = described.library == "python"
+    sees = described.modality in {"vision", "multimodal"} and not own
+    hears = described.modality == "speech" and not own
     shape = {
         "sequence_length": cell.sequence_length,
         "image_size": config.image_size if sees else None,
-        "audio_s": config.audio_s if described.modality == "speech" else None,
+        "audio_s": config.audio_s if hears else None,
         "new_tokens": config.new_tokens if described.model_task in GENERATING else None,
     }
     deciding = {
@@ -135,7 +143,7 @@ def _trial(config: InferenceConfig, described: Described, identity: str, cell: _
         "metrics": sorted(config.metrics),
         "timing": config.timing.model_dump(mode="json"),
         "threads": config.threads or physical_cores(),
-        "tolerance": config.tolerances[cell.precision],  # type: ignore[index]
+        "tolerance": config.tolerances[cell.precision],
         "seed": cell.seed,
         "isolation": config.isolation,
     }
@@ -158,8 +166,17 @@ def _trial(config: InferenceConfig, described: Described, identity: str, cell: _
 
 
 def weights_identity(described: Described, *, allow_pickle: bool) -> str:
-    """The SHA-256 of the weights' file, "random", or of a user's function that of its source."""
-    return described.weights
+    """What a trial knows its weights by, wherever they lie.
+
+    The SHA-256 of their file; "random"; of a user's function "source:" and the SHA-256 of its
+    source. Raises ModelError: the weights cannot be had.
+    """
+    path = weights_path(described, allow_pickle=allow_pickle)
+    if path is not None:
+        return weights_sha256(path)
+    if described.library == "python":
+        return f"source:{described.config['source_sha256']}"
+    return "random"
 
 
 def physical_cores() -> int:
