@@ -227,10 +227,12 @@ def _transformers_sight(request: LoadRequest, optional: tuple[str, ...]) -> Sigh
     if request.file is None:
         _set_all_sides(config, side)
     network = build_network(request, config=config, optional=optional)
-    if request.file is not None and native != side:
-        known = inspect.signature(network.module.forward).parameters
-        if native is not None and "interpolate_pos_encoding" in known:
+    known = inspect.signature(network.module.forward).parameters
+    if request.file is not None and native is not None and native != side:
+        if "interpolate_pos_encoding" in known:
             options = {"interpolate_pos_encoding": True}
+        elif "input_ids" in known:
+            raise ModelError(f"{request.described.id} sees pictures of {native} x {native} px only")
     reader = find_reader(
         request,
         config,
@@ -246,7 +248,8 @@ def _transformers_sight(request: LoadRequest, optional: tuple[str, ...]) -> Sigh
         channels_last=_is_convolutional(network.module, spec),
     )
     made_for = native or (spec.image_size if spec else None)
-    if request.shape.image_size not in (None, made_for) or (made_for and made_for != side):
+    asked = request.shape.image_size
+    if "input_ids" not in known and (asked not in (None, made_for) or side != (made_for or side)):
         _try_one(sight)
     return _laid_out(sight)
 
