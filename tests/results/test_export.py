@@ -48,7 +48,7 @@ def test_json_and_csv_beside_the_store(tmp_path: Path) -> None:
         "timm_a.b_results.json",
     ]
     suite = json.loads((tmp_path / "benchmark_suite_20250131T120005Z.json").read_text())
-    assert (suite["version"], suite["config"]) == (1, {"epochs": 2})
+    assert (suite["version"], suite["config"]) == (2, {"epochs": 2})
     assert [trial["status"] for trial in suite["trials"]] == ["crashed", "ok"]
     assert suite["trials"][1]["measurements"]["mcc"]["value"] is None
     assert suite["trials"][1]["measurements"]["auroc"]["verdict"] == "VALID"

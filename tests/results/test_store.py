@@ -243,9 +243,19 @@ class TestRuns:
 
     def test_several_records_are_stored_all_or_none(self, tmp_path: Path) -> None:
         with open_results(tmp_path) as results:
+
+            def add(*records: RunRecord) -> None:
+                with results.together():
+                    results.add_suite("s1", {}, WHEN)
+                    for record in records:
+                        results.append(record, "s1")
+
             with pytest.raises(ResultsError, match="is no JSON"):
-                results.append_all([make_record(0), make_record(1, facts={"x": set()})], "s1")
-            assert results.attempts() == []
+                add(make_record(0), make_record(1, facts={"x": set()}))
+            assert (results.attempts(), results.suites()) == ([], [])
+            add(make_record(0))
+            (light,) = results.attempts(bulk=False)
+            assert (light.record.samples, light.record.predictions) == ({}, None)
 
     def test_what_was_imported_neither_counts_as_finished_nor_before_what_ran_here(
         self, tmp_path: Path

@@ -1,12 +1,13 @@
-"""Copies of the store that need no candlemark to read: strict JSON and CSV.
+"""Copies of the store that need no candlemark to read; here strict JSON and CSV.
 
     export(results, Path("benchmarks/results"))
 
 Writes, for each suite, `benchmark_suite_<time>.json` (config and every trial) and
 `benchmark_suite_<time>.csv` (one line a trial), and for each row of the benchmark
-`<row>_results.json` with its trials. Predictions stay in the store; the JSON names how many
-there are. Every file is complete or absent: it is written beside its place and renamed.
-Unknown numbers are null in JSON and empty in CSV, never NaN.
+`<row>_results.json` with its trials. The suite's JSON can be imported again: it holds all
+but the predictions, of which it names how many there are. Every file is complete or absent:
+it is written beside its place and renamed. Unknown numbers are null in JSON and empty in CSV,
+never NaN. Further formats stand in `results.formats`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -23,38 +25,48 @@ from typing import Any
 
 from candlemark.errors import ResultsError
 from candlemark.records import RunRecord
-from candlemark.results.query import export_name
+from candlemark.results.selection import Selection, select
 from candlemark.results.store import Results
 
-FORMAT_VERSION = 1
-_FACTS = ("dataset", "market", "label", "label_kind", "role", "weights", "seed")
+FORMAT_VERSION = 2
+"""2 added samples, runs and the plan, and moved the percentile before the unit of a latency."""
+_FACTS = (
+    *("task", "model", "device", "precision", "backend", "batch_size", "sequence_length"),
+    *("dataset", "market", "label", "label_kind", "role", "weights", "seed"),
+)
+_NUMBER = r"(?:-?[\d.eE+-]+|null)"
+_NUMBERS = re.compile(rf"\[\n\s*({_NUMBER}(?:,\n\s*{_NUMBER})*)\n\s*\]")
 
 
 def export(results: Results, folder: str | Path, *, suite_id: str | None = None) -> list[Path]:
-    """Write the copies of one suite, or of all, into `folder`; returns the files written.
+    """Write JSON and CSV of one suite, or of all, into `folder`; returns the files written.
 
     Raises ResultsError: there is nothing to export or the folder cannot be written.
     """
-    folder = Path(folder)
-    suites = [s for s in results.suites() if suite_id in (None, s.suite_id)]
-    if not suites:
-        raise ResultsError(f"no suite '{suite_id}' in {results.path}; see: candlemark results list")
+    selections = select(results, suite_id=suite_id)
+    return [*export_json(selections, Path(folder)), *export_csv(selections, Path(folder))]
+
+
+def export_json(selections: Sequence[Selection], folder: Path) -> list[Path]:
+    """One file a suite, and one a row with what its trials measured."""
     written: list[Path] = []
     by_row: dict[str, dict[str, RunRecord]] = {}
-    for suite in suites:
-        records = results.records(suite.suite_id)
+    for selection in selections:
+        suite = selection.suite
         value = {
             "format": "candlemark suite",
             "version": FORMAT_VERSION,
             "suite_id": suite.suite_id,
             "started_at": suite.started_at,
             "config": dict(suite.config),
-            "trials": [record_to_dict(record) for record in records],
+            "plan": list(suite.trial_ids),
+            "trials": [
+                {**record_to_dict(one.record), "run": one.run, **_samples(one.record)}
+                for one in selection.attempts
+            ],
         }
-        name = export_name(suite)
-        written.append(write_json(folder / f"{name}.json", value))
-        written.append(write_text(folder / f"{name}.csv", records_to_csv(records)))
-        for record in records:
+        written.append(write_json(folder / f"{selection.name}.json", value))
+        for record in selection.records:
             by_row.setdefault(row_name(record), {})[record.trial_id] = record
     for row, trials in by_row.items():
         value = {
@@ -65,6 +77,27 @@ def export(results: Results, folder: str | Path, *, suite_id: str | None = None)
         }
         written.append(write_json(folder / f"{file_stem(row)}_results.json", value))
     return written
+
+
+def export_csv(selections: Sequence[Selection], folder: Path) -> list[Path]:
+    """One file a suite, one line a trial."""
+    return [
+        write_text(folder / f"{selection.name}.csv", records_to_csv(selection.records))
+        for selection in selections
+    ]
+
+
+def task_of(record: RunRecord) -> str:
+    """The task of a record; what names none is of the first one, `charts`."""
+    return str(record.trial.get("task") or "charts")
+
+
+def fact(record: RunRecord, name: str) -> Any:
+    """What a record is known by: a fact, else a field of its config, else None."""
+    if name == "task":
+        return task_of(record)
+    value = record.facts.get(name)
+    return record.trial.get(name) if value is None else value
 
 
 def row_name(record: RunRecord) -> str:
@@ -78,7 +111,7 @@ def file_stem(name: str) -> str:
 
 
 def record_to_dict(record: RunRecord) -> dict[str, Any]:
-    """A record as JSON types, its predictions only counted."""
+    """A record as JSON types, its predictions only counted and without its samples."""
     return {
         "trial_id": record.trial_id,
         "row": row_name(record),
@@ -97,6 +130,16 @@ def record_to_dict(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _samples(record: RunRecord) -> dict[str, Any]:
+    """Samples by name, null where one is unknown."""
+    return {
+        "samples": {
+            name: [value if math.isfinite(value) else None for value in values.tolist()]
+            for name, values in record.samples.items()
+        }
+    }
+
+
 def records_to_csv(records: Sequence[RunRecord]) -> str:
     """One line a trial: what it was, how it ended, and every measurement with its bounds."""
     names = list(dict.fromkeys(m.name for record in records for m in record.measurements))
@@ -108,12 +151,17 @@ def records_to_csv(records: Sequence[RunRecord]) -> str:
 
 def _csv_line(record: RunRecord, names: Sequence[str]) -> list[Any]:
     line: list[Any] = [record.trial_id, row_name(record)]
-    line += [record.facts.get(fact) for fact in _FACTS]
+    line += [_plain(fact(record, name)) for name in _FACTS]
     line += [str(record.status), record.reason, record.started_at, record.duration_s]
     for name in names:
         m = record.measurement(name)
         line += [None] * 4 if m is None else [m.value, m.low, m.high, str(m.verdict)]
     return line
+
+
+def _plain(value: Any) -> Any:
+    """A cell of CSV: nested values as JSON."""
+    return json.dumps(value) if isinstance(value, dict | list) else value
 
 
 def to_csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
@@ -131,6 +179,8 @@ def write_json(path: Path, value: Any) -> Path:
         text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ResultsError(f"{path.name} cannot be written as strict JSON: {error}") from error
+    # A list of numbers is one line: samples would fill most of the file with line ends.
+    text = _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text)
     return write_text(path, text + "\n")
 
 
@@ -150,6 +200,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
         beside.write_bytes(content)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        if beside.exists():  # not so where a file stands in the place of the folder
+            beside.unlink()
         raise ResultsError(f"cannot write {path}: {error.strerror}") from error
     return path

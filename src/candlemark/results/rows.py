@@ -40,8 +40,10 @@ class Hanging:
     samples: dict[Key, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, connection: duckdb.DuckDBPyConnection, keys: Sequence[Key]) -> Hanging:
-        """Read numbers, epochs and samples; raises duckdb.Error."""
+    def read(
+        cls, connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], *, samples: bool = True
+    ) -> Hanging:
+        """Read numbers, epochs and, unless told otherwise, samples; raises duckdb.Error."""
         found = cls()
         for *key, name, value, unit, low, high, level, count, verdict, reason in _ask(
             connection,
@@ -63,7 +65,9 @@ class Hanging:
             )
         for *key, epoch in _ask(connection, "epoch FROM histories", keys):
             found.history.setdefault(_key(key), []).append(json.loads(epoch))
-        for *key, name, values in _ask(connection, "name, values FROM samples", keys):
+        for *key, name, values in _ask(
+            connection, "name, values FROM samples", keys if samples else ()
+        ):
             array = np.asarray(values, np.float64)
             found.samples.setdefault(_key(key), {})[name] = array
         return found

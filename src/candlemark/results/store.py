@@ -108,6 +108,7 @@ class Results:
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self.path = path
         self._connection = connection
+        self._together = False
 
     def __enter__(self) -> Self:
         return self
@@ -160,15 +161,8 @@ class Results:
 
         Raises ResultsError: the record does not fit the store, or the disk is full.
         """
-        self.append_all([record], suite_id, run=run)
-
-    def append_all(
-        self, records: Iterable[RunRecord], suite_id: str, *, run: str | None = None
-    ) -> None:
-        """Store several records, all or none; as `append` in everything else."""
         with self._transaction():
-            for record in records:
-                self._append(record, suite_id, run)
+            self._append(record, suite_id, run)
 
     def _append(self, record: RunRecord, suite_id: str, run: str | None) -> None:
         attempt = self._next("attempt", "trials WHERE trial_id = ?", [record.trial_id])
@@ -240,14 +234,17 @@ class Results:
             {"suite": suite_id, "wanted": wanted},
         )
 
-    def attempts(self, trial_id: str | None = None) -> list[Attempt]:
+    def attempts(self, trial_id: str | None = None, *, bulk: bool = True) -> list[Attempt]:
         """Every attempt at one trial, or at all of them, in the order of appending.
+
+        bulk: False leaves out samples and predictions, which are most of a store
 
         Raises ResultsError: the trial is unknown.
         """
         found = self._attempts(
             "FROM trials t WHERE $trial IS NULL OR t.trial_id = $trial ORDER BY t.appended",
             {"trial": trial_id},
+            bulk=bulk,
         )
         if trial_id is not None and not found:
             raise ResultsError(
@@ -296,7 +293,9 @@ class Results:
             raise ResultsError(f"no run '{run}' in {self.path}; newest: {known}")
         return found
 
-    def _attempts(self, query: str, parameters: Mapping[str, Any]) -> list[Attempt]:
+    def _attempts(
+        self, query: str, parameters: Mapping[str, Any], *, bulk: bool = True
+    ) -> list[Attempt]:
         """Attempts that a query over `trials t` finds, in its order."""
         rows = self._fetch(
             "SELECT t.trial_id, t.attempt, t.status, t.reason, t.started_at, t.duration_s, "  # noqa: S608 - constants
@@ -307,11 +306,11 @@ class Results:
         )
         keys = [(str(row[0]), int(row[1])) for row in rows]
         with readable_errors(self.path):
-            hanging = Hanging.read(self._connection, keys)
+            hanging = Hanging.read(self._connection, keys, samples=bulk)
             predictions = {
                 key: read_predictions(self._connection, key, row[8])
                 for key, row in zip(keys, rows, strict=True)
-                if row[8] is not None
+                if bulk and row[8] is not None
             }
         return [
             Attempt(
@@ -373,8 +372,21 @@ class Results:
             return list(self._connection.execute(query, parameters).fetchall())
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Store all that is added inside the block, or none of it."""
+        with self._transaction():
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
         with readable_errors(self.path):
+            if self._together:
+                yield
+                return
             self._connection.execute("BEGIN")
             try:
                 yield
