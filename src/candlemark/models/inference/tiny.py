@@ -53,6 +53,16 @@ _PATCHES: dict[str, Any] = {
     "num_attention_heads": 4,
     "intermediate_size": 128,
 }
+_DETECTOR: dict[str, Any] = {
+    "d_model": 64,
+    "num_queries": 20,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128,
+}
 _WAVES: dict[str, Any] = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -135,6 +145,24 @@ TINY: dict[str, Recipe] = {
         config_class="Dinov2Config",
         config={key: value for key, value in _PATCHES.items() if key != "intermediate_size"},
     ),
+    "detr": Recipe(
+        model_task="object-detection",
+        model_class="DetrForObjectDetection",
+        config_class="DetrConfig",
+        config={
+            **_DETECTOR,
+            "image_size": 64,
+            "backbone_config": {
+                "model_type": "resnet",
+                "embedding_size": 16,
+                "hidden_sizes": [32, 64, 96, 128],
+                "depths": [1, 1, 1, 1],
+                "layer_type": "basic",
+                "out_features": ["stage4"],
+            },
+            "num_labels": 10,
+        },
+    ),
     "yolos": Recipe(
         model_task="object-detection",
         model_class="YolosForObjectDetection",
@@ -159,10 +187,68 @@ TINY: dict[str, Recipe] = {
             "num_labels": 10,
         },
     ),
+    "maskformer": Recipe(
+        model_task="image-segmentation",
+        model_class="MaskFormerForInstanceSegmentation",
+        config_class="MaskFormerConfig",
+        config={
+            "image_size": 64,
+            "fpn_feature_size": 32,
+            "mask_feature_size": 32,
+            "backbone_config": {
+                "model_type": "swin",
+                "image_size": 64,
+                "embed_dim": 16,
+                "depths": [1, 1, 1, 1],
+                "num_heads": [1, 2, 2, 2],
+                "window_size": 2,
+                "out_features": ["stage1", "stage2", "stage3", "stage4"],
+            },
+            "decoder_config": {"model_type": "detr", **_DETECTOR},
+            "num_labels": 10,
+        },
+    ),
+    "sam": Recipe(
+        model_task="image-segmentation",
+        model_class="SamModel",
+        config_class="SamConfig",
+        config={
+            "vision_config": {
+                "image_size": 64,
+                "patch_size": 8,
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "mlp_dim": 128,
+                "output_channels": 32,
+                "window_size": 4,
+                "global_attn_indexes": [1],
+                "num_pos_feats": 16,
+            },
+            "prompt_encoder_config": {
+                "image_size": 64,
+                "patch_size": 8,
+                "hidden_size": 32,
+                "mask_input_channels": 4,
+            },
+            "mask_decoder_config": {
+                "hidden_size": 32,
+                "mlp_dim": 64,
+                "num_attention_heads": 4,
+                "iou_head_hidden_dim": 32,
+            },
+        },
+    ),
     "wav2vec2": Recipe(
         model_task="speech-ctc",
         model_class="Wav2Vec2ForCTC",
         config_class="Wav2Vec2Config",
+        config=_WAVES,
+    ),
+    "hubert": Recipe(
+        model_task="speech-ctc",
+        model_class="HubertForCTC",
+        config_class="HubertConfig",
         config=_WAVES,
     ),
     "wav2vec2-classifier": Recipe(
@@ -210,6 +296,22 @@ TINY: dict[str, Recipe] = {
             "vision_config": _PATCHES,
         },
     ),
+    "siglip": Recipe(
+        model_task="image-text-similarity",
+        model_class="SiglipModel",
+        config_class="SiglipConfig",
+        config={
+            "text_config": {
+                **_ENCODER,
+                "max_position_embeddings": 64,
+                "projection_size": 64,
+                "bos_token_id": 1022,
+                "eos_token_id": 1023,
+                "pad_token_id": 1023,
+            },
+            "vision_config": _PATCHES,
+        },
+    ),
     "blip": Recipe(
         model_task="image-captioning",
         model_class="BlipForConditionalGeneration",
@@ -233,6 +335,17 @@ TINY: dict[str, Recipe] = {
             "image_token_index": 1023,
             "text_config": {"model_type": "llama", **_LLAMA},
             "vision_config": {"model_type": "clip_vision_model", **_PATCHES},
+        },
+    ),
+    "smolvlm": Recipe(
+        model_task="vision-language",
+        model_class="SmolVLMForConditionalGeneration",
+        config_class="SmolVLMConfig",
+        config={
+            "image_token_id": 1023,
+            "scale_factor": 2,
+            "text_config": {"model_type": "llama", **_LLAMA, "pad_token_id": 2},
+            "vision_config": _PATCHES,
         },
     ),
 }
