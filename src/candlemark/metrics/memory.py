@@ -188,7 +188,7 @@ def measure_memory(
             call()
             synchronise(device)
     peak = meter.measurement("peak_memory_bytes")
-    after = _device_bytes(device)
+    after, process_after = _device_bytes(device), process_memory_bytes()
     if peak.value is None and after is not None:
         peak = _known("peak_memory_bytes", timeline.most(), f"most seen every {interval_s:g} s")
     elif peak.value is not None and device.type == "cpu":
@@ -203,7 +203,7 @@ def measure_memory(
         peak,
         _known("allocated_memory_bytes", after, "torch keeps no account of tensors on a CPU"),
         _known("reserved_memory_bytes", _reserved(device), f"no pool to tell on {device.type}"),
-        _known("process_memory_bytes", process_memory_bytes(), "resident set"),
+        _known("process_memory_bytes", process_after, "resident set"),
         activations,
     ]
     if model_bytes is not None:
