@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,9 +43,12 @@ class Machine:
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    module._remembered_peak.cache_clear()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    module._REMEMBERED.clear()
     yield
-    module._remembered_peak.cache_clear()
+    module._REMEMBERED.clear()
+    torch.set_num_threads(before)
 
 
 def test_the_fastest_shape_and_layout_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +108,7 @@ def test_this_machine_multiplies_in_every_precision(precision: str) -> None:
     clock.check = ClockCheck(ok=True, ratios={}, detail="")
     measured = measure_matrix_peak(clock, precision, budget_s=0.02, shapes=SMALL)
     assert measured.value is not None
-    assert 1e6 < measured.value < 1e16
+    assert measured.value > 0
     assert precision in str(measured.reason)
 
 
@@ -146,15 +150,20 @@ def test_remembered_by_what_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(module, "measure_matrix_peak", measure)
     monkeypatch.setattr(DeviceClock, "self_test", lambda self: None)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        for threads, precision in [(None, "fp32"), (1, "fp32"), (2, "fp32"), (1, "bf16")]:
-            matrix_peak("cpu", precision, threads=threads)
-            assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
+    for threads, precision in [(None, "fp32"), (1, "fp32"), (2, "fp32"), (1, "bf16")]:
+        matrix_peak("cpu", precision, threads=threads)
+        assert torch.get_num_threads() == 1
     assert asked == [("cpu", "fp32", 1), ("cpu", "fp32", 2), ("cpu", "bf16", 1)]
+
+
+def test_a_clock_at_fault_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, lambda _: 1e9)
+    bad = ClockCheck(ok=False, ratios={}, detail="2x the work took 9x the time")
+    first = matrix_peak("cpu", "fp32", budget_s=0.1, clock=replace(machine.clock(), check=bad))
+    assert first.verdict is Verdict.UNSTABLE
+    second = matrix_peak("cpu", "fp32", budget_s=0.1, clock=machine.clock())
+    assert second.verdict is Verdict.VALID
+    assert matrix_peak("cpu", "fp32", budget_s=0.1) is second
 
 
 def test_settings_are_put_back() -> None:

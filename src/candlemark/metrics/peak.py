@@ -11,7 +11,6 @@ layer; the fastest counts. Higher is better for the share; the peak only describ
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,32 +73,38 @@ def matrix_peak(
     *,
     threads: int | None = None,
     budget_s: float = 1.0,
+    clock: DeviceClock | None = None,
 ) -> Measurement:
     """peak_flops_per_s of `device` in `precision`: fp32, tf32, bf16, fp16 or int8.
 
     threads: of torch on a CPU; None: as many as are set now. They are put back.
     budget_s: about how long it may take; a shape that would not fit is left out
+    clock: one of this device that has been tested; None: a new one, tested first
 
-    Measured once in a process for the same arguments, and remembered: call it where nothing
-    else runs. int8 is torch's product of int8 matrices with int32 sums. The value is None, with
-    the reason, where a device has no such product. Raises ConfigError: unknown precision.
+    Measured once in a process for the same device, precision, threads and budget, and
+    remembered unless it was UNSTABLE: call it where nothing else runs. int8 is torch's product
+    of int8 matrices with int32 sums. The value is None, with the reason, where a device has no
+    such product. Raises ConfigError: unknown precision.
     """
     if precision not in DTYPES:
         raise ConfigError(f"unknown precision '{precision}'; allowed: {', '.join(DTYPES)}")
     place = torch.device(device)
-    on_cpu = place.type == "cpu"
-    used = (threads or torch.get_num_threads()) if on_cpu else None
-    return _remembered_peak(str(place), precision, used, budget_s)
+    used = (threads or torch.get_num_threads()) if place.type == "cpu" else None
+    key = (str(place), precision, used, budget_s)
+    if key in _REMEMBERED:
+        return _REMEMBERED[key]
+    with _threads(used):
+        timer = clock or DeviceClock(place)
+        if timer.check is None:
+            timer.self_test()
+        measured = measure_matrix_peak(timer, precision, budget_s=budget_s)
+    if measured.verdict is Verdict.VALID:
+        _REMEMBERED[key] = measured
+    return measured
 
 
-@functools.cache
-def _remembered_peak(
-    device: str, precision: str, threads: int | None, budget_s: float
-) -> Measurement:
-    clock = DeviceClock(torch.device(device))
-    with _threads(threads):
-        clock.self_test()
-        return measure_matrix_peak(clock, precision, budget_s=budget_s)
+_REMEMBERED: dict[tuple[str, str, int | None, float], Measurement] = {}
+"""By device, precision, threads and budget."""
 
 
 def measure_matrix_peak(
