@@ -17,6 +17,10 @@ from candlemark.models.building import open_batch_norms
 from candlemark.models.inference.request import LoadRequest
 from candlemark.models.inference.weights import weights_sha256
 
+_NARROWEST = 1e-4
+_USUAL = 0.02
+"""Standard deviation of random weights: BERT's, and most others'."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network:
@@ -51,6 +55,7 @@ def build_network(
     chosen = getattr(transformers, model_class or request.described.model_class)
     config = build_config(request) if config is None else config
     if request.file is None:
+        _widen(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             module = chosen(config)
@@ -71,6 +76,17 @@ def build_config(request: LoadRequest) -> Any:
     return transformers.AutoConfig.from_pretrained(
         str(folder), trust_remote_code=False, local_files_only=True
     )
+
+
+def _widen(config: Any) -> None:
+    """Draw random weights wide enough that what goes in can be told from what comes out.
+
+    BLIP's config says 1e-10: its answer would be the same for every picture.
+    """
+    parts = [config, *(getattr(config, name, None) for name in ("vision_config", "text_config"))]
+    for part in parts:
+        if getattr(part, "initializer_range", 1.0) < _NARROWEST:
+            part.initializer_range = _USUAL
 
 
 def _from_weights(
