@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from candlemark.benchmark.inference.config import TimingConfig
 from candlemark.benchmark.inference.session import Session
-from candlemark.benchmark.inference.stages import Passed, measure_stages
+from candlemark.benchmark.inference.stages import STAGE_SHARE, Passed, measure_stages, unknown
 from candlemark.metrics.flops import count_flops
 from candlemark.metrics.timing import measure_latency, measure_throughput
 
@@ -26,12 +26,18 @@ PEAK_SHARE = 0.1
 """Of the budget for latency: what the matrix products of the peak get."""
 
 
-CLASS_DIMENSION: dict[str, int | None] = {
-    "text-encoder": None,
-    "image-features": None,
-    "image-segmentation": 1,
-}
-"""Where the choices of the main output are, by task: -1 for all others, None for features."""
+def class_dimension(name: str, dimensions: int) -> int | None:
+    """Where an output holds its choices, by its name: None for features, boxes and masks.
+
+    Logits (N, ..., C) choose along the last dimension, maps of them (N, C, H, W) along the
+    second.
+    """
+    if "logits" not in name:
+        return None
+    return 1 if dimensions == _MAP_DIMENSIONS else -1
+
+
+_MAP_DIMENSIONS = 4
 
 
 def measure_numerics(session: Session, _: TimingConfig) -> Passed:
@@ -41,11 +47,9 @@ def measure_numerics(session: Session, _: TimingConfig) -> Passed:
     tolerance = session.work.trial.config["tolerance"]
     if session.reference is None:
         return Passed(facts={"same_answer": True})  # this cell is what others are compared with
-    main = next(iter(session.outputs().values()))
+    name, main = next(iter(session.outputs().items()))
     measured = compare_outputs(
-        session.reference,
-        main,
-        class_dimension=CLASS_DIMENSION.get(session.model.model_task, -1),
+        session.reference, main, class_dimension=class_dimension(name, main.dim())
     )
     return Passed(
         measurements=measured,
@@ -120,15 +124,69 @@ def measure_session_energy(session: Session, timing: TimingConfig) -> Passed:
 
 
 def measure_session_memory(session: Session, _: TimingConfig) -> Passed:
-    """The most memory that forward passes take."""
-    from candlemark.metrics.memory import MemoryMeter
+    """What forward passes take, of the device or of the process."""
+    from candlemark.metrics.memory import measure_memory
 
-    with MemoryMeter(session.device) as memory:
-        for _call in range(3):
-            session.call()
+    by_torch = session.work.trial.config["backend"] != "onnxruntime"
+    profile = measure_memory(session.call, session.device, torch_allocates=by_torch)
+    if by_torch or session.device.type == "cpu":
+        return Passed(measurements=profile.measurements, samples=profile.samples)
+    reason = "ONNX Runtime allocates on the device past torch, which keeps the only account"
+    return Passed(
+        measurements=tuple(
+            m if m.name == "process_memory_bytes" else unknown(m.name, reason)
+            for m in profile.measurements
+        )
+    )
+
+
+def search_largest_batch(session: Session, timing: TimingConfig) -> Passed:
+    """The largest batch before memory ends, and the one with the highest throughput up to it."""
+    from candlemark.metrics.batches import HostGuard, find_largest_batch, measure_batches
+
+    backend = session.work.trial.config["backend"]
+    if backend != "eager":
+        reason = f"batches are searched in eager: backend '{backend}' is made for one shape"
+        return Passed(measurements=tuple(unknown(name, reason) for name in _BATCHES))
+
+    def make_call(count: int) -> Callable[[], object]:
+        inputs = session.batch_of(count)
+        return lambda: session.call_with(inputs)
+
+    def run(count: int) -> None:
+        make_call(count)()
         session.clock.stamp()
-    return Passed(measurements=(memory.measurement(),))
 
+    search = find_largest_batch(
+        run,
+        limit=LARGEST_BATCH,
+        release=session.release,
+        guard=HostGuard() if session.device.type == "cpu" else None,
+        budget_s=timing.budget_s * SEARCH_SHARE,
+    )
+    sizes = [size for size in _POWERS if size <= search.largest]
+    curve = measure_batches(
+        make_call,
+        session.clock,
+        batch_sizes=sizes,
+        budget_s=timing.budget_s * STAGE_SHARE,
+        warmup_s=timing.budget_s * STAGE_SHARE / 4,
+        release=session.release,
+    )
+    return Passed(
+        measurements=(search.measurement(), curve.best),
+        facts={
+            "batch_search": search.ended_by,
+            "throughput_by_batch": {str(n): m.value for n, m in curve.throughput.items()},
+        },
+    )
+
+
+_BATCHES = ("largest_batch", "best_batch")
+_POWERS = tuple(4**exponent for exponent in range(6))
+LARGEST_BATCH = _POWERS[-1]
+SEARCH_SHARE = 2.0
+"""Of the budget for latency: what the search for the largest batch gets, its throughputs apart."""
 
 Pass = Callable[[Session, TimingConfig], Passed]
 
@@ -152,7 +210,7 @@ AFTER: dict[str, tuple[Pass, ...]] = {
 }
 """what reads no clock,"""
 
-LAST: dict[str, tuple[Pass, ...]] = {}
+LAST: dict[str, tuple[Pass, ...]] = {"largest_batch": (search_largest_batch,)}
 """and what goes on until memory ends."""
 
 GIVES: dict[Pass, tuple[str, ...]] = {
@@ -162,7 +220,8 @@ GIVES: dict[Pass, tuple[str, ...]] = {
     measure_stages: ("preprocess_ms", "transfer_ms", "postprocess_ms"),
     measure_peak: ("peak_flops_per_s",),
     measure_session_energy: ("energy_per_item_j", "power_w", "idle_power_w"),
-    measure_session_memory: ("peak_memory_bytes",),
+    measure_session_memory: ("peak_memory_bytes", "activation_memory_bytes"),
+    search_largest_batch: _BATCHES,
     count_session_flops: ("flops", "macs"),
 }
 """What a pass leaves unknown where it cannot be had."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ class Session:
     load_s: from the name to a model on the device, imports apart
     first_call_ms: the first forward pass, with compilation where there is any
     reused: the model was loaded by an earlier cell of this process
+    earlier: how many cells this process has opened before
     reference: main output of the same items in fp32 by torch eager, on the CPU; None where
         numerics are not asked for, or the cell is itself the reference
     cost: arithmetic of one item, where it had to be counted before the precision hid it
@@ -60,6 +62,7 @@ class Session:
     load_s: float
     first_call_ms: float
     reused: bool
+    earlier: int = 0
     reference: Tensor | None = None
     cost: ModelCost | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -89,8 +92,12 @@ class Session:
 
     def call(self) -> None:
         """One forward pass; on a GPU it may still be running when this returns."""
+        self.call_with(self.inputs)
+
+    def call_with(self, inputs: Tensors) -> None:
+        """The same for other inputs, such as those of `batch_of`."""
         with torch.inference_mode():
-            self.runner.call(self.inputs)
+            self.runner.call(inputs)
 
     def outputs(self) -> Tensors:
         """The outputs of one forward pass, on the CPU."""
@@ -103,6 +110,10 @@ class Session:
         raw = self.model.make_raw(count, config["seed"])
         host = cast(self.model.preprocess(raw), config["precision"])
         return to_device(host, self.device)
+
+    def release(self) -> None:
+        """Give memory that is free and kept for later back to the device."""
+        _release(self.device)
 
     def close(self) -> None:
         """Give back what the backend holds, and undo what was done to a model that is kept."""
@@ -119,7 +130,12 @@ def open_session(work: InferenceWork) -> Session:
     if work.refusal is not None:
         raise ConfigError(work.refusal)
     with leases.loading():
-        return _open(work)
+        session = _open(work)
+    session.earlier = next(_opened)
+    return session
+
+
+_opened = count()
 
 
 def _open(work: InferenceWork) -> Session:
@@ -275,8 +291,12 @@ def _give_back(model: InferenceModel, pristine: _Pristine | None, device: torch.
     if pristine is not None:
         pristine.restore(model.module)
     set_flags("fp32")
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    _release(device)
+
+
+def _release(device: torch.device) -> None:
+    if device.type in {"cuda", "xpu", "mps"}:
+        getattr(torch, device.type).empty_cache()
 
 
 class _Pristine:

@@ -26,9 +26,10 @@ from candlemark.hardware.comparability import comparability_key
 from candlemark.hardware.conditions import watch
 from candlemark.hardware.snapshot import snapshot
 from candlemark.metrics.flops import model_size
+from candlemark.metrics.peak import utilisation
 from candlemark.records import Measurement, Verdict
 
-SHARED_PROCESS = "other models were loaded in this process before"
+SHARED_PROCESS = "earlier cells in this process have left memory behind"
 LOADS_BESIDE = "other cells may have loaded at the same time"
 
 
@@ -143,8 +144,18 @@ def _attempt(function: Pass, session: Session, timing: TimingConfig) -> Passed:
 def _judged(session: Session, measured: tuple[Measurement, ...]) -> tuple[Measurement, ...]:
     """All measurements, with what follows from several of them, and memory as it may be quoted."""
     known = {m.name: m for m in measured}
-    derived = _utilisation(session, known) if "flops" in known else ()
-    shared = session.work.trial.config["isolation"] != "cell"
+    flops = known.get("flops")
+    derived = (
+        utilisation(
+            flops.value,
+            known.get("latency_p50_ms"),
+            session.items_per_call,
+            known.get("peak_flops_per_s"),
+        )
+        if flops is not None
+        else ()
+    )
+    shared = session.earlier > 0
     return tuple(
         replace(m, verdict=Verdict.CONTENDED, reason=_both(m.reason, SHARED_PROCESS))
         if shared
@@ -157,44 +168,6 @@ def _judged(session: Session, measured: tuple[Measurement, ...]) -> tuple[Measur
 
 
 _OF_THE_PROCESS = frozenset({"peak_memory_bytes", "process_memory_bytes"})
-
-
-def _utilisation(session: Session, known: Mapping[str, Measurement]) -> tuple[Measurement, ...]:
-    """Achieved FLOPs a second from the median latency, and their share of the peak."""
-    flops, latency, peak = (
-        known.get(name) for name in ("flops", "latency_p50_ms", "peak_flops_per_s")
-    )
-    if flops is None or flops.value is None or latency is None or latency.value is None:
-        reason = (
-            "FLOPs are unknown" if latency and latency.value else "the median latency is unknown"
-        )
-        return (unknown("achieved_flops_per_s", reason), unknown("utilisation", reason))
-    batch = flops.value * session.items_per_call
-    bounds = (latency.high, latency.low)
-    low, high = (None if ms is None else batch * 1000 / ms for ms in bounds)
-    achieved = Measurement(
-        name="achieved_flops_per_s",
-        value=batch * 1000 / latency.value,
-        unit="FLOPs/s",
-        low=low,
-        high=high,
-        level=latency.level,
-        sample_count=latency.sample_count,
-        verdict=latency.verdict,
-        reason=latency.reason,
-    )
-    if peak is None or not peak.value:
-        why = peak.reason if peak is not None and peak.reason else "the peak is unknown"
-        return (achieved, unknown("utilisation", why))
-    share = replace(
-        achieved,
-        name="utilisation",
-        unit="",
-        value=batch * 1000 / latency.value / peak.value,
-        low=None if low is None else low / peak.value,
-        high=None if high is None else high / peak.value,
-    )
-    return (achieved, share)
 
 
 def _facts(session: Session) -> dict[str, Any]:
