@@ -78,8 +78,10 @@ class Contrast:
     inner_low, inner_high: the bounds of the one-sided tests at 5 % each, for equivalence
     p_value: two-sided, not corrected
     floor: share of A by which a rerun of A may differ; None where it is not known
-    values: float64 (R, S), logarithms, B first
+    values: float64 (R, S), logarithms, B first; (0, S) where it comes from no rounds
     reason: why nothing can be said; None where something can
+    error, freedom: standard error of log(ratio) and its degrees of freedom (None: known well),
+        where it comes from no rounds but from repeats that were stored
     """
 
     ratio: float | None = None
@@ -91,6 +93,33 @@ class Contrast:
     floor: float | None = None
     values: FloatArray
     reason: str | None = None
+    error: float | None = None
+    freedom: int | None = None
+
+    def p_above(self, shift: float) -> float:
+        """Chance of what was seen, or more, if log(B / A) were `shift`."""
+        if self.error is None:
+            return p_above(self.values, shift)
+        return self._tail(shift - self._log)
+
+    def p_below(self, shift: float) -> float:
+        """Chance of what was seen, or less, if log(B / A) were `shift`."""
+        if self.error is None:
+            return p_below(self.values, shift)
+        return self._tail(self._log - shift)
+
+    @property
+    def _log(self) -> float:
+        if self.ratio is None:
+            raise ConfigError(f"nothing can be tested: {self.reason}")
+        return math.log(self.ratio)
+
+    def _tail(self, distance: float) -> float:
+        if not self.error:
+            return float(distance >= 0)
+        steps = distance / self.error
+        known = stats.norm if self.freedom is None else stats.t(self.freedom)
+        return float(known.cdf(steps))
 
     @property
     def rounds(self) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.contrast import ALPHA, Contrast, advice, more_rounds, p_above, p_below
+from candlemark.metrics.contrast import ALPHA, Contrast, advice, more_rounds
 from candlemark.metrics.measures import Measure, find_measure
 from candlemark.metrics.summary import holm
 
@@ -137,22 +137,39 @@ def _decide(
     limit: Limit, one: Contrast, p_value: float | None, alpha: float, *, tests: int
 ) -> Decided:
     if one.ratio is None or p_value is None:
-        grounds = one.reason or "not measured"
-        return Decided(limit=limit, decision=Decision.UNDECIDED, p_value=None, grounds=grounds)
-    edge = math.log1p(limit.share)
-    away = math.log(one.ratio) - edge if limit.above else edge - math.log(one.ratio)
-    change = f"{one.ratio - 1:+.1%}"
+        return undecided(limit, None, one.reason or "not measured")
+    if one.floor is None:
+        return undecided(limit, p_value, "the noise floor is not known: nothing was run twice")
+    return _weigh(limit, one, p_value, ratio=one.ratio, floor=one.floor, alpha=alpha, tests=tests)
+
+
+def _weigh(
+    limit: Limit,
+    one: Contrast,
+    p_value: float,
+    *,
+    ratio: float,
+    floor: float,
+    alpha: float,
+    tests: int,
+) -> Decided:
+    change = f"{ratio - 1:+.1%}"
     if p_value < alpha:
-        if one.floor is not None and abs(math.log(one.ratio)) > math.log1p(one.floor):
+        if abs(math.log(ratio)) > math.log1p(floor):
             grounds = f"{change} is beyond the limit, p = {p_value:.2g} over the sweep"
             return Decided(limit=limit, decision=Decision.FAIL, p_value=p_value, grounds=grounds)
-        floor = "not known" if one.floor is None else f"{one.floor:.1%}"
-        grounds = f"{change} is beyond the limit, but the noise floor is {floor}"
-        return Decided(limit=limit, decision=Decision.UNDECIDED, p_value=p_value, grounds=grounds)
+        return undecided(
+            limit, p_value, f"{change} is beyond the limit, but the noise floor is {floor:.1%}"
+        )
     if _p_within(limit, one) < alpha:
         grounds = f"{change} is within the limit"
         return Decided(limit=limit, decision=Decision.PASS, p_value=p_value, grounds=grounds)
-    more = more_rounds(one.values, abs(away), tests=tests, alpha=2 * alpha)
+    if not one.rounds:
+        return undecided(
+            limit, p_value, f"{change} is not told apart from the limit; more repeats narrow it"
+        )
+    away = abs(math.log(ratio) - math.log1p(limit.share))
+    more = more_rounds(one.values, away, tests=tests, alpha=2 * alpha)
     return Decided(
         limit=limit,
         decision=Decision.UNDECIDED,
@@ -162,13 +179,18 @@ def _decide(
     )
 
 
+def undecided(limit: Limit, p_value: float | None, grounds: str) -> Decided:
+    """A limit that could not be decided, with the reason."""
+    return Decided(limit=limit, decision=Decision.UNDECIDED, p_value=p_value, grounds=grounds)
+
+
 def _p_beyond(limit: Limit, one: Contrast) -> float | None:
     if one.ratio is None:
         return None
-    test = p_above if limit.above else p_below
-    return test(one.values, math.log1p(limit.share))
+    edge = math.log1p(limit.share)
+    return one.p_above(edge) if limit.above else one.p_below(edge)
 
 
 def _p_within(limit: Limit, one: Contrast) -> float:
-    test = p_below if limit.above else p_above
-    return test(one.values, math.log1p(limit.share))
+    edge = math.log1p(limit.share)
+    return one.p_below(edge) if limit.above else one.p_above(edge)

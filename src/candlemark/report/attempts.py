@@ -50,21 +50,23 @@ def contrast_attempts(
     sides = (logs(a, name), logs(b, name))
     change = float(np.median(sides[1]) - np.median(sides[0]))
     if name in EXACT:
-        return _contrast(change, 0.0, 0.0, p_value=float(change == 0), floor=0.0)
+        return _contrast(change, 0.0, 0.0, p_value=float(change == 0), floor=0.0, error=0.0)
     within = math.hypot(_within(a, name), _within(b, name))
     between, freedom = _between(a, b, name, repeats)
     if between is None:
         if not within:
-            return Contrast(values=_NONE, ratio=math.exp(change), p_value=1.0)
+            return Contrast(values=_NONE, ratio=math.exp(change), p_value=1.0, error=math.inf)
         p = float(2 * stats.norm.sf(abs(change) / within))
-        return _contrast(change, 1.96 * within, 1.64 * within, p_value=p, floor=None)
+        return _contrast(change, 1.96 * within, 1.64 * within, p_value=p, floor=None, error=within)
     counts = 1 / len(sides[0]) + 1 / len(sides[1])
     error = max(between * math.sqrt(counts), within)
     t = stats.t(freedom)
     half = float(t.ppf(0.975)) * error
     p = float(2 * t.sf(abs(change) / error)) if error else float(change == 0)
     inner = float(t.ppf(0.95)) * error
-    return _contrast(change, half, inner, p_value=p, floor=_share(half))
+    return _contrast(
+        change, half, inner, p_value=p, floor=_share(half), error=error, freedom=freedom
+    )
 
 
 _NONE: FloatArray = np.empty((0, 2))
@@ -72,7 +74,14 @@ _LARGEST = 300.0  # exp() of more is no float
 
 
 def _contrast(
-    change: float, half: float, inner: float, *, p_value: float, floor: float | None
+    change: float,
+    half: float,
+    inner: float,
+    *,
+    p_value: float,
+    floor: float | None,
+    error: float,
+    freedom: int | None = None,
 ) -> Contrast:
     half, inner = min(half, _LARGEST), min(inner, _LARGEST)
     return Contrast(
@@ -84,6 +93,8 @@ def _contrast(
         inner_high=math.exp(change + inner),
         p_value=p_value,
         floor=floor,
+        error=error,
+        freedom=freedom,
     )
 
 

@@ -102,7 +102,9 @@ class Speedup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Pair:
+class Pair:
+    """Two cells to be compared: their attempts, and what may differ between their machines."""
+
     label: str
     first: str
     second: str
@@ -130,6 +132,33 @@ def compare(
 
     Raises ConfigError: a measure is unknown, or no cell is in both.
     """
+    measured = contrasts(
+        first, second, names=names, measures=measures, across=across, repeats=repeats
+    )
+    judged = judge(
+        [one for _, _, one in measured],
+        margin=margin,
+        speed=[lower_is_faster(name) for _, name, _ in measured],
+    )
+    return tuple(
+        _compared(pair, name, one, verdict)
+        for (pair, name, one), verdict in zip(measured, judged, strict=True)
+    )
+
+
+def contrasts(
+    first: Iterable[RunRecord],
+    second: Iterable[RunRecord],
+    *,
+    names: tuple[str, str],
+    measures: Sequence[str],
+    across: Across | None = None,
+    repeats: Iterable[RunRecord] = (),
+) -> list[tuple[Pair, str, Contrast]]:
+    """What `compare` judges: each pair of cells in each measure that one of them has.
+
+    Raises ConfigError: a measure is unknown, or no cell is in both.
+    """
     for name in measures:
         find_measure(name)
     a, b = _finished(first), _finished(second)
@@ -137,21 +166,12 @@ def compare(
     if not pairs:
         raise ConfigError(_no_pairs(a, b, names, across))
     others = _finished(repeats)
-    measured = [
+    return [
         (pair, name, _contrast(pair, name, others))
         for pair in pairs
         for name in measures
         if any(value_of(record, name) is not None for record in (*pair.a, *pair.b))
     ]
-    judged = judge(
-        [one for _, _, one in measured],
-        margin=margin,
-        speed=[_lower_is_faster(name) for _, name, _ in measured],
-    )
-    return tuple(
-        _compared(pair, name, one, verdict)
-        for (pair, name, one), verdict in zip(measured, judged, strict=True)
-    )
 
 
 def speedups(records: Iterable[RunRecord]) -> tuple[Speedup, ...]:
@@ -218,7 +238,7 @@ def _question(record: RunRecord, without: Sequence[str] = ()) -> str:
     return content_id({key: value for key, value in record.trial.items() if key not in left})
 
 
-def _pairs(first: list[RunRecord], second: list[RunRecord], names: tuple[str, str]) -> list[_Pair]:
+def _pairs(first: list[RunRecord], second: list[RunRecord], names: tuple[str, str]) -> list[Pair]:
     theirs: dict[str, list[RunRecord]] = {}
     for record in second:
         theirs.setdefault(_question(record), []).append(record)
@@ -226,7 +246,7 @@ def _pairs(first: list[RunRecord], second: list[RunRecord], names: tuple[str, st
     for record in first:
         ours.setdefault(_question(record), []).append(record)
     return [
-        _Pair(
+        Pair(
             label=cell_label(records[0]),
             first=names[0],
             second=names[1],
@@ -239,7 +259,7 @@ def _pairs(first: list[RunRecord], second: list[RunRecord], names: tuple[str, st
     ]
 
 
-def _pairs_across(first: list[RunRecord], second: list[RunRecord], across: Across) -> list[_Pair]:
+def _pairs_across(first: list[RunRecord], second: list[RunRecord], across: Across) -> list[Pair]:
     """Each value of `across` against the reference, or the first that there is."""
     groups: dict[str, dict[str, list[RunRecord]]] = {}
     for record in first:
@@ -256,7 +276,7 @@ def _pairs_across(first: list[RunRecord], second: list[RunRecord], across: Acros
         if reference is not None and start != reference:
             continue  # two GPUs, or bf16 beside fp16: neither is what the other is measured by
         pairs += [
-            _Pair(
+            Pair(
                 label=cell_label(values[start][0], (across,)),
                 first=str(start),
                 second=value,
@@ -289,7 +309,7 @@ def _no_pairs(
     )
 
 
-def _contrast(pair: _Pair, name: str, others: Sequence[RunRecord]) -> Contrast:
+def _contrast(pair: Pair, name: str, others: Sequence[RunRecord]) -> Contrast:
     unlike = _unlike(pair)
     if unlike is not None:
         return Contrast(values=np.empty((0, 2)), reason=unlike)
@@ -300,7 +320,7 @@ def _contrast(pair: _Pair, name: str, others: Sequence[RunRecord]) -> Contrast:
     return contrast_attempts(pair.a, pair.b, name, repeats=others)
 
 
-def _unlike(pair: _Pair) -> str | None:
+def _unlike(pair: Pair) -> str | None:
     """The fields that forbid the comparison, with both values."""
     for one in pair.a:
         for other in pair.b:
@@ -318,7 +338,8 @@ def _unlike(pair: _Pair) -> str | None:
     return None
 
 
-def _lower_is_faster(name: str) -> bool | None:
+def lower_is_faster(name: str) -> bool | None:
+    """True of times, False of rates, None of amounts."""
     measure = MEASURES[name]
     if measure.group in {"latency", "stages"} and measure.higher_is_better is False:
         return True
@@ -327,7 +348,7 @@ def _lower_is_faster(name: str) -> bool | None:
     return None
 
 
-def _compared(pair: _Pair, name: str, one: Contrast, verdict: Judgement) -> Compared:
+def _compared(pair: Pair, name: str, one: Contrast, verdict: Judgement) -> Compared:
     change, grounds = verdict.change, verdict.grounds
     b = pair.b if change is not Change.SLOWER else pair.a
     same = _same_answer(b)
@@ -353,7 +374,7 @@ def _compared(pair: _Pair, name: str, one: Contrast, verdict: Judgement) -> Comp
     )
 
 
-def _what_settles(pair: _Pair, one: Contrast) -> str:
+def _what_settles(pair: Pair, one: Contrast) -> str:
     again = f"candlemark profile {pair.a[0].facts.get('model', 'MODEL')} --rerun"
     if one.floor is None:
         return f"nothing was run twice, so there is no noise floor; run it again: {again}"
