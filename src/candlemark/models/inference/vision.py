@@ -54,6 +54,9 @@ from candlemark.models.inference.pictures import (
 )
 from candlemark.models.inference.request import LoadRequest
 
+IMAGENET_CLASSES = 1000
+"""Classes of the catalog's models as they were published."""
+
 LIBRARY_ERRORS = (ValueError, TypeError, RuntimeError, AssertionError, KeyError, OSError)
 """What the libraries raise where a model and its input or weights do not fit."""
 
@@ -221,7 +224,7 @@ def build_sight(
 
 
 def _transformers_sight(request: LoadRequest, optional: tuple[str, ...]) -> Sight:
-    config = build_config(request)
+    config = _config(request)
     side, native, spec = choose_side(request, config), config_side(config), request.described.spec
     options: dict[str, Any] = {}
     if request.file is None:
@@ -251,7 +254,22 @@ def _transformers_sight(request: LoadRequest, optional: tuple[str, ...]) -> Sigh
     asked = request.shape.image_size
     if "input_ids" not in known and (asked not in (None, made_for) or side != (made_for or side)):
         _try_one(sight)
-    return _laid_out(sight)
+    return _finished(request, sight)
+
+
+def _config(request: LoadRequest) -> Any:
+    """The config beside the weights; a catalog model's own, with the classes of ImageNet."""
+    spec, file = request.described.spec, request.file
+    if spec is not None and file is not None and (file.parent / "config.json").is_file():
+        import transformers
+
+        return transformers.AutoConfig.from_pretrained(
+            str(file.parent), trust_remote_code=False, local_files_only=True
+        )
+    config = build_config(request)
+    if spec is not None:
+        config.num_labels = IMAGENET_CLASSES
+    return config
 
 
 def _set_all_sides(config: Any, side: int) -> None:
@@ -294,7 +312,7 @@ def _timm_sight(request: LoadRequest, *, head: bool) -> Sight:
     )
     if side != native:
         _try_one(sight)
-    return _laid_out(sight)
+    return _finished(request, sight)
 
 
 def _timm_published(spec: ModelSpec) -> dict[str, Any]:
@@ -310,10 +328,40 @@ def _timm_published(spec: ModelSpec) -> dict[str, Any]:
     return published
 
 
-def _laid_out(sight: Sight) -> Sight:
+def _finished(request: LoadRequest, sight: Sight) -> Sight:
+    """Random batch norms settled, and the network in the memory layout that suits it."""
+    if request.file is None:
+        _settle_batch_norms(sight, request.seed)
     if sight.channels_last:
         sight.network.module.to(memory_format=torch.channels_last)
     return sight
+
+
+def _settle_batch_norms(sight: Sight, seed: int) -> None:
+    """Give batch norms the statistics of four synthetic pictures, layer after layer.
+
+    A new one takes its input for centred and of width 1. Where it is not, as with random
+    weights before it, 49 of them let a picture shrink by 26 orders of magnitude; then no
+    precision can be compared with another, and processors slow down on what is nearly zero.
+    """
+    norms = [
+        module
+        for module in sight.network.module.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - 1d to 3d
+    ]
+    if not norms:
+        return
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches, of which there is one
+        norm.train()
+    pixels = sight.reader.read(make_pictures(4, raw_side(sight.side), seed))
+    with torch.no_grad():
+        sight.network.module(pixels)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 def _is_convolutional(network: nn.Module, spec: ModelSpec | None) -> bool:
@@ -358,10 +406,10 @@ def _model(
     *,
     point: bool = False,
 ) -> InferenceModel:
-    inputs = (
-        f"synthetic pictures of {raw_side(sight.side)} x {raw_side(sight.side)} px, "
-        f"read by {sight.reader.source}"
-    )
+    facts = network_facts(request, sight.network, inputs=_origin(sight))
+    if sight.config is None and facts["attention"] is None:
+        fused = (getattr(part, "fused_attn", False) for part in sight.network.module.modules())
+        facts["attention"] = "sdpa" if any(fused) else None
     return InferenceModel(
         module=module.eval(),
         model_task=request.described.model_task,
@@ -372,12 +420,17 @@ def _model(
         ),
         postprocess=postprocess,
         facts={
-            **network_facts(request, sight.network, inputs=inputs),
+            **facts,
             "image_size": sight.side,
             "channels_last": sight.channels_last,
             "positions_interpolated": bool(sight.options),
         },
     )
+
+
+def _origin(sight: Sight) -> str:
+    side = raw_side(sight.side)
+    return f"synthetic pictures of {side} x {side} px, read by {sight.reader.source}"
 
 
 def _make_raw(side: int, count: int, seed: int) -> Images:
