@@ -342,7 +342,22 @@ def test_a_counter_that_fails_leaves_ours(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(flop_counter.flop_registry, torch.ops.aten.addmm, fail)
     cost = count_flops(nn.Linear(10, 3), torch.zeros(4, 10))
     assert (cost.flops, cost.torch_flops) == (60, None)
-    assert cost.reason == "our formulas alone: torch's counter failed on this model"
+    assert cost.reason == "our formulas alone: torch's counter failed (shapes are incompatible)"
+
+
+def test_a_parameter_may_be_handed_to_a_module() -> None:
+    """As the prompts of SAM are; torch's tracker of modules asks it for a gradient's function."""
+
+    class Prompted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.prompt, self.layer = nn.Parameter(torch.zeros(1, 10)), nn.Linear(10, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.prompt) + self.layer(x)
+
+    cost = count_flops(Prompted(), torch.zeros(1, 10))
+    assert cost.flops == cost.torch_flops == 2 * 60
 
 
 def test_a_model_that_fails_is_not_hidden() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,7 @@ def count_flops(module: nn.Module, inputs: Inputs, *, items: int | None = None) 
         uncounted=uncounted,
         uncounted_share=share,
         by_operator={name: flops // count for name, flops in counted.items()},
-        torch_flops=None if by_torch is None else by_torch // count,
+        torch_flops=None if isinstance(by_torch, str) else by_torch // count,
         reason=_reason(own, total, by_torch, uncounted, share),
     )
 
@@ -143,17 +143,30 @@ def _stored_bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _count(module: nn.Module, inputs: Inputs) -> tuple[OperatorCounter, int | None]:
-    """Our counter after a forward pass, and the total of torch's; None where that failed."""
+class _OneModule:
+    """Stands for torch's tracker of modules, whose hooks on gradients fail without gradients."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _count(module: nn.Module, inputs: Inputs) -> tuple[OperatorCounter, int | str]:
+    """Our counter after a forward pass, and the total of torch's, or how that failed."""
     theirs = FlopCounterMode(display=False)
+    theirs.mod_tracker = _OneModule()  # type: ignore[assignment]  # all that is asked of it
     own = OperatorCounter(reference=theirs.get_total_flops)
     try:
         _forward(module, inputs, own, theirs)
-    except _COUNTER_FAILS:
+    except _COUNTER_FAILS as error:
         # The model may be at fault as well: then it fails again without torch's counter.
         own = OperatorCounter()
         _forward(module, inputs, own, nullcontext())
-        return own, None
+        return own, (str(error).splitlines() or [type(error).__name__])[0]
     return own, int(theirs.get_total_flops())
 
 
@@ -183,7 +196,7 @@ def _is_uncounted(tally: Tally) -> bool:
 def _reason(
     own: OperatorCounter,
     total: int,
-    by_torch: int | None,
+    by_torch: int | str,
     uncounted: tuple[str, ...],
     share: float | None,
 ) -> str | None:
@@ -192,8 +205,8 @@ def _reason(
         names = ", ".join(uncounted) or "none that compute"
         return f"no operator that ran has a formula; it ran: {names}"
     notes: list[str] = []
-    if by_torch is None:
-        notes.append("our formulas alone: torch's counter failed on this model")
+    if isinstance(by_torch, str):
+        notes.append(f"our formulas alone: torch's counter failed ({by_torch})")
     elif abs(by_torch - total) > AGREEMENT * total:
         notes.append(_difference(own.tallies, total, by_torch))
     registered = sorted(
