@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +17,7 @@ from candlemark.metrics.timing import (
     SAMPLES_NEEDED,
     DeviceClock,
     measure_latency,
+    measure_stage,
     measure_throughput,
     quantile_interval,
     summarise_latency,
@@ -32,6 +35,7 @@ class FakeMachine:
         self.host = 0
         self.device_free = 0
         self.calls = 0
+        self.queued = 0
         self.call_ns = call_ns
 
     def call(self) -> None:
@@ -195,3 +199,304 @@ def test_interval_holds_the_median_and_scales(values: list[float], factor: float
     assert scaled is not None
     assert interval[0] <= np.median(samples) <= interval[1]
     assert scaled == pytest.approx((interval[0] * factor, interval[1] * factor))
+
+
+def checked_clock(machine: FakeMachine) -> DeviceClock:
+    clock = machine.clock()
+    clock.self_test(machine.work)
+    return clock
+
+
+def test_samples_stay_in_the_order_in_which_they_were_taken() -> None:
+    machine = FakeMachine(lambda call: (call + 1) * MS)
+    latency = measure_latency(
+        machine.call, machine.clock(), warmup_s=0, warmup_calls=0, maximum_samples=20, width=0.001
+    )
+    assert latency.stopped == "limit"
+    # The call after each look is made and not counted.
+    assert (np.diff(latency.samples_ms) > 0.9).all()
+
+
+def test_all_measures_of_latency_are_told() -> None:
+    samples = np.random.default_rng(0).normal(20, 1, 400)
+    measured = by_name(summarise_latency(samples))
+    assert list(measured) == [
+        f"latency_{name}_ms" for name in ("p50", "p90", "p95", "p99", "mean", "std", "min", "max")
+    ]
+    assert measured["latency_mean_ms"].value == pytest.approx(samples.mean())
+    assert measured["latency_std_ms"].value == pytest.approx(samples.std(ddof=1))
+    assert measured["latency_min_ms"].value == samples.min()
+    assert measured["latency_max_ms"].value == samples.max()
+    mean = measured["latency_mean_ms"]
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.low < 20 < mean.high
+    assert all(m.unit == "ms" and m.sample_count == 400 for m in measured.values())
+
+
+def test_nothing_is_told_of_no_samples() -> None:
+    measured = by_name(summarise_latency(np.array([])))
+    assert all(m.value is None and m.verdict is Verdict.TOO_FEW for m in measured.values())
+    assert measured["latency_max_ms"].reason == "max needs 1 samples, 1 more"
+    assert measured["latency_mean_ms"].reason == "mean needs 5 samples, 5 more"
+
+
+def test_a_narrow_median_is_valid_although_the_budget_ended_before_enough_samples() -> None:
+    machine = FakeMachine(lambda _: 20 * MS)
+    latency = measure_latency(
+        machine.call, checked_clock(machine), budget_s=1.0, minimum_samples=299, warmup_s=0
+    )
+    measured = by_name(latency.measurements)
+    assert latency.stopped == "budget"
+    assert measured["latency_p50_ms"].verdict is Verdict.VALID
+    assert measured["latency_p99_ms"].verdict is Verdict.TOO_FEW
+
+
+def test_a_budget_too_short_for_an_interval_says_so() -> None:
+    machine = FakeMachine(lambda call: (20 + call % 3) * MS)
+    latency = measure_latency(machine.call, checked_clock(machine), budget_s=0.15, warmup_s=0)
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
+    assert p50.verdict is Verdict.UNSTABLE
+    assert "too few for an interval: raise the time budget" in str(p50.reason)
+
+
+def test_the_most_samples_are_told_when_they_end_it() -> None:
+    random = np.random.default_rng(0)
+    machine = FakeMachine(lambda _: int(random.uniform(1, 9) * MS))
+    latency = measure_latency(
+        machine.call, checked_clock(machine), budget_s=60, maximum_samples=80, warmup_s=0
+    )
+    assert (latency.stopped, len(latency.samples_ms)) == ("limit", 80)
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
+    assert "the most samples allowed were taken" in str(p50.reason)
+    assert "raise the number of samples" in str(p50.reason)
+
+
+def test_times_that_drift_are_unstable_but_for_their_extremes() -> None:
+    random = np.random.default_rng(0)
+    machine = FakeMachine(lambda call: int((20 + 0.02 * call) * random.normal(1, 0.005) * MS))
+    latency = measure_latency(
+        machine.call, checked_clock(machine), minimum_samples=59, budget_s=4.0, warmup_s=0
+    )
+    measured = by_name(latency.measurements)
+    assert latency.stopped == "budget"
+    for name in ("p50", "p90", "p95", "mean", "std"):
+        assert measured[f"latency_{name}_ms"].verdict is Verdict.UNSTABLE
+        assert "times drifted: the median of the last third" in str(
+            measured[f"latency_{name}_ms"].reason
+        )
+    assert measured["latency_max_ms"].verdict is Verdict.VALID
+
+
+def test_a_twenty_ms_call_is_answered_in_less_than_three_seconds() -> None:
+    """By the call's own clock, warm-up included, with 3 % of noise."""
+    random = np.random.default_rng(4)
+    machine = FakeMachine(lambda _: int(random.normal(20, 0.6) * MS))
+    clock = checked_clock(machine)
+    started = machine.host
+    latency = measure_latency(machine.call, clock, minimum_samples=59)
+    assert latency.stopped == "precise"
+    assert (machine.host - started) / 1e9 < 3.0
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
+    assert p50.low is not None
+    assert p50.high is not None
+    assert p50.high - p50.low <= 0.02 * 20.2
+
+
+def test_warm_up_goes_on_while_calls_get_faster() -> None:
+    machine = FakeMachine(lambda call: int((2 + 15 * 0.97**call) * MS))
+    short = FakeMachine(lambda _: 2 * MS)
+    falling = measure_latency(machine.call, machine.clock(), warmup_s=0.5, budget_s=5.0)
+    steady = measure_latency(short.call, short.clock(), warmup_s=0.5, budget_s=5.0)
+    assert 240 <= steady.warmup_calls <= 260
+    assert falling.samples_ms.max() < 2.1
+
+
+def test_a_slow_call_is_not_repeated_for_the_sake_of_warm_up() -> None:
+    machine = FakeMachine(lambda _: 10_000 * MS)
+    latency = measure_latency(machine.call, machine.clock(), budget_s=5.0, warmup_calls=3)
+    assert latency.warmup_calls == 1
+    assert len(latency.samples_ms) == 1
+
+
+def test_a_clock_that_stands_still_ends_at_the_first_look() -> None:
+    machine = FakeMachine()
+    clock = DeviceClock(CPU, now_ns=lambda: 7, wait=lambda _: None)
+    latency = measure_latency(machine.call, clock, minimum_samples=59)
+    assert len(latency.samples_ms) == 59
+    assert by_name(latency.measurements)["latency_p50_ms"].verdict is Verdict.UNSTABLE
+    stage = measure_stage("preprocess_ms", machine.call, clock)
+    assert stage.measurements[0].verdict is Verdict.UNSTABLE
+
+
+def test_a_clock_at_half_speed_follows_work_and_is_off_by_two() -> None:
+    """No check of ratios can see it: this is what a second clock is compared with."""
+    machine = FakeMachine()
+    clock = DeviceClock(CPU, now_ns=lambda: machine.host // 2, wait=machine.wait)
+    assert clock.self_test(machine.work).ok
+    latency = measure_latency(machine.call, clock, warmup_s=0)
+    assert np.median(latency.samples_ms) == pytest.approx(1.0, rel=0.01)
+
+
+def test_a_clock_that_forgets_to_wait_sees_only_the_giving_of_work() -> None:
+    """Once the check has seen the device wait, work that is only queued cannot pass for done."""
+    machine = FakeMachine(lambda _: 20 * MS)
+    honest = measure_latency(machine.call, machine.clock(), warmup_s=0)
+    forgetful = measure_latency(machine.call, machine.clock(waits=False), warmup_s=0)
+    assert np.median(honest.samples_ms) == pytest.approx(20, rel=0.01)
+    assert np.median(forgetful.samples_ms) < 0.01
+
+
+def test_the_collector_of_cycles_is_off_while_calls_are_timed_and_on_afterwards() -> None:
+    machine, seen = FakeMachine(), []
+
+    def call() -> None:
+        seen.append(gc.isenabled())
+        machine.call()
+
+    assert gc.isenabled()
+    measure_latency(call, machine.clock(), warmup_s=0)
+    measure_throughput(call, machine.clock(), items_per_call=1, budget_s=0.1, warmup_s=0)
+    measure_stage("preprocess_ms", call, machine.clock())
+    assert not any(seen)
+    assert gc.isenabled()
+
+
+def test_the_collector_comes_back_after_a_call_that_fails() -> None:
+    def call() -> None:
+        raise RuntimeError("the model broke")
+
+    with pytest.raises(RuntimeError, match="the model broke"):
+        measure_latency(call, DeviceClock(CPU))
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    machine = FakeMachine()
+    gc.disable()
+    try:
+        measure_latency(machine.call, machine.clock(), warmup_s=0)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_cycles_do_not_pile_up_while_the_collector_is_off() -> None:
+    """Each call leaves a cycle behind; between samples they are taken away."""
+    machine, alive = FakeMachine(lambda _: 20 * MS), weakref.WeakSet()
+    most = 0
+
+    class Output:
+        def __init__(self) -> None:
+            self.me = self
+
+    def call() -> None:
+        nonlocal most
+        alive.add(Output())
+        most = max(most, len(alive))
+        machine.call()
+
+    measure_latency(call, machine.clock(), warmup_s=0, minimum_samples=100)
+    assert most < 20
+
+
+def test_the_queue_of_an_accelerator_is_bounded() -> None:
+    machine = FakeMachine(lambda _: 10_000)
+    deepest = 0
+
+    def wait(device: torch.device) -> None:
+        nonlocal deepest
+        deepest = max(deepest, machine.queued)
+        machine.queued = 0
+        machine.wait(device)
+
+    def call() -> None:
+        machine.queued += 1
+        machine.call()
+
+    clock = DeviceClock(torch.device("cuda"), now_ns=lambda: machine.host, wait=wait)
+    timing = measure_throughput(call, clock, items_per_call=2, budget_s=0.2, warmup_s=0)
+    assert deepest <= 256
+    assert timing.calls_per_sample == 256
+    assert len(timing.samples_ms) > 16
+    (rate,) = timing.measurements
+    assert rate.value == pytest.approx(2 / 10e-6, rel=0.05)
+
+
+def test_a_call_that_fills_the_budget_gives_throughput_without_an_interval() -> None:
+    machine = FakeMachine(lambda _: 1000 * MS)
+    timing = measure_throughput(
+        machine.call, checked_clock(machine), items_per_call=4, budget_s=3.0, warmup_s=0
+    )
+    (rate,) = timing.measurements
+    assert rate.value == pytest.approx(4, rel=0.01)
+    assert (rate.low, rate.level) == (None, None)
+    assert rate.reason == "3 rounds bear no interval; 6 do: raise the time budget"
+
+
+def test_a_stage_is_timed_apart_from_what_prepares_it() -> None:
+    machine = FakeMachine(lambda _: 3 * MS)
+
+    def prepare() -> None:
+        machine.host += 50 * MS
+
+    stage = measure_stage(
+        "decode_ms_per_token",
+        machine.call,
+        checked_clock(machine),
+        prepare=prepare,
+        units_per_call=3,
+        budget_s=2.0,
+    )
+    (decode,) = stage.measurements
+    assert (decode.name, decode.unit, decode.verdict) == (
+        "decode_ms_per_token",
+        "ms",
+        Verdict.VALID,
+    )
+    assert decode.value == pytest.approx(1.0, rel=0.01)
+    assert decode.low is not None
+    assert (stage.stopped, stage.warmup_calls) == ("budget", 1)
+    assert 30 < len(stage.samples_ms) < 45
+
+
+def test_a_stage_ends_at_the_most_samples_and_a_slow_one_at_the_budget() -> None:
+    machine, slow = FakeMachine(), FakeMachine(lambda _: 900 * MS)
+    quick = measure_stage("preprocess_ms", machine.call, checked_clock(machine))
+    assert (quick.stopped, len(quick.samples_ms)) == ("limit", 100)
+    once = measure_stage("preprocess_ms", slow.call, slow.clock())
+    assert (once.stopped, len(once.samples_ms)) == ("budget", 1)
+    assert once.measurements[0].reason == "p50 needs 5 samples, 4 more"
+
+
+def test_waiting_for_a_cpu_costs_no_device_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = DeviceClock(CPU)
+    assert clock.bound_wait()() is None
+    asked: list[torch.device] = []
+    clock.wait = asked.append
+    clock.bound_wait()()
+    assert asked == [CPU]
+    cuda = torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    DeviceClock(cuda).bound_wait()()
+    assert asked == [CPU, cuda]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(5, 80), st.integers(80, 300))
+def test_the_run_ends_within_its_bounds(call_ms: int, minimum: int, maximum: int) -> None:
+    machine = FakeMachine(lambda call: (call_ms + call % 2) * MS)
+    latency = measure_latency(
+        machine.call,
+        machine.clock(),
+        warmup_s=0,
+        warmup_calls=0,
+        budget_s=1.0,
+        minimum_samples=minimum,
+        maximum_samples=maximum,
+    )
+    count = len(latency.samples_ms)
+    assert 1 <= count <= maximum
+    assert (latency.stopped != "precise") or count >= minimum
+    # The last call may begin just before the budget ends.
+    assert latency.samples_ms.sum() <= 1000 + 2 * (call_ms + 1)

@@ -94,7 +94,8 @@ def drift(samples: Samples, *, tolerance: float) -> float | None:
 
     None: fewer than 30 samples, a change of less than `tolerance`, or one that a rank test
     (Mann and Whitney 1947) does not tell from chance at 0.1 %. The test's variance is widened
-    by the autocorrelation within the thirds, so that slow noise is not taken for a trend.
+    by the autocorrelation, so that slow noise is not taken for a trend: that of the two thirds,
+    each around its own median (a step), or around a straight line (a slope), the smaller one.
     """
     from scipy.stats import norm, rankdata
 
@@ -108,7 +109,10 @@ def drift(samples: Samples, *, tolerance: float) -> float | None:
         return None
     wins = float(rankdata(np.concatenate([first, last]))[:third].sum()) - third * (third + 1) / 2
     within = np.concatenate([np.sign(part - np.median(part)) for part in (first, last)])
-    variance = third * third * (2 * third + 1) / 12 * _autocorrelation_time(within)[0]
+    level = samples - change / (count - third) * np.arange(count)
+    around = np.sign(level - np.median(level))
+    time = min(_autocorrelation_time(series)[0] for series in (within, around))
+    variance = third * third * (2 * third + 1) / 12 * time
     score = abs(wins - third * third / 2) / math.sqrt(variance)
     return change / middle if score > norm.isf(DRIFT_LEVEL / 2) else None
 
