@@ -16,15 +16,24 @@ COMPARED = (
     *("gpu_memory_bytes", "driver", "cuda", "cudnn", "system", "machine", "python", "packages"),
     *("precision", "matmul_precision", "cudnn_tf32", "cudnn_benchmark", "deterministic"),
     *("attention", "channels_last", "input_shape", "batch_size"),
+    *("backend", "sequence_length", "image_size", "audio_s", "new_tokens", "power_cap_w"),
 )
 """Fields of the comparability key. Host name, kernel build and free memory are left out: they
 change from day to day and move no number by themselves. Total memory decides what fits, not
-how fast it is."""
+how fast it is. Temperature and momentary clocks move numbers, but are no setting: they are
+judged with each number, see `hardware.conditions`."""
+
+_ALWAYS = COMPARED[: COMPARED.index("backend")]
+"""Fields that enter the key even where they are unknown. Later ones enter it where they are
+known, so that the keys of numbers stored before there were such fields still hold."""
 
 
 def comparability_key(environment: Mapping[str, Any]) -> str:
     """16 hex digits; equal for two environments exactly where `differing_fields` is empty."""
-    return content_id({name: environment.get(name) for name in COMPARED})
+    fields = {name: environment.get(name) for name in COMPARED}
+    return content_id(
+        {name: value for name, value in fields.items() if name in _ALWAYS or value is not None}
+    )
 
 
 def differing_fields(

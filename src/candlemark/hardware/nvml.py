@@ -93,21 +93,29 @@ class NvmlGpu:
                 handle, nvml.NVML_TEMPERATURE_GPU
             ),
             "power_w": self.power_w,
-            "power_cap_w": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+            "power_cap_w": self._power_cap_w,
             "reasons": self._reasons,
             "thermal_slowdown_s": lambda: self._violation_s(nvml.NVML_PERF_POLICY_THERMAL),
             "power_capped_s": lambda: self._violation_s(nvml.NVML_PERF_POLICY_POWER),
             "processes": self._processes,
             "utilisation": self._utilisation,
         }
-        values: dict[str, Any] = {}
-        unknown: dict[str, str] = {}
-        for name, ask in asked.items():
-            try:
-                values[name] = self._ask(ask)
-            except SensorError as error:
-                unknown[name] = str(error)
+        values, unknown = self._ask_all(asked)
         return GpuReading(**values, unknown=unknown)
+
+    def settings(self) -> dict[str, Any]:
+        """driver, power_cap_w, sm_clock_max_mhz and memory_clock_max_mhz; None where unknown."""
+        nvml, handle = self._nvml, self._handle
+        asked: dict[str, Callable[[], Any]] = {
+            "driver": lambda: _text(nvml.nvmlSystemGetDriverVersion()),
+            "power_cap_w": self._power_cap_w,
+            "sm_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "memory_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(
+                handle, nvml.NVML_CLOCK_MEM
+            ),
+        }
+        values, _ = self._ask_all(asked)
+        return {name: values.get(name) for name in asked}
 
     def energy_j(self) -> float:
         """Joules since the driver was loaded (Volta and later). Raises SensorError."""
@@ -119,6 +127,22 @@ class NvmlGpu:
     def power_w(self) -> float:
         """Power of the board now, or its mean over the last second, as the GPU has it."""
         return float(self._ask(lambda: self._nvml.nvmlDeviceGetPowerUsage(self._handle))) / 1000
+
+    def _ask_all(
+        self, asked: Mapping[str, Callable[[], Any]]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """(answers, reasons for those that did not come)."""
+        values: dict[str, Any] = {}
+        unknown: dict[str, str] = {}
+        for name, ask in asked.items():
+            try:
+                values[name] = self._ask(ask)
+            except SensorError as error:
+                unknown[name] = str(error)
+        return values, unknown
+
+    def _power_cap_w(self) -> float:
+        return float(self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle)) / 1000
 
     def _ask(self, ask: Callable[[], T]) -> T:
         try:
