@@ -14,7 +14,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -40,8 +40,9 @@ class Described:
     model_class: transformers class, timm model name, or MODULE:FUNCTION
     weights: "pretrained", "random", or a path; what `tiny:` and `python:` can only have is
         said here whatever was asked for: "random" and "as returned"
-    config_class, config: transformers config that the class is built from; "" where only
-        the config.json in `folder` tells, whose content `config` is then
+    config_class: transformers config that the class is built from; "" where only config.json
+        tells
+    config: what the config class is given, or the content of config.json
     folder: where config.json lies (a local folder or one of the Hub cache)
     on_hub: the id is one of the Hub, so that further files may be asked of it
     spec: of image classifiers, as the chart benchmark knows them
@@ -77,33 +78,50 @@ def describe(model_id: str, *, weights: str = "pretrained") -> Described:
     nothing that is measured.
     """
     kind, _, name = model_id.partition(":")
-    if kind == "tiny":
-        return _tiny(model_id, name, weights)
     if kind == "python":
         from candlemark.models.inference.custom import describe_function
 
         return describe_function(model_id)
+    recipe = _tiny(name) if kind == "tiny" else KNOWN.get(ALIASES.get(model_id, model_id))
+    return (
+        _from_files(model_id, recipe, weights)
+        or _from_tables(model_id, recipe, weights)
+        or _published(model_id, weights)
+    )
+
+
+def _from_files(model_id: str, recipe: Recipe | None, weights: str) -> Described | None:
+    """By the config beside the weights, or in the folder that the model is; None: neither."""
     beside = _config_beside(weights)
     if beside is not None:
-        return _from_config(model_id, beside, weights, on_hub=False)
-    if Path(model_id).is_dir():
-        path = Path(model_id) / "config.json"
-        if not path.is_file():
-            raise ModelError(f"{model_id} holds no config.json; a model folder needs one")
-        return _from_config(model_id, path, weights, on_hub=False)
+        found = _from_config(model_id, beside, weights, on_hub=False)
+        return replace(found, config_class=recipe.config_class) if recipe else found
+    if not Path(model_id).is_dir():
+        return None
+    path = Path(model_id) / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{model_id} holds no config.json; a model folder needs one")
+    return _from_config(model_id, path, weights, on_hub=False)
+
+
+def _from_tables(model_id: str, recipe: Recipe | None, weights: str) -> Described | None:
+    """By the tables of chart models, known models and small ones; None: in none of them."""
     if model_id in CATALOG or f"timm/{model_id}" in CATALOG:
         return _from_spec(model_id, resolve(model_id), weights)
-    return _published(model_id, weights)
+    if recipe is None:
+        return None
+    if model_id.startswith("tiny:"):
+        # There are no other weights for it than random ones, and its name says so.
+        weights = "random" if weights == "pretrained" else weights
+        return _from_recipe(model_id, recipe, weights, on_hub=False)
+    cached = cached_file(model_id, "config.json") if weights == "pretrained" else None
+    if cached is not None:
+        return _from_config(model_id, cached, weights, on_hub=True)
+    return _from_recipe(model_id, recipe, weights, on_hub=True)
 
 
 def _published(model_id: str, weights: str) -> Described:
-    """A model of the Hub or of timm, outside the catalog."""
-    recipe = KNOWN.get(ALIASES.get(model_id, model_id))
-    if recipe is not None:
-        cached = cached_file(model_id, "config.json") if weights == "pretrained" else None
-        if cached is not None:
-            return _from_config(model_id, cached, weights, on_hub=True)
-        return _from_recipe(model_id, recipe, weights, on_hub=True)
+    """A model of the Hub or of timm that no table here holds."""
     offered = any(entry.name == model_id for entry in entry_points(group=ENTRY_POINT_GROUP))
     if offered or model_id.startswith("timm/"):
         return _from_spec(model_id, resolve(model_id), weights)
@@ -122,14 +140,12 @@ def _published(model_id: str, weights: str) -> Described:
     raise _unknown(model_id)
 
 
-def _tiny(model_id: str, name: str, weights: str) -> Described:
+def _tiny(name: str) -> Recipe:
     if name not in TINY:
         near = difflib.get_close_matches(name, TINY, n=1, cutoff=0.5)
         hint = f"did you mean 'tiny:{near[0]}'?" if near else f"known: {', '.join(TINY)}"
-        raise ModelError(f"'{model_id}' is no small model; {hint}")
-    # There is no other kind of weights for it, and its name says so.
-    weights = "random" if weights == "pretrained" else weights
-    return _from_recipe(model_id, TINY[name], weights, on_hub=False)
+        raise ModelError(f"'tiny:{name}' is no small model; {hint}")
+    return TINY[name]
 
 
 def _from_recipe(model_id: str, recipe: Recipe, weights: str, *, on_hub: bool) -> Described:

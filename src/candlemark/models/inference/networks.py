@@ -65,17 +65,26 @@ def build_network(
 
 
 def build_config(request: LoadRequest) -> Any:
-    """The transformers config of the request: the checkpoint's own, else the described one."""
+    """The transformers config of the request: the checkpoint's own, else the described one.
+
+    Raises ModelError: the checkpoint is of another kind than the described model.
+    """
     import transformers
 
     described = request.described
     beside = request.beside("config.json") if request.file is not None else None
-    if described.config_class and beside is None:
-        return getattr(transformers, described.config_class)(**described.config)
     folder = beside.parent if beside is not None else described.folder
-    return transformers.AutoConfig.from_pretrained(
+    if folder is None:
+        return getattr(transformers, described.config_class)(**described.config)
+    config = transformers.AutoConfig.from_pretrained(
         str(folder), trust_remote_code=False, local_files_only=True
     )
+    if described.config_class not in {"", type(config).__name__}:
+        raise ModelError(
+            f"{folder} holds a model of type {config.model_type}; {described.id} is built from "
+            f"{described.config_class}, so these are weights of another model"
+        )
+    return config
 
 
 def _widen(config: Any) -> None:
