@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from candlemark.cli import results_copies, results_history, results_questions
+from candlemark.cli.results_options import DEFAULT_DIR, Json, ResultsDir
+
 if TYPE_CHECKING:
     from candlemark.results.query import SuiteSummary
+    from candlemark.results.store import Run
 
-app = typer.Typer(help="List, show, query and export stored results.", no_args_is_help=True)
-
-ResultsDir = Annotated[
-    Path, typer.Option("--results-dir", help="Folder of candlemark.duckdb, or the file.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DEFAULT_DIR = Path("benchmarks/results")
+app = typer.Typer(help="List, show, query, export and import stored results.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_suites(results_dir: ResultsDir = DEFAULT_DIR, json: Json = False) -> None:
-    """List suites: when they started and how far they are.
+    """List suites and named runs: when they started and how far they are.
 
     - `candlemark results list`
     """
@@ -33,10 +30,18 @@ def list_suites(results_dir: ResultsDir = DEFAULT_DIR, json: Json = False) -> No
 
     with open_results(results_dir, read_only=True) as results:
         found = summaries(results)
+        runs = results.runs()
     if json:
-        print_json({"suites": [asdict(line) for line in found]})
-    else:
-        _print_suites(found)
+        print_json(
+            {
+                "suites": [asdict(line) for line in found],
+                "runs": [asdict(run) for run in runs],
+            }
+        )
+        return
+    _print_suites(found)
+    if runs:
+        _print_runs(runs)
 
 
 def _print_suites(found: list[SuiteSummary]) -> None:
@@ -51,6 +56,22 @@ def _print_suites(found: list[SuiteSummary]) -> None:
         planned = "" if line.planned is None else str(line.planned)
         failed = f"[red]{line.failed}[/]" if line.failed else "0"
         table.add_row(line.suite_id, line.started_at, planned, str(line.finished), failed)
+    Console().print(table)
+
+
+def _print_runs(runs: list[Run]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("run", "started", "suites", "finished", "failed"):
+        table.add_column(head, justify="right" if head in {"finished", "failed"} else "left")
+    for run in runs:
+        failed = f"[red]{run.failed}[/]" if run.failed else "0"
+        suites = ", ".join(run.suite_ids)
+        table.add_row(escape(run.name), run.started_at, suites, str(run.finished), failed)
     Console().print(table)
 
 
@@ -69,6 +90,7 @@ def show(
     from candlemark.report.build import board_to_dict
     from candlemark.report.recommendations import answer
     from candlemark.report.statistics import build_boards
+    from candlemark.results.export import task_of
     from candlemark.results.query import matching
     from candlemark.results.store import open_results
 
@@ -77,6 +99,7 @@ def show(
             record.trial_id: record
             for found in matching(results, suite)
             for record in results.records(found.suite_id)
+            if task_of(record) == "charts"  # boards are of scores
         }
     boards = build_boards(records.values())
     if json:
@@ -97,6 +120,11 @@ def sql(
     """Answer an SQL query; the store is opened for reading only. Prints CSV.
 
     - `candlemark results sql "SELECT row_name, value FROM scores WHERE name = 'auroc'"`
+    - `candlemark results sql "SELECT run, row_name, value FROM history WHERE name = 'flops'"`
+    - `candlemark results sql "SELECT trial_id, list_median(values) FROM samples"`
+
+    The view `scores` holds the numbers that count, `history` those of every attempt with its
+    run and machine; `samples` holds each sample as taken. `DESCRIBE scores` names the columns.
     """
     from candlemark.cli.output import print_json
     from candlemark.results.export import to_csv
@@ -112,23 +140,11 @@ def sql(
         typer.echo(to_csv(table.column_names, lines), nl=False)
 
 
-@app.command()
-def export(
-    out: Annotated[Path | None, typer.Option("--out", help="Folder; beside the store.")] = None,
-    suite: Annotated[str | None, typer.Option("--suite", help="Only this suite.")] = None,
-    results_dir: ResultsDir = DEFAULT_DIR,
-) -> None:
-    """Write JSON and CSV copies of the store.
-
-    - `candlemark results export --out copies`
-    """
-    from candlemark.results.export import export as export_results
-    from candlemark.results.store import open_results
-
-    with open_results(results_dir, read_only=True) as results:
-        written = export_results(results, out or results.path.parent, suite_id=suite)
-    for path in written:
-        typer.echo(str(path))
+app.command("find")(results_questions.find)
+app.command("pareto")(results_questions.pareto)
+app.command("history")(results_history.history)
+app.command("export")(results_copies.export)
+app.command("import")(results_copies.import_)
 
 
 @app.command()
