@@ -345,19 +345,20 @@ def test_a_counter_that_fails_leaves_ours(monkeypatch: pytest.MonkeyPatch) -> No
     assert cost.reason == "our formulas alone: torch's counter failed (shapes are incompatible)"
 
 
-def test_a_parameter_may_be_handed_to_a_module() -> None:
-    """As the prompts of SAM are; torch's tracker of modules asks it for a gradient's function."""
+def test_a_module_may_hand_out_a_parameter() -> None:
+    """As SAM's prompts are; torch's tracker of modules asks the view for a gradient's function."""
 
-    class Prompted(nn.Module):
+    class Prompt(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.prompt, self.layer = nn.Parameter(torch.zeros(1, 10)), nn.Linear(10, 3)
+            self.prompt = nn.Parameter(torch.zeros(1, 10))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.layer(self.prompt) + self.layer(x)
+            return self.prompt.expand(len(x), 10)
 
-    cost = count_flops(Prompted(), torch.zeros(1, 10))
-    assert cost.flops == cost.torch_flops == 2 * 60
+    module = nn.Sequential(Prompt(), nn.Linear(10, 3))
+    cost = count_flops(module, torch.zeros(2, 10))
+    assert cost.flops == cost.torch_flops == 60
 
 
 def test_a_model_that_fails_is_not_hidden() -> None:

@@ -144,7 +144,7 @@ def _stored_bytes(tensor: Tensor) -> int:
 
 
 class _OneModule:
-    """Stands for torch's tracker of modules, whose hooks on gradients fail without gradients."""
+    """Stands for torch's tracker of modules, whose hooks fail on views made without gradients."""
 
     parents = frozenset({"Global"})
 
