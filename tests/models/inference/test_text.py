@@ -125,12 +125,6 @@ def test_the_same_seed_gives_the_same_items_and_weights(name: str) -> None:
     assert not all(torch.equal(state[key], third[key]) for key in state)
 
 
-def test_the_callers_random_state_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    load("tiny:bert")
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 @pytest.mark.parametrize("name", READERS)
 def test_inputs_are_as_long_as_asked_and_whole(name: str) -> None:
     model = load(f"tiny:{name}", sequence_length=17)
