@@ -16,11 +16,10 @@ from candlemark.cli import main as command
 from candlemark.results.store import open_results
 
 
-def _load_fakes() -> Any:
-    """The made-up records of the report's tests; tests are no package, so loaded by path."""
-    name = "candlemark_test_fake_records"
+def _load(name: str, *parts: str) -> Any:
+    """The made-up records of other tests; tests are no package, so loaded by path."""
     if name not in sys.modules:
-        path = Path(__file__).parents[1] / "report" / "fake_records.py"
+        path = Path(__file__).parents[1].joinpath(*parts)
         spec = spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
@@ -29,7 +28,8 @@ def _load_fakes() -> Any:
     return sys.modules[name]
 
 
-fakes = _load_fakes()
+fakes = _load("candlemark_test_fake_records", "report", "fake_records.py")
+made = _load("candlemark_test_inference_records", "results", "inference_records.py")
 
 
 @pytest.fixture
@@ -71,6 +71,29 @@ def test_show(call, store: Path):
     value = json.loads(call("results", "show", "s*", "--results-dir", store, "--json")[1])
     assert value["answer"].startswith("Planted signal found")
     assert [row["role"] for row in value["boards"][0]["rows"]] == ["model", "baseline"]
+
+
+def test_show_is_of_scores_and_leaves_inference_out(call, store: Path, tmp_path: Path):
+    before = call("results", "show", "--results-dir", store)[1]
+    with open_results(store) as results:
+        results.append(made.make("gpt2"), "s1")
+    assert call("results", "show", "--results-dir", store)[1] == before
+    with open_results(tmp_path / "inference") as results:
+        results.add_suite("s2", {}, made.WHEN)
+        results.append(made.make("gpt2"), "s2")
+    status, out, _ = call("results", "show", "--results-dir", tmp_path / "inference", "--json")
+    assert (status, json.loads(out)["boards"]) == (0, [])
+    assert call("results", "show", "--results-dir", tmp_path / "inference")[0] == 0
+
+
+def test_list_shows_runs(call, store: Path):
+    with open_results(store) as results:
+        results.append(made.make("gpt2"), "s1", run="[main]")
+    out = call("results", "list", "--results-dir", store)[1]
+    assert "[main]" in out
+    value = json.loads(call("results", "list", "--results-dir", store, "--json")[1])
+    (run,) = value["runs"]
+    assert (run["name"], run["finished"], run["suite_ids"]) == ("[main]", 1, ["s1"])
 
 
 def test_sql_prints_csv_or_json(call, store: Path):

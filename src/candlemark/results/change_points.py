@@ -146,9 +146,9 @@ def _p_value(
 ) -> float:
     """Share of permutations at least as extreme, the series itself counted as one.
 
-    Enough permutations to reach a tenth of alpha; fewer where p is clearly above it.
+    Enough permutations to tell a p below alpha by a tenth; fewer where it is clearly above.
     """
-    wanted = int(np.ceil(10 / alpha))
+    wanted = int(np.ceil(100 / alpha))
     done = extreme = 0
     while done < max(wanted, _CHUNK):
         rows = np.broadcast_to(ranks, (_CHUNK, len(ranks)))
