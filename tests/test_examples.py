@@ -12,6 +12,7 @@ import candlemark
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.cli.main import main
 from candlemark.config import load, read_mapping
+from candlemark.launch.run import as_config
 from candlemark.records import Status
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -25,12 +26,13 @@ def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_examples():
-    assert [path.name for path in CONFIGS] == ["btc_1h.yaml", "pipeline.yaml", "quick.yaml"]
+    names = ["btc_1h.yaml", "inference.yaml", "pipeline.yaml", "quick.yaml"]
+    assert [path.name for path in CONFIGS] == names
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_an_example_parses_and_names_its_command(path: Path):
-    load(BenchmarkConfig, path)
+    as_config(path)
     assert f"candlemark run examples/{path.name}" in path.read_text()
 
 
@@ -74,3 +76,11 @@ def test_quick_runs_with_tiny_numbers(tmp_path: Path):
     assert {record.status for record in finished.records} == {Status.OK}
     roles = [record.facts["role"] for record in finished.records]
     assert {"model", "baseline", "control"} == set(roles)
+
+
+def test_inference_runs_with_tiny_numbers(tmp_path: Path):
+    config = read_mapping(EXAMPLES / "inference.yaml")
+    config |= {"models": config["models"][:1], "batch_sizes": [1], "metrics": ["latency"]}
+    config["timing"] = {"budget_s": 0.05, "warmup_s": 0.0}
+    finished = candlemark.run(config, output_dir=tmp_path)
+    assert [record.status for record in finished.records] == [Status.OK, Status.OK]

@@ -102,3 +102,16 @@ class _Napping(_Sleeping):
 
 def napping():
     return _Napping(), {"features": torch.ones(1, 32)}
+
+
+class _Deciding(Linear):
+    """Its path depends on its numbers, which no graph of fixed operators can express."""
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        if features.sum().item() > 100:
+            return {"logits": features}
+        return super().forward(features)
+
+
+def deciding():
+    return _Deciding(), {"features": torch.linspace(-1, 1, 32)[None]}

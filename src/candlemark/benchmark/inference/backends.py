@@ -186,15 +186,22 @@ def export(module: nn.Module, inputs: Tensors, path: Path, setting: Setting) -> 
 
 def _quantised(path: Path) -> Path:
     """The file with matrix products in int8, inputs quantised as they come."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    model = onnx.load(path)
+    # The quantiser turns weights round and then stumbles over the shapes noted for them.
+    del model.graph.value_info[:]
     target = path.with_name("int8.onnx")
     with _quiet():
         quantize_dynamic(
-            path, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+            model,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            # Sums of signed weights overflow on x86 without VNNI, and the answer is another.
+            weight_type=QuantType.QUInt8,
         )
-    import onnx
-
     kinds = {node.op_type for node in onnx.load(target, load_external_data=False).graph.node}
     if not any("Integer" in kind for kind in kinds):
         raise ModelError(
