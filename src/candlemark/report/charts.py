@@ -14,9 +14,8 @@ from typing import Any
 from candlemark.report.contests import pareto_front
 from candlemark.report.figures import cost_ticks, reliability
 from candlemark.report.format import measured, quantity, short, title_of
+from candlemark.report.page import Chart
 from candlemark.report.statistics import PRIMARY, Board, Row
-
-Chart = dict[str, Any]
 
 
 def forest(board: Board) -> Chart | None:

@@ -1,21 +1,17 @@
-"""The report as one HTML page that opens with no network: plotly.js is inside, once.
+"""The report of chart benchmarks as one HTML page.
 
-    page(boards, suites, title="demo")      # the text of report.html
-
-Everything that comes from records is escaped; the page holds no reference to another host.
+page(boards, suites, title="demo")      # the text of report.html
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
-from typing import Any
 
 from candlemark.report import charts
-from candlemark.report.contests import Contest, flatten, hold
+from candlemark.report.contests import Contest, hold
 from candlemark.report.format import p_value, quantity, short, title_of
+from candlemark.report.page import Chart, chart, configs, document, environments
 from candlemark.report.recommendations import RECOGNITION, answer, recommendations
 from candlemark.report.statistics import PRIMARY, Board, Row
 from candlemark.report.text import standing
@@ -39,9 +35,7 @@ _COLUMNS = (
 
 def page(boards: Sequence[Board], suites: Sequence[Suite], *, title: str) -> str:
     """The whole page."""
-    from plotly.offline import get_plotlyjs
-
-    drawn: dict[str, charts.Chart] = {}
+    drawn: dict[str, Chart] = {}
     contests = [hold(board) for board in boards]
     sections = [
         _board_section(board, contest, place, drawn)
@@ -53,34 +47,14 @@ def page(boards: Sequence[Board], suites: Sequence[Suite], *, title: str) -> str
         *sections,
         _failures(boards),
         _audits(boards),
-        _environments(boards),
-        _configs(suites),
+        environments(
+            record.environment for board in boards for row in board.rows for record in row.records
+        ),
+        configs(suites),
         "</main>",
         _footer(),
     ]
-    assets = files("candlemark.report") / "assets"
-    style = (assets / "dashboard.css").read_text(encoding="utf-8")
-    script = (assets / "dashboard.js").read_text(encoding="utf-8")
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en" data-theme="light">\n<head>',
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<link rel="icon" href="data:,">',
-            f"<title>{escape(title)}: candlemark report</title>",
-            f"<style>\n{style}</style>\n</head>\n<body>",
-            *body,
-            f'<script type="application/json" id="charts">{_embedded(drawn)}</script>',
-            f"<script>{get_plotlyjs()}</script>",
-            f"<script>\n{script}</script>\n</body>\n</html>\n",
-        ]
-    )
-
-
-def _embedded(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return document(title, body, drawn)
 
 
 def _header(boards: Sequence[Board], title: str) -> str:
@@ -107,9 +81,7 @@ def _badges(board: Board) -> str:
     return "".join(f'<span class="badge {kind}">{escape(text)}</span>' for kind, text in badges)
 
 
-def _board_section(
-    board: Board, contest: Contest, place: int, drawn: dict[str, charts.Chart]
-) -> str:
+def _board_section(board: Board, contest: Contest, place: int, drawn: dict[str, Chart]) -> str:
     parts = [
         f'<section id="board-{place}"><h2>{escape(board.title)}</h2>',
         f"<div>{_badges(board)}</div>",
@@ -124,24 +96,16 @@ def _board_section(
         f"<li><b>{escape(item.title)}</b><span>{escape(item.text)}</span></li>"
         for item in recommendations(board, contest)
     ]
-    parts += ["</ul>", _chart(f"forest-{place}", charts.forest(board), drawn)]
+    parts += ["</ul>", chart(f"forest-{place}", charts.forest(board), drawn)]
     parts.append(_leaderboard(board, contest))
     if board.market != "random_walk" and not board.is_recognition:
         parts.append('<div class="pair">')
         for cost in ("parameters", "latency_p50_ms", "peak_memory_bytes"):
-            parts.append(_chart(f"{cost}-{place}", charts.trade_off(board, cost), drawn))
-        parts.append(_chart(f"curves-{place}", charts.curves(board), drawn))
-        parts.append(_chart(f"calibration-{place}", charts.calibration(board), drawn))
+            parts.append(chart(f"{cost}-{place}", charts.trade_off(board, cost), drawn))
+        parts.append(chart(f"curves-{place}", charts.curves(board), drawn))
+        parts.append(chart(f"calibration-{place}", charts.calibration(board), drawn))
         parts += ["</div>", _duels(contest)]
     return "\n".join([*parts, "</section>"])
-
-
-def _chart(name: str, chart: charts.Chart | None, drawn: dict[str, charts.Chart]) -> str:
-    if chart is None:
-        return ""
-    drawn[name] = chart
-    height = int(chart["layout"]["height"])
-    return f'<div class="chart" id="{name}" style="height:{height}px"></div>'
 
 
 def _leaderboard(board: Board, contest: Contest) -> str:
@@ -259,42 +223,6 @@ def _audits(boards: Sequence[Board]) -> str:
         )
     shown = "".join(parts) or '<p class="note">No audit is stored with these trials.</p>'
     return f'<section id="audit"><h2>Audit</h2>{shown}</section>'
-
-
-def _environments(boards: Sequence[Board]) -> str:
-    seen: dict[str, Mapping[str, Any]] = {
-        json.dumps(record.environment, sort_keys=True): record.environment
-        for board in boards
-        for row in board.rows
-        for record in row.records
-        if record.environment
-    }
-    lists = [
-        "<dl>"
-        + "".join(
-            f"<dt>{escape(name)}</dt><dd>{escape('unknown' if value is None else str(value))}</dd>"
-            for name, value in flatten(environment).items()
-        )
-        + "</dl>"
-        for environment in seen.values()
-    ]
-    note = ""
-    if len(seen) > 1:
-        note = (
-            f'<p class="note">{len(seen)} environments: timings compare only where '
-            "comparability_key is the same.</p>"
-        )
-    return f'<section id="environment"><h2>Environment</h2>{note}{"".join(lists)}</section>'
-
-
-def _configs(suites: Sequence[Suite]) -> str:
-    parts = [
-        f"<details><summary>Suite {escape(suite.suite_id)}, started {escape(suite.started_at)}"
-        f"</summary><pre>{escape(json.dumps(suite.config, indent=2))}</pre></details>"
-        for suite in suites
-    ]
-    shown = "".join(parts) or '<p class="note">No suite is stored with these trials.</p>'
-    return f'<section id="config"><h2>Config</h2>{shown}</section>'
 
 
 def _footer() -> str:

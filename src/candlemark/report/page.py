@@ -1,0 +1,93 @@
+"""What every page of a report shares: one HTML file that opens with no network.
+
+    drawn: dict[str, Chart] = {}
+    body = [header, chart("latency", latency_chart(cells), drawn), environments(records)]
+    text = document("demo", body, drawn)
+
+plotly.js is inside, once. Whatever comes from records is escaped; the page holds no reference
+to another host.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from candlemark.report.contests import flatten
+from candlemark.results.store import Suite
+
+Chart = dict[str, Any]
+"""A figure as plotly.js takes it; colours are names that begin with "@"."""
+
+
+def document(title: str, body: Sequence[str], drawn: Mapping[str, Chart]) -> str:
+    """The whole page around `body`, with the charts that its places name."""
+    from plotly.offline import get_plotlyjs
+
+    assets = files("candlemark.report") / "assets"
+    style = (assets / "dashboard.css").read_text(encoding="utf-8")
+    script = (assets / "dashboard.js").read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en" data-theme="light">\n<head>',
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<link rel="icon" href="data:,">',
+            f"<title>{escape(title)}: candlemark report</title>",
+            f"<style>\n{style}</style>\n</head>\n<body>",
+            *body,
+            f'<script type="application/json" id="charts">{_embedded(drawn)}</script>',
+            f"<script>{get_plotlyjs()}</script>",
+            f"<script>\n{script}</script>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def _embedded(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def chart(name: str, drawing: Chart | None, drawn: dict[str, Chart]) -> str:
+    """The place of a chart, which is noted in `drawn`; nothing where there is none."""
+    if drawing is None:
+        return ""
+    drawn[name] = drawing
+    height = int(drawing["layout"]["height"])
+    return f'<div class="chart" id="{name}" style="height:{height}px"></div>'
+
+
+def environments(found: Iterable[Mapping[str, Any]]) -> str:
+    """Every machine and its versions, each once."""
+    seen = {json.dumps(one, sort_keys=True): one for one in found if one}
+    lists = [
+        "<dl>"
+        + "".join(
+            f"<dt>{escape(name)}</dt><dd>{escape('unknown' if value is None else str(value))}</dd>"
+            for name, value in flatten(environment).items()
+        )
+        + "</dl>"
+        for environment in seen.values()
+    ]
+    note = ""
+    if len(seen) > 1:
+        note = (
+            f'<p class="note">{len(seen)} environments: timings compare only where '
+            "comparability_key is the same.</p>"
+        )
+    return f'<section id="environment"><h2>Environment</h2>{note}{"".join(lists)}</section>'
+
+
+def configs(suites: Sequence[Suite]) -> str:
+    """The complete config of every suite, to be opened."""
+    parts = [
+        f"<details><summary>Suite {escape(suite.suite_id)}, started {escape(suite.started_at)}"
+        f"</summary><pre>{escape(json.dumps(suite.config, indent=2))}</pre></details>"
+        for suite in suites
+    ]
+    shown = "".join(parts) or '<p class="note">No suite is stored with these trials.</p>'
+    return f'<section id="config"><h2>Config</h2>{shown}</section>'
