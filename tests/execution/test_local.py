@@ -47,6 +47,16 @@ def wait_for_lease(seconds):
     with timing("cpu"):
         time.sleep(seconds)
     return "timed"
+def time_or_nap(arguments):
+    from candlemark.execution.leases import timing
+    kind, seconds = arguments
+    if kind == "nap":
+        time.sleep(seconds)
+        return kind, None
+    with timing("cpu"):
+        started = time.monotonic()
+        time.sleep(seconds)
+        return kind, (started, time.monotonic())
 def meet(arguments):
     folder, mine, other = arguments
     open(os.path.join(folder, mine), "w").close()
@@ -253,6 +263,48 @@ def test_closing_the_iterator_ends_every_process(calls, tmp_path):
     pids = [int(wait_for(lambda file=file: file.exists() and file.read_text())) for file in files]
     outcomes.close()
     assert not any(is_running(pid) for pid in pids)
+
+
+def test_an_outcome_is_handed_on_beside_no_timed_section(calls):
+    outcomes = LocalExecutor(workers=2).map(calls.time_or_nap, [("nap", 0.0), ("time", 1.5)])
+    spans = []
+    for ended in outcomes:
+        begun = time.monotonic()
+        time.sleep(0.05)
+        spans.append((begun, time.monotonic(), ended))
+    (first, second) = spans
+    ((_, timed),) = [o.value for *_, o in spans if o.item[0] == "time"]
+    for begun, done, _ in (first, second):
+        assert done <= timed[0] or timed[1] <= begun
+
+
+def test_a_late_call_is_ended_although_it_holds_the_lease_that_is_waited_for(calls):
+    executor = LocalExecutor(workers=2, timeout_s=3.0)
+    outcomes = list(executor.map(calls.time_or_nap, [("time", 60.0), ("nap", 0.5)]))
+    assert {o.item[0]: o.failure is None for o in outcomes} == {"time": False, "nap": True}
+
+
+def test_who_handles_an_outcome_of_several_workers_may_not_time(calls):
+    outcomes = LocalExecutor(workers=2).map(calls.double, [1])
+    next(outcomes)
+    with pytest.raises(RuntimeError, match="leave loading"), timing():
+        pass
+    outcomes.close()
+    with timing():
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_leases_that_cannot_be_had_are_an_error_and_no_hang(calls, own_leases, workers):
+    own_leases.touch()
+    executor = LocalExecutor(workers=workers)
+    if workers == 1:
+        (ended,) = executor.map(calls.double, [1])
+        assert ended.failure.kind is FailureKind.REFUSED
+        assert "cannot open the lock file" in ended.failure.reason
+    else:
+        with pytest.raises(ConfigError, match="cannot open the lock file"):
+            list(executor.map(calls.double, [1]))
 
 
 @pytest.mark.parametrize("workers", [0, -1])

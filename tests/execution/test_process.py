@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import candlemark
+from candlemark.execution import leases
 from candlemark.execution.base import FailureKind
 from candlemark.execution.process import WorkerProcess
 
@@ -99,3 +102,58 @@ def test_only_a_call_can_be_late():
         assert worker.deadline is None
         with pytest.raises(RuntimeError, match="runs no call that could be late"):
             worker.time_out()
+
+
+LEASES = "__import__('candlemark.execution.leases').execution.leases"
+ASK = f"[lease.__enter__(), {LEASES}.held(), lease.__exit__(None, None, None)][1]"
+TIMED = f"(lambda lease: {ASK})({LEASES}.timing())"
+
+
+class Named:
+    """A function by name, which only the other side imports."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+    def __reduce__(self):
+        return getattr, (Imported(self.module), self.name)
+
+
+class Imported:
+    def __init__(self, module):
+        self.module = module
+
+    def __reduce__(self):
+        return importlib.import_module, (self.module,)
+
+
+def test_a_lease_of_the_caller_covers_its_call():
+    with WorkerProcess() as worker:
+        with leases.timing("cpu"):  # which the worker would wait for without end
+            assert worker.call(eval, TIMED, timeout_s=60).value == "timing"
+        assert worker.call(eval, TIMED, timeout_s=60).value == "timing"
+        assert worker.call(eval, f"{LEASES}.held()", timeout_s=60).value is None
+
+
+def test_what_the_first_call_imports_does_not_run_beside_a_timed_section(tmp_path):
+    (tmp_path / "heavy.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('imported').touch()\n"
+        "def work(_): pass\n"
+    )
+    with WorkerProcess(path=[tmp_path]) as worker:
+        other = threading.Event()
+
+        def time_something():
+            with leases.timing("cpu"):
+                other.set()
+                time.sleep(1.0)
+
+        thread = threading.Thread(target=time_something)
+        thread.start()
+        other.wait(30)
+        worker.begin(Named("heavy", "work"), None)
+        time.sleep(0.5)
+        assert not (tmp_path / "imported").exists()
+        assert worker.wait().failure is None
+        thread.join()
+        assert (tmp_path / "imported").exists()

@@ -77,6 +77,21 @@ def holder() -> str | None:
         return None
 
 
+def held() -> Kind | None:
+    """The outermost lease of this thread."""
+    return getattr(_held, "kind", None)
+
+
+@contextlib.contextmanager
+def under(kind: Kind | None) -> Iterator[None]:
+    """Work for a caller in another process that holds this lease: ours are inside it."""
+    before, _held.kind = held(), kind
+    try:
+        yield
+    finally:
+        _held.kind = before
+
+
 def on_wait(observer: Callable[[bool], None] | None) -> Callable[[bool], None] | None:
     """Have `observer(True)` called when a lease must be waited for, and `(False)` when it came.
 
@@ -90,7 +105,7 @@ def on_wait(observer: Callable[[bool], None] | None) -> Callable[[bool], None] |
 
 @contextlib.contextmanager
 def _lease(kind: Kind, device: str) -> Iterator[None]:
-    outer: Kind | None = getattr(_held, "kind", None)
+    outer = held()
     if outer == "loading" and kind == "timing":
         raise RuntimeError("timing() inside loading() would wait for itself; leave loading() first")
     if outer is not None:
@@ -108,11 +123,8 @@ def _lease(kind: Kind, device: str) -> Iterator[None]:
         if kind == "timing":
             os.ftruncate(machine, 0)
             os.pwrite(machine, f"process {os.getpid()} on {device}\n".encode(), 0)
-        _held.kind = kind
-        try:
+        with under(kind):
             yield
-        finally:
-            _held.kind = None
 
 
 @contextlib.contextmanager

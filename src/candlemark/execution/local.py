@@ -6,20 +6,23 @@
 A crash, a kill or the end of memory costs one outcome and no more, and memory figures start
 from zero. Calls to which `share` gives the same key run one after another in one process,
 which saves imports and loaded models where isolation buys nothing. While calls run, this
-process sleeps until one of them says something: nothing of ours competes with a section that
-is being timed.
+process sleeps until one of them says something. With several workers, it also waits for its
+turn before it hands on an outcome: nothing of ours competes with a section that is being timed.
 """
 
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from candlemark.errors import ConfigError
+from candlemark.execution import leases
 from candlemark.execution.base import Outcome
-from candlemark.execution.process import Inbox, WorkerProcess, seconds_until
+from candlemark.execution.process import Frame, Inbox, WorkerProcess, seconds_until
 
 
 class LocalExecutor:
@@ -49,8 +52,9 @@ class LocalExecutor:
         """Yield one outcome per item as each ends, with one worker in order.
 
         Nothing new starts between an outcome and the request for the next one, so what the
-        caller does with an outcome is done before another call takes its place. Closing the
-        iterator ends the processes at work.
+        caller does with an outcome is done before another call takes its place. With several
+        workers it is done under the lease `loading`, beside no section that another one times.
+        Closing the iterator ends the processes at work.
         """
         waiting = _Waiting(items, self.share)
         pool = _Pool(self.workers)
@@ -62,9 +66,13 @@ class LocalExecutor:
                         break
                     item, key = entry
                     pool.worker(key).begin(function, item, timeout_s=self.timeout_s)
-                if not pool.busy:
+                if not pool.busy and not pool.ended:
                     return
-                yield pool.next_outcome()
+                if self.workers == 1 or leases.held() is not None:
+                    yield pool.next_outcome()
+                else:
+                    with pool.turn():
+                        yield pool.next_outcome()
         finally:
             pool.stop()
 
@@ -100,6 +108,7 @@ class _Pool:
         self._size = size
         self._inbox: Inbox = queue.SimpleQueue()
         self._idle: dict[Hashable, WorkerProcess] = {}
+        self.ended: deque[Outcome] = deque()
         self.busy: dict[WorkerProcess, Hashable] = {}
 
     @property
@@ -121,20 +130,63 @@ class _Pool:
 
     def next_outcome(self) -> Outcome:
         """Sleep until a call ends or is late."""
-        while True:
-            deadlines = [w.deadline for w in self.busy if w.deadline is not None]
-            nearest = min(deadlines, default=None)
+        while not self.ended:
+            self._listen()
+        return self.ended.popleft()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be where nothing is timed, with an outcome at hand.
+
+        Another thread waits for the lease, because this one must go on listening: whoever holds
+        the lease may be a worker of ours that is late.
+        """
+        while not self.ended:
+            self._listen()
+        came, leave = threading.Event(), threading.Event()
+        refused: list[ConfigError] = []
+
+        def hold() -> None:
             try:
-                frame = self._inbox.get(timeout=seconds_until(nearest))
-            except queue.Empty:
-                worker = next(w for w in self.busy if w.deadline == nearest)
-                outcome: Outcome | None = worker.time_out()
-            else:
-                worker = frame.worker
-                outcome = worker.take(frame)
-            if outcome is not None:
-                self._release(worker)
-                return outcome
+                with leases.loading():
+                    came.set()
+                    self._inbox.put(Frame(None, "lease", None))
+                    leave.wait()
+            except ConfigError as error:
+                refused.append(error)
+                self._inbox.put(Frame(None, "lease", None))
+
+        thread = threading.Thread(target=hold, daemon=True)
+        thread.start()
+        try:
+            while not came.is_set():
+                self._listen()
+                if refused:
+                    raise refused[0]
+            with leases.under("loading"):
+                yield
+        finally:
+            leave.set()
+            if came.is_set():
+                thread.join()
+
+    def _listen(self) -> None:
+        """React to one frame, or to a call that is late by now."""
+        deadlines = [w.deadline for w in self.busy if w.deadline is not None]
+        nearest = min(deadlines, default=None)
+        try:
+            frame = self._inbox.get(timeout=seconds_until(nearest))
+        except queue.Empty:
+            worker = next(w for w in self.busy if w.deadline == nearest)
+            outcome: Outcome | None = worker.time_out()
+        else:
+            if frame.worker is None:
+                return
+            worker = frame.worker
+            outcome = worker.take(frame)
+        if outcome is not None:
+            self._release(worker)
+            self.ended.append(outcome)
 
     def stop(self) -> None:
         """End every process, all at once, and wait for them."""

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, cast
 
 from candlemark import progress
+from candlemark.execution import leases
 from candlemark.execution.base import Failure, FailureKind, Outcome
 from candlemark.progress import Event
 
@@ -40,9 +41,12 @@ _STOP_WAIT_S = 5.0
 
 
 class Frame(NamedTuple):
-    """One thing that a worker said: ("event" | "waiting" | "answer" | "death", what)."""
+    """One thing that a worker said: ("event" | "waiting" | "answer" | "death", what).
 
-    worker: WorkerProcess
+    Without a worker it only wakes whoever listens.
+    """
+
+    worker: WorkerProcess | None
     kind: str
     value: Any
 
@@ -135,6 +139,10 @@ class WorkerProcess:
         timeout_s: seconds it may take, those apart in which it waits for a lease
         """
         self.begin(function, item, timeout_s=timeout_s)
+        return self.wait()
+
+    def wait(self) -> Outcome:
+        """What becomes of the call that `begin` sent, where nobody else reads the inbox."""
         while True:
             try:
                 frame = self.inbox.get(timeout=seconds_until(self.deadline))
@@ -147,7 +155,9 @@ class WorkerProcess:
     def begin(
         self, function: Callable[[Any], Any], item: Any, *, timeout_s: float | None = None
     ) -> None:
-        """Send a call; what becomes of it arrives in the inbox, for `take`.
+        """Send a call; what becomes of it arrives in the inbox, for `take`, or `wait`.
+
+        A lease that this thread holds covers the call, too.
 
         Raises RuntimeError where it cannot: the process was stopped or has a call already.
         """
@@ -162,6 +172,7 @@ class WorkerProcess:
             timeout_s=timeout_s,
             deadline=None if timeout_s is None else clock + timeout_s,
         )
+        self._send(leases.held())
         self._send((function, item))
         if self._ended:  # its death was read before this call, and will not be read again
             self.inbox.put(Frame(self, "death", None))

@@ -1,6 +1,7 @@
 """The other end of `execution.process`: a process that runs calls and answers in frames.
 
-Requests arrive as pickles on standard input, answers leave as pickles on what was standard
+Requests arrive as pickles on standard input: first the path to import from, then for each call
+the lease that its caller holds and the call. Answers leave as pickles on what was standard
 output. Before any work starts, file descriptor 1 is pointed at standard error, so a library
 that prints cannot break a frame. When the parent goes away, however it ends, standard input
 closes and this process ends at once: an orphan never writes beside its successor.
@@ -14,6 +15,7 @@ import queue
 import sys
 import threading
 import traceback
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -50,14 +52,16 @@ def main() -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     reporter = FrameReporter(answers)
     progress.set_reporter(reporter)
     leases.on_wait(partial(reporter.send, "waiting"))
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     while True:
-        function, item = requests.get()
-        reporter.send("answer", _call(function, item))
+        lease, (function, item) = requests.get()
+        with leases.under(lease):
+            answer = _call(function, item)
+        reporter.send("answer", answer)
 
 
 def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
@@ -67,13 +71,29 @@ def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
         path = pickle.load(source)  # noqa: S301 - from our own parent
         if path is not None:  # another interpreter keeps its own
             sys.path[:] = path
+        first = True
         while True:
-            requests.put(pickle.load(source))  # noqa: S301 - from our own parent
+            lease = pickle.load(source)  # noqa: S301 - from our own parent
+            refused: CandlemarkError | None = None
+            with ExitStack() as stack:
+                if first and lease is None:
+                    # The first request imports what it names, which takes seconds of all cores.
+                    try:
+                        stack.enter_context(leases.loading())
+                    except CandlemarkError as error:
+                        refused = error
+                request = pickle.load(source)  # noqa: S301 - from our own parent
+            requests.put((lease, request if refused is None else (_refuse, refused)))
+            first = refused is not None
     except EOFError:
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a request that cannot be read must be seen
         traceback.print_exc()
         os._exit(70)
+
+
+def _refuse(error: CandlemarkError) -> None:
+    raise error
 
 
 def _call(function: Any, item: Any) -> tuple[Any, Failure | None]:
