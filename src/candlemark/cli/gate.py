@@ -164,11 +164,11 @@ def _show(result: GateResult) -> None:
 
     console = Console()
     plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-    console.print(result.baseline.detail, **plain)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("cell", "limit", "B / A, 95 %", "floor", "change", "limit holds"):
         right = head in {"B / A, 95 %", "floor"}
-        table.add_column(head, justify="right" if right else "left", no_wrap=right)
+        whole = right or head == "limit"
+        table.add_column(head, justify="right" if right else "left", no_wrap=whole, overflow="fold")
     for row in result.rows:
         decision = Text(str(row.decision), style=_COLOURS[str(row.decision)])
         table.add_row(row.cell, row.limit, ratio(row), floor(row), row.change, decision)

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from candlemark import __version__, progress
-from candlemark.cli import bench, candles, dataset, doctor, models, profile, report, results
+from candlemark.cli import bench, candles, dataset, doctor, gate, models, profile, report, results
 from candlemark.errors import CandlemarkError
 from candlemark.progress import Event
 
@@ -56,6 +56,7 @@ app.command("bench")(bench.bench)
 app.command(
     "profile", short_help="Measure how fast, how heavy and how sure models are at inference."
 )(profile.profile)
+app.command("gate", short_help="Fail where this version is slower than a baseline.")(gate.gate)
 app.command("run", short_help="Run a benchmark from a config file, such as a saved one.")(bench.run)
 app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from candlemark.cli import results_copies, results_history, results_questions
+from candlemark.cli import compare, results_copies, results_history, results_questions
 from candlemark.cli.results_options import DEFAULT_DIR, Json, ResultsDir
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def sql(
         typer.echo(to_csv(table.column_names, lines), nl=False)
 
 
+app.command("compare")(compare.compare)
 app.command("find")(results_questions.find)
 app.command("pareto")(results_questions.pareto)
 app.command("history")(results_history.history)
