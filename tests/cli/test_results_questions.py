@@ -96,6 +96,7 @@ class TestExportAndImport:
     def test_a_file_that_is_not_there_is_one_line(self, call, tmp_path: Path) -> None:
         status, _, err = call("results", "import", "no.csv", "--results-dir", tmp_path)
         assert (status, err) == (2, "error: cannot import no.csv: there is no such file\n")
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestFind:

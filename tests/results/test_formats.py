@@ -228,6 +228,13 @@ def test_several_formats_at_once(results: Results, tmp_path: Path) -> None:
     assert all(path.is_file() for path in written)
 
 
+def test_a_run_leaves_the_files_of_rows_alone(results: Results, tmp_path: Path) -> None:
+    written = copy_out(results, tmp_path, run="main")
+    assert [path.name for path in written] == [f"{STEM}_main.json", f"{STEM}_main.csv"]
+    value = json.loads(written[0].read_text())
+    assert [trial["run"] for trial in value["trials"]] == ["main", "main"]
+
+
 def test_samples_are_one_line_of_json(results: Results, tmp_path: Path) -> None:
     path = copy_out(results, tmp_path, formats=("json",))[0]
     assert '"latency_ms": [9.0, 9.5, 10.0, 10.5, 11.0]' in path.read_text()

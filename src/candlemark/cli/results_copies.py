@@ -71,11 +71,9 @@ def import_(
     from dataclasses import asdict
 
     from candlemark.cli.output import print_json
-    from candlemark.results.imports import import_files
-    from candlemark.results.store import open_results
+    from candlemark.results.imports import import_into
 
-    with open_results(results_dir) as results:
-        done = import_files(results, files)
+    done = import_into(results_dir, files)
     if json:
         print_json({"files": [asdict(one) for one in done]})
         return

@@ -185,5 +185,5 @@ def _environment_line(new: NewEnvironment) -> str:
     fields = [f"{name} {before} to {after}" for name, (before, after) in new.differing.items()]
     return (
         f"{new.label}: another environment from {new.started_at} (attempt {new.attempt}), no "
-        f"change of the model: {', '.join(fields) or 'fields that were not recorded'}"
+        f"change of the model: {', '.join(fields)}"
     )

@@ -48,7 +48,7 @@ def export(results: Results, folder: str | Path, *, suite_id: str | None = None)
 
 
 def export_json(selections: Sequence[Selection], folder: Path) -> list[Path]:
-    """One file a suite, and one a row with what its trials measured."""
+    """One file a suite, and, of whole suites, one a row with what its trials measured."""
     written: list[Path] = []
     by_row: dict[str, dict[str, RunRecord]] = {}
     for selection in selections:
@@ -66,6 +66,8 @@ def export_json(selections: Sequence[Selection], folder: Path) -> list[Path]:
             ],
         }
         written.append(write_json(folder / f"{selection.name}.json", value))
+        if selection.run is not None:  # a row's file is of all that is known of it
+            continue
         for record in selection.records:
             by_row.setdefault(row_name(record), {})[record.trial_id] = record
     for row, trials in by_row.items():

@@ -1,6 +1,6 @@
 """Results from elsewhere, brought into the store with a note where they come from.
 
-    for done in import_files(results, ["benchmark_suite_20250131T120000Z.json", "theirs.csv"]):
+    for done in import_into("benchmarks/results", ["benchmark_suite_20250131T120000Z.json"]):
         done.added, done.present
 
 Three kinds of file are read: a suite exported as JSON, a candlemark store (`.duckdb`), and
@@ -37,6 +37,9 @@ from candlemark.results.store import Results, open_results
 
 TABLES = (".csv", ".jsonl", ".ndjson")
 
+ReadFile = tuple[str, str, list[Incoming]]
+"""Name, SHA-256 and what the file holds, suite by suite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
@@ -52,13 +55,24 @@ class Imported:
     present: int
 
 
+def import_into(store: str | Path, paths: Iterable[str | Path]) -> tuple[Imported, ...]:
+    """As `import_files`, into a store that is made only where every file could be read."""
+    file = store_path(store)
+    read = [_read(file, Path(path).expanduser()) for path in paths]
+    with open_results(file) as results:
+        return _add(results, read)
+
+
 def import_files(results: Results, paths: Iterable[str | Path]) -> tuple[Imported, ...]:
     """Read every file, then store what is new: all of it or nothing.
 
     Raises ResultsError: a file is missing, damaged, newer than this candlemark, of no kind that
     is known, or the store itself.
     """
-    read = [_read(results, Path(path).expanduser()) for path in paths]
+    return _add(results, [_read(results.path, Path(path).expanduser()) for path in paths])
+
+
+def _add(results: Results, read: Sequence[ReadFile]) -> tuple[Imported, ...]:
     seen = {identity(attempt.record) for attempt in results.attempts(bulk=False)}
     known_suites = {suite.suite_id for suite in results.suites()}
     done = []
@@ -122,10 +136,10 @@ def _with_source(record: RunRecord, file: str, sha256: str) -> RunRecord:
     return replace(record, facts={**record.facts, "imported_from": source})
 
 
-def _read(results: Results, path: Path) -> tuple[str, str, list[Incoming]]:
+def _read(store: Path, path: Path) -> ReadFile:
     if not path.is_file():
         raise ResultsError(f"cannot import {path}: there is no such file")
-    if path.resolve() == results.path.resolve():
+    if path.resolve() == store.resolve():
         raise ResultsError(f"{path} is the store itself; name a file from elsewhere")
     try:
         with path.open("rb") as stream:
