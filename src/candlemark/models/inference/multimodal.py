@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
-from candlemark.models.catalog import HALF
 from candlemark.models.inference.base import Generator, InferenceModel, InputShape, Tensors
 from candlemark.models.inference.generation import (
     DecoderGenerator,
@@ -33,7 +32,7 @@ from candlemark.models.inference.generation import (
     Seq2SeqGenerator,
 )
 from candlemark.models.inference.networks import build_config, network_facts
-from candlemark.models.inference.pictures import make_pictures, plain_reader, raw_side
+from candlemark.models.inference.pictures import make_pictures, raw_side
 from candlemark.models.inference.request import LoadRequest
 from candlemark.models.inference.text import special_ids
 from candlemark.models.inference.tokens import TextInputs, load_tokenizer
@@ -200,10 +199,7 @@ def build_vision_language(request: LoadRequest) -> InferenceModel:
             f"measured are {', '.join(sorted(_IMAGE_TOKENS))}; give a function of your own with "
             "python:MODULE:FUNCTION"
         )
-    sight = build_sight(request, optional=())
-    if kind in _TILED:
-        # The library's processor cuts a picture into tiles; the whole picture is one of them.
-        sight = replace(sight, reader=plain_reader(sight.side, HALF, HALF))
+    sight = build_sight(request, optional=(), tile=kind in _TILED)
     image_tokens = _IMAGE_TOKENS[kind](sight.config, sight.side)
     length = request.shape.sequence_length or QUESTION_TOKENS
     _check_positions(request, sight.config, before=image_tokens + length)

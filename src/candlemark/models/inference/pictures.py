@@ -99,12 +99,13 @@ def find_reader(
 
     Where the library has none for this kind: bilinear resize, divide by 255, normalise.
     Pictures of a batch have one size, so the masks that some processors add are left out.
+    Raises ModelError: the processor does not make squares of this side.
     """
     processor = _own_processor(request)
     if processor is not None:
         options = _size_options(processor, side)
         source = "the checkpoint's own image processor"
-        return Reader(read=_ByProcessor(processor, options), side=side, source=source)
+        return _checked(_ByProcessor(processor, options), side, source)
     processor = _processor_of_kind(config)
     if processor is None:
         return plain_reader(side, mean or IMAGENET_MEAN, std or IMAGENET_STD)
@@ -113,7 +114,20 @@ def find_reader(
     if mean and std:
         options |= {"image_mean": list(mean), "image_std": list(std)}
         source = f"transformers' {type(processor).__name__} with the published mean and deviation"
-    return Reader(read=_ByProcessor(processor, options), side=side, source=source)
+    return _checked(_ByProcessor(processor, options), side, source)
+
+
+def _checked(read: _ByProcessor, side: int, source: str) -> Reader:
+    """Refuse a side that the processor does not give: some round to whole patches."""
+    if read.options:
+        length = raw_side(side)
+        made = read(np.zeros((1, length, length, 3), np.uint8)).shape[-2:]
+        if tuple(made) != (side, side):
+            raise ModelError(
+                f"image_size = {side}; {type(read.processor).__name__} makes pictures of "
+                f"{made[0]} x {made[1]} px of it: ask for {made[0]}"
+            )
+    return Reader(read=read, side=side, source=source)
 
 
 def plain_reader(side: int, mean: Triple, std: Triple) -> Reader:

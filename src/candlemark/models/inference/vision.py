@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
-from candlemark.models.catalog import ModelSpec, family_of
+from candlemark.models.catalog import HALF, ModelSpec, family_of
 from candlemark.models.inference.answers import (
     best_labels,
     boxes,
@@ -48,6 +48,7 @@ from candlemark.models.inference.pictures import (
     config_side,
     find_reader,
     make_pictures,
+    plain_reader,
     raw_side,
     set_config_side,
     timm_reader,
@@ -206,26 +207,34 @@ def build_image_segmentation(request: LoadRequest) -> InferenceModel:
 
 
 def build_sight(
-    request: LoadRequest, *, head: bool = True, optional: tuple[str, ...] = ("pooler.",)
+    request: LoadRequest,
+    *,
+    head: bool = True,
+    optional: tuple[str, ...] = ("pooler.",),
+    tile: bool = False,
 ) -> Sight:
     """The network of timm or transformers, fit for the side that was asked for.
 
     head: with the last layer; timm leaves it out where False
     optional: beginnings of parameter names that weights may lack
+    tile: pictures are one tile of those that the library's processor would cut them into
 
     Raises ModelError: the network does not take pictures of that side.
     """
     try:
         if request.described.library == "timm":
             return _timm_sight(request, head=head)
-        return _transformers_sight(request, optional)
+        return _transformers_sight(request, optional, tile=tile)
     except LIBRARY_ERRORS as error:
         raise ModelError(_cannot_build(request, error)) from error
 
 
-def _transformers_sight(request: LoadRequest, optional: tuple[str, ...]) -> Sight:
+def _transformers_sight(request: LoadRequest, optional: tuple[str, ...], *, tile: bool) -> Sight:
     config = _config(request)
-    side, native, spec = choose_side(request, config), config_side(config), request.described.spec
+    native, spec = config_side(config), request.described.spec
+    side = choose_side(request, config)
+    if tile and native is not None:
+        side = request.shape.image_size or native
     options: dict[str, Any] = {}
     if request.file is None:
         _set_all_sides(config, side)
@@ -236,13 +245,11 @@ def _transformers_sight(request: LoadRequest, optional: tuple[str, ...]) -> Sigh
             options = {"interpolate_pos_encoding": True}
         elif "input_ids" in known:
             raise ModelError(f"{request.described.id} sees pictures of {native} x {native} px only")
-    reader = find_reader(
-        request,
-        config,
-        side=side,
-        mean=spec.mean if spec else None,
-        std=spec.std if spec else None,
-    )
+    if tile:
+        reader = plain_reader(side, HALF, HALF)
+    else:
+        mean, std = (spec.mean, spec.std) if spec else (None, None)
+        reader = find_reader(request, config, side=side, mean=mean, std=std)
     sight = Sight(
         network=network,
         config=config,
@@ -273,11 +280,12 @@ def _config(request: LoadRequest) -> Any:
 
 
 def _set_all_sides(config: Any, side: int) -> None:
-    """SAM writes the side down twice."""
+    """SAM writes the side down twice, and once more in patches."""
     set_config_side(config, side)
     prompts = getattr(config, "prompt_encoder_config", None)
     if prompts is not None:
         prompts.image_size = side
+        prompts.image_embedding_size = side // prompts.patch_size
 
 
 def _timm_sight(request: LoadRequest, *, head: bool) -> Sight:
