@@ -206,12 +206,52 @@ KNOWN: dict[str, Recipe] = {
         config={"text_config": {}, "vision_config": {}},
         parameters=151_277_313,
     ),
+    "google/siglip-base-patch16-224": Recipe(
+        model_task="image-text-similarity",
+        model_class="SiglipModel",
+        config_class="SiglipConfig",
+        config={
+            "text_config": {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 1},
+            "vision_config": {},
+        },
+        parameters=203_155_970,
+    ),
     "Salesforce/blip-image-captioning-base": Recipe(
         model_task="image-captioning",
         model_class="BlipForConditionalGeneration",
         config_class="BlipConfig",
         config={"text_config": {}, "vision_config": {}},
         parameters=223_971_644,  # 247,414,076 where the shared word table counts twice
+    ),
+    "HuggingFaceTB/SmolVLM-256M-Instruct": Recipe(
+        model_task="vision-language",
+        model_class="Idefics3ForConditionalGeneration",
+        config_class="Idefics3Config",
+        config={
+            "image_token_id": 49190,
+            "scale_factor": 4,
+            "text_config": {
+                "model_type": "llama",
+                "vocab_size": 49280,
+                "hidden_size": 576,
+                "intermediate_size": 1536,
+                "num_hidden_layers": 30,
+                "num_attention_heads": 9,
+                "num_key_value_heads": 3,
+                "max_position_embeddings": 8192,
+                "rms_norm_eps": 1e-5,
+                "pad_token_id": 2,
+            },
+            "vision_config": {
+                "hidden_size": 768,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+                "intermediate_size": 3072,
+                "image_size": 512,
+                "patch_size": 16,
+            },
+        },
+        parameters=256_484_928,
     ),
 }
 """By Hub id."""
