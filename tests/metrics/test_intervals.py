@@ -15,6 +15,7 @@ from scipy.signal import lfilter
 
 from candlemark.metrics.intervals import (
     Samples,
+    correlated_interval,
     drift,
     effective_count,
     mean_interval,
@@ -151,7 +152,7 @@ def test_slow_noise_is_seldom_called_settled() -> None:
 
 
 def test_settled_medians_of_correlated_times_hold_the_truth() -> None:
-    seen = simulate(autocorrelated(0.5, 0.03), runs=60)
+    seen = simulate(autocorrelated(0.5, 0.02), runs=40)
     assert seen.settled > 0.9
     assert seen.covered_when_settled >= 0.9
 
@@ -163,7 +164,7 @@ def test_intervals_that_take_neighbours_for_independent_are_too_narrow() -> None
         samples = noise(random, 200)
         low, high = quantile_interval(samples, 0.5) or (0.0, 0.0)
         naive.append(low <= CALL_MS <= high)
-        bounds = quantile_interval(samples, 0.5, effective=effective_count(samples, 0.5))
+        bounds = correlated_interval(samples, 0.5)
         assert bounds is not None
         honest.append(bounds[0] <= CALL_MS <= bounds[1])
     assert np.mean(naive) < 0.8
@@ -181,6 +182,27 @@ def test_the_effective_count_follows_the_correlation() -> None:
     assert 30 < alike < 500 / 6
 
 
+def test_the_interval_reaches_into_the_other_state_while_the_shares_are_unsure() -> None:
+    """Visits of 20 calls to a slower state do not tell in which state the machine mostly is."""
+    samples = two_states(20, 0.1, 0.3, 0.005)(np.random.default_rng(2), 300)
+    naive, reaching = quantile_interval(samples, 0.5), correlated_interval(samples, 0.5)
+    assert naive is not None
+    assert reaching is not None
+    assert naive[1] < 21
+    assert reaching[1] > 21.5
+    singly = correlated_interval(np.random.default_rng(0).permutation(samples), 0.5)
+    assert singly is not None
+    assert singly[1] < 21
+
+
+def test_slow_samples_that_come_singly_do_not_widen_the_interval() -> None:
+    samples = np.random.default_rng(1).normal(20, 0.1, 200)
+    samples[::7] = 40.0
+    bounds = correlated_interval(samples, 0.5)
+    assert bounds is not None
+    assert bounds[1] < 20.1
+
+
 def test_equal_times_count_fully_and_bound_themselves() -> None:
     assert effective_count(np.full(40, 20.0), None) == pytest.approx(40, rel=0.4)
     assert quantile_interval(np.full(40, 20.0), 0.5, effective=40.0) == (20.0, 20.0)
@@ -188,6 +210,9 @@ def test_equal_times_count_fully_and_bound_themselves() -> None:
 
 def test_too_few_independent_samples_bear_no_interval() -> None:
     assert quantile_interval(np.arange(100.0), 0.5, effective=5.9) is None
+    assert correlated_interval(np.arange(100.0), 0.5) is None
+    random = np.random.default_rng(0)
+    assert correlated_interval(random.normal(size=7), 0.5) is None
     assert mean_interval(np.arange(100.0)) is None
 
 

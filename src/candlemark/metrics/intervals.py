@@ -1,9 +1,9 @@
 """Intervals of timings, which are not independent: neighbours share the state of the machine.
 
-    count = effective_count(samples, 0.5)                # 120.4 of 400 samples
-    quantile_interval(samples, 0.5, effective=count)     # (19.81, 20.12)
+    effective_count(samples, 0.5)          # 120.4 of 400 samples
+    correlated_interval(samples, 0.5)      # (19.81, 20.12)
     mean_interval(samples)
-    drift(samples, tolerance=0.01)                       # +0.031: 3.1 % from first to last third
+    drift(samples, tolerance=0.01)         # +0.031: 3.1 % from first to last third
 
 Two numbers that were taken one after the other on a busy or a hot machine are alike, and an
 interval that takes them for independent is too narrow: with an autocorrelation of 0.6 a
@@ -14,8 +14,17 @@ Monte Carlo", Statistical Science 7) and never less than a first-order model giv
 uncertain, and a sample that stops when its interval looks narrow stops when tau came out low:
 one standard error (Madras and Sokal 1988, J. Stat. Phys. 50, appendix C) is added to it.
 
-No statistic sees a state that the machine did not visit: a clock frequency that holds for
-longer than the run is found by running again, not by these functions.
+A machine that changes between two states for dozens of calls at a time looks free of
+autocorrelation within the state in which the median lies, and the true median may lie in the
+other. So each threshold in a grid is asked with its own tau whether half of all calls may lie
+below it, and the interval reaches as far as the answer is yes.
+
+In simulations of `measure_latency` with a budget of 500 calls and an interval of 2 %, medians
+that were called settled lay in their interval in 94 to 100 of 100 runs for independent noise,
+short bursts, states of 5 calls and autocorrelations to 0.6, and in 91 at 0.8; at 0.95 next to
+none was called settled. No statistic sees a state that the machine did not visit: where states
+hold for 20 calls a quarter to a half of the runs settle before they met both, and where they
+hold for longer than the run most do. That is found by running again, not by these functions.
 """
 
 from __future__ import annotations
@@ -27,6 +36,8 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.float64]
 
+GRID = tuple(share / 20 for share in range(2, 19))
+"""Quantiles at which the autocorrelation is asked for."""
 DRIFT_LEVEL = 0.001
 """False alarms of `drift` on samples that do not drift; it is asked at every look."""
 DRIFT_NEEDS = 30
@@ -57,19 +68,52 @@ def quantile_interval(
     effective: what the samples are worth (`effective_count`); None takes them for independent.
         The ranks are those of so many samples, spread over all there are.
     """
-    from scipy.stats import binom
-
     count = len(samples)
     worth = count if effective is None else min(count, int(effective))
+    low, high = _shares(worth, quantile, level)
+    return None if low is None or high is None else _between(samples, low, high)
+
+
+def correlated_interval(
+    samples: Samples, quantile: float, *, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Interval of a quantile from samples of which neighbours are alike; None if none exists.
+
+    samples: float64 (n,), in the order in which they were taken
+    `quantile_interval` for what the samples are worth there, and beyond it as far as samples
+    are worth so little that the quantile may lie there too. Needs 11 samples for the median.
+    """
+    low, high = _shares(int(effective_count(samples, quantile)), quantile, level)
+    if low is None or high is None:
+        return None
+    for share in GRID:
+        if low <= share <= high:
+            continue
+        least, most = _shares(int(effective_count(samples, share)), quantile, level)
+        if share > high and (most is None or share <= most):
+            high = share
+        elif share < low and (least is None or share >= least):
+            low = min(low, share)
+    return _between(samples, low, high)
+
+
+def _shares(worth: int, quantile: float, level: float) -> tuple[float | None, float | None]:
+    """Shares of the ordered samples between which the quantile lies; None: no such rank."""
+    from scipy.stats import binom
+
     tail = (1 - level) / 2
     lower = int(binom.ppf(tail, worth, quantile))
     upper = int(binom.ppf(1 - tail, worth, quantile)) + 1
-    # Ranks are 1-based; x[lower] is the largest statistic that is below often enough.
-    if lower < 1 or upper > worth:
-        return None
-    low, high = lower * count // worth, -(-upper * count // worth)
-    ordered = np.sort(samples)
-    return float(ordered[max(low, 1) - 1]), float(ordered[min(high, count) - 1])
+    return (lower / worth if lower >= 1 else None, upper / worth if upper <= worth else None)
+
+
+def _between(samples: Samples, low: float, high: float) -> tuple[float, float]:
+    """The samples of these shares of ranks (1-based), rounded outwards."""
+    count, ordered = len(samples), np.sort(samples)
+    # Shares are quotients of ranks: what is whole but for rounding stays that rank.
+    first = max(int(low * count + 1e-9), 1)
+    last = min(math.ceil(high * count - 1e-9), count)
+    return float(ordered[first - 1]), float(ordered[last - 1])
 
 
 def mean_interval(samples: Samples, *, level: float = 0.95) -> tuple[float, float] | None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from candlemark.metrics.intervals import (
     Samples,
+    correlated_interval,
     drift,
     effective_count,
     mean_interval,
-    quantile_interval,
 )
 from candlemark.records import Measurement, Verdict
 
@@ -77,7 +77,7 @@ def measure_quantile(
             reason=f"{percentile} needs {SAMPLES_NEEDED[percentile]} samples, {lacking} more",
         )
     quantile = PERCENTILES[percentile]
-    interval = quantile_interval(samples, quantile, effective=effective_count(samples, quantile))
+    interval = correlated_interval(samples, quantile)
     return Measurement(
         name=name,
         value=float(np.quantile(samples, quantile)),
@@ -132,7 +132,7 @@ def _moments(
 
 def width_reached(samples: Samples) -> float | None:
     """Width of the median's interval as a share of the median; None where there is none."""
-    interval = quantile_interval(samples, 0.5, effective=effective_count(samples, 0.5))
+    interval = correlated_interval(samples, 0.5)
     median = float(np.median(samples))
     return None if interval is None or median <= 0 else (interval[1] - interval[0]) / median
 
