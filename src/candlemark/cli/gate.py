@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,16 +92,18 @@ def gate(
         "threads": threads,
         "timeout_s": timeout,
     }
-    result = run_gate(
-        _config(flags, suite=suite, config=config, output_dir=output_dir),
-        baseline=baseline,
-        fail_on=fail_on or [],
-        rounds=Rounds(rounds=rounds, passes=passes, burst_s=burst),
-        baseline_python=baseline_python,
-        output_dir=output_dir,
-        margin=_share(margin),
-        seed=seed,
-    )
+    complete = _config(flags, suite=suite, config=config, output_dir=output_dir)
+    with _defects_apart():
+        result = run_gate(
+            complete,
+            baseline=baseline,
+            fail_on=fail_on or [],
+            rounds=Rounds(rounds=rounds, passes=passes, burst_s=burst),
+            baseline_python=baseline_python,
+            output_dir=output_dir,
+            margin=_share(margin),
+            seed=seed,
+        )
     _summarise(result)
     if json:
         print_json(result.to_dict())
@@ -135,6 +139,23 @@ def _config(
         )
     given = {name: value for name, value in flags.items() if value is not None}
     return parse(InferenceConfig, {**stored[-1], **given}, where=str(store_path(results)))
+
+
+@contextmanager
+def _defects_apart() -> Iterator[None]:
+    """A defect of candlemark must not look like a regression: Python would leave with 1, too."""
+    import traceback
+
+    from candlemark.errors import CandlemarkError
+    from candlemark.launch.gate import EXIT_STATUS
+
+    try:
+        yield
+    except (CandlemarkError, OSError):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise typer.Exit(EXIT_STATUS["could not measure"]) from error
 
 
 def _words(values: Words) -> list[str] | None:

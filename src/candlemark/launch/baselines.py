@@ -95,25 +95,25 @@ def here(folder: Path) -> Side:
 
 
 def importable(folder: Path) -> tuple[Path, ...]:
-    """The folder and its `src`, where there is one, as processes import from them."""
-    return tuple(place for place in (folder, folder / "src") if place.is_dir())
-
-
-def moved(revision: Revision, tree: Path) -> tuple[Path, ...]:
-    """Where A imports from: this process's folders inside the repository, in the copy.
+    """The folder and its `src`, where there is one, as processes import from them.
 
     A folder that holds candlemark itself is left out: both sides are measured by the same code.
     """
+    return tuple(place for place in (folder, folder / "src") if _is_other_code(place))
+
+
+def _is_other_code(place: Path) -> bool:
+    return place.is_dir() and not (place / "candlemark" / "__init__.py").is_file()
+
+
+def moved(revision: Revision, tree: Path) -> tuple[Path, ...]:
+    """Where A imports from: this process's folders inside the repository, in the copy."""
     wanted = [*importable(tree / revision.inside), *importable(tree)]
     for entry in sys.path:
         place = Path(entry or ".").resolve()
         if place.is_relative_to(revision.top):
             wanted.append(tree / place.relative_to(revision.top))
-    return tuple(
-        place
-        for place in dict.fromkeys(wanted)
-        if place.is_dir() and not (place / "candlemark" / "__init__.py").is_file()
-    )
+    return tuple(place for place in dict.fromkeys(wanted) if _is_other_code(place))
 
 
 def check_python(python: Path) -> None:

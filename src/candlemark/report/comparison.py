@@ -53,7 +53,8 @@ class Compared:
     """One measure of one cell in A and in B.
 
     label: the cell; first, second: names of what is compared (a run, a precision, ...)
-    value_a, value_b: medians over attempts; ratio: B / A; low, high: its interval at 95 %
+    value_a, value_b: medians over attempts
+    ratio: B / A, of geometric means over attempts; low, high: its interval at 95 %
     floor: share by which a rerun may differ; None where nothing was run twice
     same_answer: False where the faster of the two gave another answer than fp32 eager
     """
