@@ -332,6 +332,25 @@ def test_workers_die_with_a_killed_parent(calls, tmp_path):
     assert wait_for(lambda: not is_running(worker))
 
 
+def test_ctrl_c_ends_every_worker(calls, tmp_path):
+    files = [tmp_path / name for name in "ab"]
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import worker_calls\n"
+        "from candlemark.execution.local import LocalExecutor\n"
+        "executor = LocalExecutor(workers=2)\n"
+        f"list(executor.map(worker_calls.leave_pid, {[str(file) for file in files]!r}))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    workers = [
+        int(wait_for(lambda file=file: file.exists() and file.read_text())) for file in files
+    ]
+    parent.send_signal(signal.SIGINT)
+    _, errors = parent.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in errors
+    assert not any(is_running(worker) for worker in workers)
+
+
 def is_running(pid):
     try:
         os.kill(pid, 0)

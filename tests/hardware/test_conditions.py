@@ -105,10 +105,13 @@ def test_stolen_time_is_contention():
 
 def test_hot_cores_and_a_quota_are_throttling():
     ((verdict, reason),) = found(QUIET, after(thermal_events=5))
-    assert (verdict, reason) == (Verdict.THROTTLED, "the cores were too hot and slowed 2 times")
+    assert (verdict, reason) == (
+        Verdict.THROTTLED,
+        "the cores were slowed because they were too hot (2 more events)",
+    )
     ((verdict, reason),) = found(QUIET, after(quota_throttled_s=1.5))
     assert verdict is Verdict.THROTTLED
-    assert reason == "the container's CPU quota stopped its processes for 0.50 s"
+    assert reason == "a CPU quota kept these processes waiting for 0.50 s"
 
 
 def test_a_section_too_short_for_ticks_says_nothing_about_load():
@@ -201,7 +204,7 @@ def test_only_valid_timings_are_marked():
     assert marked.verdict is Verdict.CONTENDED
     assert marked.reason == (
         "the time budget ended; other processes used 2.00 of 4 cores (none in sight); "
-        "the cores were too hot and slowed 1 times"
+        "the cores were slowed because they were too hot (1 more events)"
     )
     (only_hot,) = watched(QUIET, after(thermal_events=4)).apply([latency()])
     assert only_hot.verdict is Verdict.THROTTLED

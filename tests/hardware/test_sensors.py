@@ -146,9 +146,20 @@ def test_thermal_events_are_those_of_the_usable_cores(tmp_path):
 def test_a_quota_is_read_from_either_version_of_control_groups(tmp_path):
     new = tmp_path / "two"
     write(new, "cpu.stat", "usage_usec 1\nnr_throttled 3\nthrottled_usec 2500000\n")
-    assert quota_throttled_s(new) == 2.5
+    assert quota_throttled_s(new, tmp_path / "absent") == 2.5
     old = tmp_path / "one"
     write(old, "cpu/cpu.stat", "nr_periods 3\nthrottled_time 1500000000\n")
-    assert quota_throttled_s(old) == 1.5
+    assert quota_throttled_s(old, tmp_path / "absent") == 1.5
     with pytest.raises(SensorError, match="no CPU quota is set"):
-        quota_throttled_s(tmp_path)
+        quota_throttled_s(tmp_path, tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("line", "root"), [("0::/system.slice/job", ""), ("4:cpu,cpuacct:/system.slice/job", "cpu/")]
+)
+def test_the_tightest_quota_above_this_process_counts(tmp_path, line, root):
+    membership = write(tmp_path, "membership", f"1:name=systemd:/elsewhere\n{line}\n")
+    for path, seconds in (("", 0), ("system.slice/", 3), ("system.slice/job/", 1)):
+        write(tmp_path, f"{root}{path}cpu.stat", f"throttled_usec {seconds * 10**6}\n")
+    write(tmp_path, "elsewhere/cpu.stat", "throttled_usec 99000000\n")
+    assert quota_throttled_s(tmp_path, membership) == 3

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from candlemark.hardware.sensors import SensorError
 from candlemark.metrics import energy as module
@@ -161,6 +165,20 @@ def test_a_count_that_starts_again_is_carried_on(tmp_path):
     for reading, total in ((3, 5), (1, 265), (1, 265), (2, 266)):
         domain(tmp_path, "0", "package-0", reading)
         assert counter.joules() == pytest.approx(total)
+
+
+@settings(max_examples=20, deadline=None)
+@given(gains=st.lists(st.floats(0, 250), min_size=1, max_size=8), start=st.floats(0, 260))
+def test_no_joule_is_lost_however_often_a_count_starts_again(gains, start):
+    with tempfile.TemporaryDirectory() as folder:
+        reading, total = start, 0.0
+        domain(Path(folder), "0", "package-0", reading)
+        counter = Rapl(Path(folder))
+        for gain in gains:
+            total += gain
+            reading = (reading + gain) % 262.0
+            domain(Path(folder), "0", "package-0", reading)
+            assert counter.joules() == pytest.approx(total, abs=1e-4)
 
 
 def test_a_machine_without_rapl_says_so(tmp_path):

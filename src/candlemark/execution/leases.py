@@ -122,7 +122,7 @@ def _lease(kind: Kind, device: str) -> Iterator[None]:
             )
         if kind == "timing":
             os.ftruncate(machine, 0)
-            os.pwrite(machine, f"process {os.getpid()} on {device}\n".encode(), 0)
+            os.write(machine, f"process {os.getpid()} on {device}\n".encode())
         with under(kind):
             yield
 

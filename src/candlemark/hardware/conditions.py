@@ -63,7 +63,7 @@ class Reading:
     own_s: CPU seconds of this process and those below it; own_pids: their ids
     processes: every process that can be seen, by id
     thermal_events: how often the cores were slowed because they were too hot
-    quota_throttled_s: for how long a container's quota kept its processes from running
+    quota_throttled_s: for how long a CPU quota has kept its processes waiting
     """
 
     at_s: float
@@ -234,12 +234,13 @@ def _findings(before: Reading, after: Reading) -> Iterable[Finding]:
     events, quota = facts["thermal_events"], facts["quota_throttled_s"]
     if events:
         yield Finding(
-            verdict=Verdict.THROTTLED, reason=f"the cores were too hot and slowed {events} times"
+            verdict=Verdict.THROTTLED,
+            reason=f"the cores were slowed because they were too hot ({events} more events)",
         )
     if quota is not None and quota > THROTTLED_SHARE * seconds:
         yield Finding(
             verdict=Verdict.THROTTLED,
-            reason=f"the container's CPU quota stopped its processes for {quota:.2f} s",
+            reason=f"a CPU quota kept these processes waiting for {quota:.2f} s",
         )
 
 

@@ -156,17 +156,43 @@ def thermal_events(cores: Iterable[int], folder: Path = CPU_FOLDER) -> int:
     return sum(read_number(file) for file in present)
 
 
-def quota_throttled_s(folder: Path = CGROUP_FOLDER) -> float:
-    """Seconds for which the container's CPU quota has kept its processes from running."""
-    # Version 2 counts microseconds in one file, version 1 nanoseconds in the controller's.
-    files = (("cpu.stat", "throttled_usec", 1e-6), ("cpu/cpu.stat", "throttled_time", 1e-9))
-    for name, key, unit in files:
+def quota_throttled_s(
+    folder: Path = CGROUP_FOLDER, membership: Path = Path("/proc/self/cgroup")
+) -> float:
+    """Seconds for which a CPU quota, of a container or a service, has kept its processes waiting.
+
+    Quotas nest; that of the group that waited longest is told.
+    """
+    found = []
+    for group in _control_groups(folder, membership):
         try:
-            lines = (folder / name).read_text(encoding="ascii").splitlines()
+            lines = (group / "cpu.stat").read_text(encoding="ascii").splitlines()
         except OSError:
             continue
         for line in lines:
             word, _, value = line.partition(" ")
-            if word == key:
-                return int(value) * unit
-    raise SensorError("no CPU quota is set, or the system does not say what it cost")
+            if word in _THROTTLED:
+                found.append(int(value) * _THROTTLED[word])
+    if not found:
+        raise SensorError("no CPU quota is set, or the system does not say what it cost")
+    return max(found)
+
+
+_THROTTLED = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
+"""Names in the two versions of control groups, and their units in seconds."""
+
+
+def _control_groups(folder: Path, membership: Path) -> list[Path]:
+    """Folders of this process's groups and all above them, in either version."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    groups = [folder, folder / "cpu"]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in {"", "cpu", "cpu,cpuacct"}:
+            root = folder / "cpu" if controllers else folder
+            parts = [part for part in path.split("/") if part not in {"", ".."}]
+            groups += [root.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
+    return groups
