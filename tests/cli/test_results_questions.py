@@ -202,8 +202,14 @@ class TestHistory:
         assert value["new_environments"][0]["differing"]["packages.torch"] == ["2.11.0", "2.12.0"]
 
     def test_left_out_and_unchanged(self, call, store: Path) -> None:
-        out = call("results", "history", "--model", "busy", "--results-dir", store)[1]
-        assert "1 left out, CONTENDED: cron" in out
+        words = ("results", "history", "--model", "busy", "--results-dir", store)
+        assert "1 left out, CONTENDED: cron" in call(*words)[1]
+        busier = Measurement(
+            name="latency_p50_ms", value=2.0, verdict=Verdict.CONTENDED, reason="two crons"
+        )
+        with open_results(store) as results:
+            results.append(made.make("busy", more=(busier,)), "s1")
+        assert "2 left out, the newest CONTENDED: two crons" in call(*words)[1]
 
     def test_an_unknown_measure_is_one_line(self, call, store: Path) -> None:
         status, _, err = call("results", "history", "--measure", "speed", "--results-dir", store)

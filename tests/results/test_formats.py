@@ -79,6 +79,13 @@ class TestMarkdown:
         assert "[^2]: CONTENDED: another \\| process used 40 % of a core" in text
         assert "[^3]: out\\_of\\_memory: 8 GiB asked" in text
 
+    def test_what_is_unknown_says_why(self, results: Results, tmp_path: Path) -> None:
+        results.append(made.make("new", memory=None), "s2")
+        results.add_suite("s2", {}, "2025-06-02T09:30:00+00:00")
+        text = write(results, tmp_path, "markdown", suite_id="s2")
+        assert "| n/a[^2] |" in text
+        assert "[^2]: not measured" in text
+
     def test_a_run_holds_its_trials_alone(self, results: Results, tmp_path: Path) -> None:
         text = write(results, tmp_path, "markdown", run="main")
         assert "Suite s1, run main" in text

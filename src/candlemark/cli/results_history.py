@@ -125,10 +125,24 @@ def _print(told: History) -> None:
             console.print(Text(f"  {_change_line(one, change)}", style=_style(one, change)))
         if one.moments and not one.changes:
             console.print(Text(f"  {one.untested or 'no change found'}", style="dim"))
-        for why, count in one.withheld.items():
-            console.print(Text(f"  {count} left out, {why}", style="dim"))
+        for line in _withheld_lines(one):
+            console.print(Text(f"  {line}", style="dim"))
     for new in told.new_environments:
         console.print(Text(_environment_line(new), style="yellow"))
+
+
+def _withheld_lines(series: Series) -> list[str]:
+    """One line a verdict: reasons hold numbers, and would be a line an attempt."""
+    counts: dict[str, int] = {}
+    newest: dict[str, str] = {}
+    for why, count in series.withheld.items():
+        verdict = why.split(":", maxsplit=1)[0]
+        counts[verdict] = counts.get(verdict, 0) + count
+        newest[verdict] = why
+    return [
+        f"{count} left out, {'the newest ' if count > 1 else ''}{newest[verdict]}"
+        for verdict, count in counts.items()
+    ]
 
 
 def spark_line(series: Series) -> Text:

@@ -100,9 +100,10 @@ def _cell(m: Measurement | None, notes: dict[str, int]) -> str:
         text += f" [{_number(m.low / size)}, {_number(m.high / size)}]"
     if m.verdict is Verdict.VALID and m.value is not None:
         return text
+    if m.verdict is Verdict.VALID:
+        return f"{text}{_mark(str(m.reason), notes)}"
     why = f"{m.verdict}: {m.reason}" if m.reason else str(m.verdict)
-    shown = "" if m.verdict is Verdict.VALID else f" {m.verdict}"
-    return f"{text}{shown}{_mark(why, notes)}"
+    return f"{text} {m.verdict}{_mark(why, notes)}"
 
 
 def _number(value: float) -> str:

@@ -191,7 +191,8 @@ def _series(
     for one in attempts:
         m = one.record.measurement(quantity.name)
         if m is not None and (m.value is None or m.verdict is not Verdict.VALID):
-            why = f"{m.verdict}: {m.reason}" if m.reason else str(m.verdict)
+            word = "unknown" if m.verdict is Verdict.VALID else str(m.verdict)
+            why = f"{word}: {m.reason}" if m.reason else word
             withheld[why] = withheld.get(why, 0) + 1
     needed = values_needed(alpha, minimum)
     untested = None
