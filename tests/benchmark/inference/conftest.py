@@ -26,6 +26,7 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield
     torch.set_num_threads(threads)
     session._kept.clear()
+    session._tested.clear()
 
 
 @pytest.fixture

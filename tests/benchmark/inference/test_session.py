@@ -9,6 +9,7 @@ from candlemark.benchmark.inference import session as sessions
 from candlemark.benchmark.inference.precision import set_flags
 from candlemark.benchmark.inference.session import open_session
 from candlemark.errors import ConfigError, ModelError
+from candlemark.metrics.timing import ClockCheck, DeviceClock
 
 GENERATING = {"models": ("tiny:gpt2",), "sequence_lengths": (8,), "new_tokens": 3}
 
@@ -104,13 +105,30 @@ def test_a_model_that_fails_leaves_the_kept_one_as_it_was(make_works, monkeypatc
     def fail(*_):
         raise RuntimeError("no backend today")
 
-    monkeypatch.setitem(sessions.BACKENDS, "eager", fail)
-    with pytest.raises(RuntimeError, match="no backend today"):
-        open_session(other)
-    monkeypatch.undo()
-    monkeypatch.setenv("CANDLEMARK_LEASES", "/tmp")  # noqa: S108 - undone with the rest
+    with monkeypatch.context() as patched:
+        patched.setitem(sessions.BACKENDS, "eager", fail)
+        with pytest.raises(RuntimeError, match="no backend today"):
+            open_session(other)
     with open_session(plain) as session:
         assert torch.equal(logits(session), before)
+
+
+def test_a_clock_is_tested_once_a_process_where_it_passes(make_works, monkeypatch):
+    tests = []
+
+    def check(clock):
+        tests.append(clock)
+        clock.check = ClockCheck(ok=len(tests) > 1, ratios={}, detail=f"test {len(tests)}")
+        return clock.check
+
+    monkeypatch.setattr(DeviceClock, "self_test", check)
+    (work,) = make_works()
+    seen = []
+    for _ in range(3):
+        with open_session(work) as session:
+            session.test_clock()
+            seen.append(session.clock.check.detail)
+    assert seen == ["test 1", "test 2", "test 2"]
 
 
 def test_a_refused_cell_does_not_load(make_works, monkeypatch):

@@ -110,8 +110,7 @@ def _timed(
 ) -> Passed:
     """Passes with the machine alone; what else happened on it marks what they measured."""
     with watch(session.device) as seen:
-        if session.clock.check is None:
-            session.clock.self_test()
+        session.test_clock()
         done = join(list(_attempts(session, timing, passes)))
     check = session.clock.check
     conditions = {"conditions": seen.facts} if passes is TIMED else {}
