@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candlemark.hardware.device import synchronise
-from candlemark.metrics.intervals import Samples, drift, quantile_interval
+from candlemark.metrics.intervals import Samples, drift, effective_count, quantile_interval
 from candlemark.metrics.latency import (
     PERCENTILES,
     SAMPLES_NEEDED,
@@ -205,13 +205,13 @@ def measure_latency(
     it meets caches that the look has filled. The loop itself adds two readings of the clock,
     some tenths of a microsecond.
     """
-    stages = _LatencyRun(call, clock, width=width, maximum=maximum_samples)
+    timed = _LatencyRun(call, clock, width=width, maximum=maximum_samples)
     with _no_collector():
         warmed = _warm_up(
             call, clock, seconds=warmup_s, calls=warmup_calls, longest_s=max(budget_s, warmup_s)
         )
-        stopped = stages.run(budget_s=budget_s, minimum=minimum_samples)
-    samples = stages.samples_ms()
+        stopped = timed.run(budget_s=budget_s, minimum=minimum_samples)
+    samples = timed.samples_ms()
     return Timing(
         samples_ms=samples,
         stopped=stopped,
@@ -281,6 +281,10 @@ class _LatencyRun:
 
     def _settled(self) -> bool:
         samples = self.samples_ms()
+        # The cheap interval lies within the honest one: most looks end here.
+        least = quantile_interval(samples, 0.5, effective=effective_count(samples, 0.5))
+        if least is None or least[1] - least[0] > self.width * float(np.median(samples)):
+            return False
         reached = width_reached(samples)
         narrow = reached is not None and reached <= self.width
         return narrow and drift(samples, tolerance=self.width / 2) is None
