@@ -106,6 +106,7 @@ def measure_peak(session: Session, timing: TimingConfig) -> Passed:
         session.device,
         session.work.trial.config["precision"],
         budget_s=timing.budget_s * PEAK_SHARE,
+        clock=session.clock,
     )
     return Passed(measurements=(peak,))
 
