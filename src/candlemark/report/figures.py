@@ -8,7 +8,6 @@ drawn: an empty frame would look like a result.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,15 @@ import numpy as np
 
 from candlemark.metrics.classification import calibration_bin
 from candlemark.report.contests import pareto_front
+from candlemark.report.drawing import (
+    MOST_PANELS,
+    Point,
+    new_figure,
+    panel_grid,
+    place_labels,
+    round_ticks,
+    save_figure,
+)
 from candlemark.report.format import quantity, short, title_of
 from candlemark.report.statistics import PRIMARY, Board, Row
 from candlemark.report.style import (
@@ -27,13 +35,10 @@ from candlemark.report.style import (
     ROLE_COLOUR,
     figure_style,
 )
-from candlemark.results.export import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-MOST_PANELS = 9
 
 
 def draw_all(board: Board, folder: Path, *, prefix: str) -> list[Path]:
@@ -54,24 +59,8 @@ def draw_all(board: Board, folder: Path, *, prefix: str) -> list[Path]:
         with figure_style():
             figure = draw()
             if figure is not None:
-                written.append(_save(figure, folder / f"{prefix}_{name}.png"))
+                written.append(save_figure(figure, folder / f"{prefix}_{name}.png"))
     return written
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.25)
-    return write_bytes(path, buffer.getvalue())
-
-
-def _new(width: float, height: float) -> Figure:
-    """A figure that no global state knows, so that none is left open."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _heading(figure: Figure, board: Board, text: str) -> None:
@@ -96,7 +85,7 @@ def performance(board: Board) -> Figure | None:
     rows = [row for row in reversed(board.rows) if row.value(PRIMARY) is not None]
     if not rows:
         return None
-    figure = _new(8.4, 1.5 + 0.36 * len(rows))
+    figure = new_figure(8.4, 1.5 + 0.36 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
         _forest_line(axes, place, row)
@@ -194,8 +183,8 @@ def training_curves(board: Board) -> Figure | None:
     rows = [row for row in rows if row.is_model][:MOST_PANELS]
     if not rows:
         return None
-    columns, lines = _grid(len(rows))
-    figure = _new(0.6 + 2.9 * columns, 0.9 + 2.2 * lines)
+    columns, lines = panel_grid(len(rows))
+    figure = new_figure(0.6 + 2.9 * columns, 0.9 + 2.2 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, row in zip(panels, rows, strict=False):
         for record in row.records:
@@ -213,12 +202,6 @@ def training_curves(board: Board) -> Figure | None:
     _key(panels[0], (("train", MUTED), ("validation", MODEL)))
     _heading(figure, board, "Training: loss by epoch")
     return figure
-
-
-def _grid(count: int) -> tuple[int, int]:
-    """Columns and lines of a sheet of panels: at most three wide, four as a square."""
-    columns = 2 if count == 4 else min(3, count)
-    return columns, -(-count // columns)
 
 
 def _curve(panel: Axes, history: Sequence[Any], name: str, colour: str) -> None:
@@ -240,7 +223,7 @@ def trade_off(board: Board, cost: str) -> Figure | None:
     rows = [row for row in board.models if row.value(cost)]
     if not rows:
         return None
-    figure = _new(7.2, 4.6)
+    figure = new_figure(7.2, 4.6)
     axes = figure.subplots()
     axes.set_xscale("log")
     front = pareto_front(rows, cost)
@@ -269,8 +252,14 @@ def trade_off(board: Board, cost: str) -> Figure | None:
     figure.canvas.draw()
     # Names are placed in the final layout; left on, it would make room for them and move all.
     figure.set_layout_engine("none")
-    _place_labels(axes, [(_of(row, cost), _of(row, PRIMARY), row) for row in rows])
+    place_labels(axes, [_point(row, cost) for row in rows])
     return figure
+
+
+def _point(row: Row, cost: str) -> Point:
+    m = row.scores[PRIMARY]
+    x, y = _of(row, cost), _of(row, PRIMARY)
+    return Point(x=x, y=y, text=short(row.name), low=m.low, high=m.high)
 
 
 def _level(axes: Axes, y: float, text: str) -> None:
@@ -294,71 +283,7 @@ def _bare(name: str) -> str:
 
 def cost_ticks(cost: str, values: Sequence[float]) -> tuple[list[float], list[str]]:
     """At most seven round places on a log axis around `values`, and their labels."""
-    low, high = min(values), max(values)
-    candidates = [
-        step * 10.0**power
-        for power in range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
-        for step in (1, 2, 5)
-    ]
-    if cost.endswith("_bytes"):
-        candidates = [2.0**power for power in range(10, 51)]
-    ticks = [tick for tick in candidates if low / 1.6 <= tick <= high * 1.6]
-    keep = ticks[:: max(1, -(-len(ticks) // 7))]
-    return keep, [quantity(cost, tick) for tick in keep]
-
-
-def _place_labels(axes: Axes, points: Sequence[tuple[float, float, Row]]) -> None:
-    """Names beside their points, each at the first of its places where nothing else lies."""
-    inside = axes.get_window_extent()
-    taken = []
-    for x, y, row in points:
-        m = row.scores[PRIMARY]
-        left, bottom = axes.transData.transform((x, y if m.low is None else m.low))
-        _, top = axes.transData.transform((x, y if m.high is None else m.high))
-        taken.append((left - 5, bottom - 2, left + 5, top + 2))
-    for x, y, row in sorted(points, key=lambda point: -point[1]):
-        for dx, dy, ha in _PLACES:
-            text = axes.annotate(
-                short(row.name),
-                (x, y),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=ha,
-                va="center",
-                fontsize=8.5,
-            )
-            box = text.get_window_extent()
-            # A margin, because text is a little wider at the resolution of the file.
-            edges = (box.x0 - 6, box.y0 - 1, box.x1 + 6, box.y1 + 1)
-            fits = inside.x0 < box.x0 and box.x1 < inside.x1
-            free = fits and not any(_overlap(edges, other) for other in taken)
-            if free or (dx, dy, ha) == _PLACES[-1]:
-                taken.append(edges)
-                break
-            text.remove()
-
-
-_PLACES = (
-    (8, 7, "left"),
-    (-8, 7, "right"),
-    (8, -8, "left"),
-    (-8, -8, "right"),
-    (8, 18, "left"),
-    (-8, -19, "right"),
-    (8, -19, "left"),
-    (-8, 18, "right"),
-    (0, 28, "center"),
-    (0, -29, "center"),
-    (8, 32, "left"),
-    (-8, -33, "right"),
-    (8, -33, "left"),
-    (-8, 32, "right"),
-    (8, -48, "left"),
-)
-
-
-def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
-    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
+    return round_ticks(values, lambda tick: quantity(cost, tick), binary=cost.endswith("_bytes"))
 
 
 def calibration(board: Board) -> Figure | None:
@@ -367,8 +292,8 @@ def calibration(board: Board) -> Figure | None:
     rows = rows[:MOST_PANELS]
     if not rows:
         return None
-    columns, lines = _grid(len(rows))
-    figure = _new(0.6 + 2.7 * columns, 0.8 + 2.7 * lines)
+    columns, lines = panel_grid(len(rows))
+    figure = new_figure(0.6 + 2.7 * columns, 0.8 + 2.7 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     floor = 1 / max(len(board.class_names), 2)
     for panel, row in zip(panels, rows, strict=False):
@@ -418,8 +343,8 @@ def confusion(board: Board) -> Figure | None:
     rows = rows[:MOST_PANELS]
     if not rows:
         return None
-    columns, lines = _grid(len(rows))
-    figure = _new(0.8 + 2.5 * columns, 0.8 + 2.6 * lines)
+    columns, lines = panel_grid(len(rows))
+    figure = new_figure(0.8 + 2.5 * columns, 0.8 + 2.6 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, row in zip(panels, rows, strict=False):
         _confusion_panel(panel, row, board.class_names)
