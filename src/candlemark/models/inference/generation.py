@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from candlemark.models.inference.base import Tensors
 
-_CACHES = ("past_key_values", "cache_params")
-"""What models call their cache: of keys and values, or of a state space."""
+_KEYS_AND_VALUES, _STATE_SPACE = "past_key_values", "cache_params"
+"""What models call their cache."""
 
 _GROWING = frozenset({"attention_mask", "position_ids"})
 """Inputs of a decoder that every step needs, one longer or one further."""
@@ -47,6 +47,7 @@ class DecoderGenerator:
 
     Whatever else the inputs hold is read with the prompt. `attention_mask` and `position_ids`
     grow by one a step where the inputs have them; the prompt is padded on the left, if at all.
+    A model without a cache reads all again at every step, as the library's own loop has it do.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -56,31 +57,42 @@ class DecoderGenerator:
     @torch.no_grad()
     def prefill(self, inputs: Tensors) -> Generated:
         """Read the prompt; the state holds the first new token."""
-        outputs = self._network(**inputs, **self._last_only, use_cache=True, return_dict=True)
-        growing: dict[str, Any] = {k: v for k, v in inputs.items() if k in _GROWING}
-        return Generated(tokens=_next(outputs), cache=_cache_of(outputs), inputs=growing)
+        outputs = self._read(inputs, {})
+        cache = _cache_of(outputs)
+        again: dict[str, Any] = dict(inputs)
+        if cache:
+            again = {name: value for name, value in inputs.items() if name in _GROWING}
+        return Generated(tokens=_next(outputs), cache=cache, inputs=again)
 
     @torch.no_grad()
     def step(self, state: Generated) -> Generated:
         """One more token for each sequence, from the cached keys and values."""
-        inputs = _one_longer(state.inputs)
-        outputs = self._network(
-            input_ids=state.tokens[:, -1:],
-            **inputs,
-            **state.cache,
-            **self._last_only,
-            use_cache=True,
-            return_dict=True,
-        )
+        token = state.tokens[:, -1:]
+        if _STATE_SPACE in state.cache:
+            again: dict[str, Any] = {}  # what was masked is in the state already
+        elif state.cache:
+            again = {**_longer_mask(state.inputs), **_next_position(state.inputs)}
+        else:
+            again = {**state.inputs, **_longer_mask(state.inputs)}
+            if "position_ids" in again:
+                positions = again["position_ids"]
+                again["position_ids"] = torch.cat((positions, positions[..., -1:] + 1), dim=-1)
+            token = torch.cat((again.pop("input_ids"), token), dim=1)
+        outputs = self._read({"input_ids": token, **again}, state.cache)
+        if not state.cache:
+            again["input_ids"] = token
         return Generated(
             tokens=torch.cat((state.tokens, _next(outputs)), dim=1),
             cache=_cache_of(outputs),
-            inputs={**state.inputs, **inputs},
+            inputs=again,
         )
 
     def tokens(self, state: Generated) -> Tensor:
         """int64 (N, new tokens so far)."""
         return state.tokens
+
+    def _read(self, inputs: dict[str, Any], cache: dict[str, Any]) -> Any:
+        return self._network(**inputs, **cache, **self._last_only, use_cache=True, return_dict=True)
 
 
 class Seq2SeqGenerator:
@@ -138,19 +150,26 @@ def _next(outputs: Any) -> Tensor:
 
 
 def _cache_of(outputs: Any) -> dict[str, Any]:
-    name = next(name for name in _CACHES if getattr(outputs, name, None) is not None)
-    return {name: getattr(outputs, name)}
+    """The cache by the name that the model takes it; empty where it has none."""
+    for name in (_KEYS_AND_VALUES, _STATE_SPACE):
+        if getattr(outputs, name, None) is not None:
+            return {name: getattr(outputs, name)}
+    return {}
 
 
-def _one_longer(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The mask with one more token seen, and that token's position."""
-    longer = {}
-    if "attention_mask" in inputs:
-        mask = inputs["attention_mask"]
-        longer["attention_mask"] = torch.cat((mask, mask.new_ones(mask.shape[0], 1)), dim=1)
-    if "position_ids" in inputs:
-        longer["position_ids"] = inputs["position_ids"][..., -1:] + 1
-    return longer
+def _longer_mask(inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """The mask with one more token seen, where there is one."""
+    if "attention_mask" not in inputs:
+        return {}
+    mask = inputs["attention_mask"]
+    return {"attention_mask": torch.cat((mask, mask.new_ones(mask.shape[0], 1)), dim=1)}
+
+
+def _next_position(inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """The position behind the last, where positions are given."""
+    if "position_ids" not in inputs:
+        return {}
+    return {"position_ids": inputs["position_ids"][..., -1:] + 1}
 
 
 def _last_logits_only(network: nn.Module) -> dict[str, int]:

@@ -53,7 +53,8 @@ def build_text_classification(request: LoadRequest) -> InferenceModel:
     """Scores of the checkpoint's own classes; the answer is a class name."""
     network = build_network(request)
     config: Any = network.module.config
-    text = _text_inputs(request, network.module)
+    # Classifiers that read and write look for the end of the text, and answer from there.
+    text = _text_inputs(request, network.module, ended=bool(config.is_encoder_decoder))
     if config.pad_token_id is None:
         # Without one, classifiers made from decoders refuse a batch; no text of ours is padded
         # unless by this very token.
@@ -262,11 +263,17 @@ def _embeddings(outputs: Tensors) -> list[Any]:
 
 
 def _text_inputs(
-    request: LoadRequest, network: nn.Module, *, room: int = 0, pad_left: bool = False
+    request: LoadRequest,
+    network: nn.Module,
+    *,
+    room: int = 0,
+    pad_left: bool = False,
+    ended: bool = False,
 ) -> TextInputs:
     """The texts of a network, as long as asked for or as the network was made for.
 
     room: positions that must be left for new tokens
+    ended: random texts close with the end token, as a tokenizer's do
 
     Raises ModelError: the asked length is more than the model's maximum.
     """
@@ -283,6 +290,7 @@ def _text_inputs(
         avoid=special_ids(config),
         pad_left=pad_left,
         tokenizer=tokenizer,
+        end=_first(config.eos_token_id) if ended else None,
     )
 
 
@@ -314,7 +322,8 @@ def _position_limit(network: nn.Module) -> int | None:
     for name in ("max_position_embeddings", "n_positions", "max_target_positions"):
         limit = getattr(config, name, None)
         # T5 calls the length it was trained on n_positions, and has no table of that size.
-        if limit and not getattr(config, "relative_attention_num_buckets", None):
+        # XLNet says -1: it has none either.
+        if limit and limit > 0 and not getattr(config, "relative_attention_num_buckets", None):
             return int(limit)
     return None
 
@@ -335,9 +344,14 @@ def special_ids(config: Any) -> frozenset[int]:
 def _padding_id(config: Any, text: TextInputs) -> int:
     if text.tokenizer is not None:
         return int(text.tokenizer.pad_token_id)
-    ends = config.eos_token_id
-    first = ends[0] if isinstance(ends, list | tuple) else ends
-    return 0 if first is None else int(first)
+    end = _first(config.eos_token_id)
+    return 0 if end is None else end
+
+
+def _first(ids: Any) -> int | None:
+    """One id of a config that may name several, or none."""
+    found = ids[0] if isinstance(ids, list | tuple) else ids
+    return None if found is None else int(found)
 
 
 def _without_cache(network: nn.Module) -> dict[str, bool]:

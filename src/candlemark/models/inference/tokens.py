@@ -76,6 +76,7 @@ class TextInputs:
     tokenizer: of transformers; None: items are token ids as they are
     avoid: ids that random texts leave out
     pad_left: short texts are filled in front
+    end: id that random texts close with; None: they just stop
     """
 
     length: int
@@ -83,6 +84,7 @@ class TextInputs:
     avoid: frozenset[int] = frozenset()
     tokenizer: Any = None
     pad_left: bool = False
+    end: int | None = None
 
     @classmethod
     def of(
@@ -94,18 +96,24 @@ class TextInputs:
         avoid: frozenset[int] = frozenset(),
         pad_left: bool = False,
         tokenizer: Any = None,
+        end: int | None = None,
     ) -> TextInputs:
         """The texts of the requested model, by its own tokenizer where it has one.
 
         pad_left: short texts are filled in front, as models need that go on from their end
         tokenizer: where it is loaded already
+        end: id that random texts close with; a tokenizer closes texts by itself
 
         Raises ModelError: `length` leaves no room beside the tokenizer's own special tokens.
         """
         tokenizer = tokenizer or load_tokenizer(request)
         if tokenizer is None:
             return cls(
-                length=length, vocabulary_size=vocabulary_size, avoid=avoid, pad_left=pad_left
+                length=length,
+                vocabulary_size=vocabulary_size,
+                avoid=avoid,
+                pad_left=pad_left,
+                end=end,
             )
         if pad_left:
             tokenizer.padding_side = "left"
@@ -136,9 +144,12 @@ class TextInputs:
         """`count` strings, or int64 (count, length) ids; the same for the same seed."""
         if self.tokenizer is not None:
             return synthetic_english(count, seed, self.length)
-        return random_token_ids(
+        ids = random_token_ids(
             count, seed, self.length, vocabulary_size=self.vocabulary_size, avoid=self.avoid
         )
+        if self.end is not None:
+            ids[:, -1] = self.end
+        return ids
 
     def encode(self, raw: Any) -> Tensors:
         """Texts or ids -> "input_ids" and "attention_mask", int64 (N, length) each.
