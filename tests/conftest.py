@@ -20,6 +20,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_leases(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests never wait for a benchmark that runs beside them, nor does it wait for them."""
+    folder = tmp_path_factory.getbasetemp() / "leases"
+    monkeypatch.setenv("CANDLEMARK_LEASES", str(folder))
+
+
 @pytest.fixture
 def make_series() -> Callable[..., CandleSeries]:
     """A factory of small random walks, with slots left out where asked."""
