@@ -179,7 +179,7 @@ def test_files_beside_a_model_are_looked_for_with_its_weights_first(
     assert mine.beside("b.json") == folder / "b.json"
 
 
-def test_the_callers_thread_of_chance_is_left_alone() -> None:
+def test_the_callers_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
     load("tiny:vit", "random")
     load("tiny:whisper", "random")

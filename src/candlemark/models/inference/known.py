@@ -147,7 +147,7 @@ KNOWN: dict[str, Recipe] = {
         model_task="image-classification",
         model_class="SegformerForImageClassification",
         config_class="SegformerConfig",
-        config={"num_labels": 1000},
+        config={"image_size": 224, "num_labels": 1000},
     ),
     "nvidia/segformer-b0-finetuned-ade-512-512": Recipe(
         model_task="image-segmentation",
