@@ -223,6 +223,13 @@ def test_a_tiny_suite_is_built_from_config_alone(name):
     assert len(described) >= 2
 
 
+@pytest.mark.parametrize("name", ["text", "vision", "speech", "multimodal", "charts"])
+def test_a_full_suite_can_have_random_weights_with_no_network(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for model in suites.suite(name)["models"]:
+        assert describe(model, weights="random").weights == "random"
+
+
 def test_the_chart_suite_holds_the_nine_models():
     assert len(suites.SUITES["charts"]["models"]) == 9
 

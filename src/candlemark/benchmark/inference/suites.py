@@ -36,7 +36,7 @@ SUITES: dict[str, Mapping[str, Any]] = {
             "microsoft/resnet-50",
             "google/vit-base-patch16-224",
             "facebook/dinov2-small",
-            "facebook/detr-resnet-50",
+            "hustvl/yolos-tiny",
             "nvidia/mit-b0",
         )
     },
