@@ -55,7 +55,7 @@ LOUDEST = 0.10
 MOST_ROUNDS = 200
 """Beyond this, more rounds are no advice."""
 _POWER = 0.8
-_STEPS = 18  # halvings of the search for a bound: a millionth of where it starts
+_STEPS = 12  # halvings of the search for a bound: to a 4000th of where it starts
 
 
 class Change(StrEnum):
