@@ -79,6 +79,20 @@ class Bar:
         _reporter.handle(Event(kind="advance", task=self.task, amount=amount, text=text))
 
 
+TIMING = "timing"
+"""The task during which nobody may draw: a clock is running, and drawing takes time of its own."""
+
+
+@contextmanager
+def timing(text: str = "") -> Iterator[None]:
+    """Report that `text` is being timed; whoever draws rests until it has ended."""
+    _reporter.handle(Event(kind="begin", task=TIMING, text=text))
+    try:
+        yield
+    finally:
+        _reporter.handle(Event(kind="end", task=TIMING))
+
+
 @contextmanager
 def track(task: str, *, total: float | None = None, unit: str = "") -> Iterator[Bar]:
     """Report the life of a task of `total` units (None: unknown)."""

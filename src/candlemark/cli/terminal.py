@@ -1,9 +1,12 @@
 """Progress on a terminal: a bar with rate and time left for each running task.
 
-On anything that is no terminal, a log file say, only notes and warnings are written.
+On anything that is no terminal, a log file say, only notes and warnings are written. While a
+section is timed, in whatever process, the bars stand still: drawing would take time from it.
 """
 
 from __future__ import annotations
+
+import threading
 
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +22,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from candlemark.progress import Event
+from candlemark.progress import TIMING, Event
+
+REDRAW_S = 0.2
 
 
 class _Rate(ProgressColumn):
@@ -29,6 +34,37 @@ class _Rate(ProgressColumn):
         if not task.speed:
             return Text("")
         return Text(f"{task.speed:,.1f} {task.fields['unit']}/s", style="cyan")
+
+
+class _Ticker:
+    """Redraws bars again and again; at rest it sleeps in the kernel."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._awake = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._redraw, daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._awake.set()
+
+    def rest(self) -> None:
+        self._awake.clear()
+
+    def end(self) -> None:
+        self._ended = True
+        self._awake.set()
+        self._thread.join()
+
+    def _redraw(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._awake.wait()
+            if self._ended:
+                return
+            self._bars.refresh()
+            pause.wait(REDRAW_S)
 
 
 class TerminalReporter:
@@ -47,7 +83,9 @@ class TerminalReporter:
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
+            auto_refresh=False,
         )
+        self._ticker: _Ticker | None = None
         self._running: dict[str, TaskID] = {}
 
     def handle(self, event: Event) -> None:
@@ -62,8 +100,7 @@ class TerminalReporter:
                     self._progress.update(task, text=event.text)
             case "end" if event.task in self._running:
                 self._progress.remove_task(self._running.pop(event.task))
-                if not self._running:
-                    self._progress.stop()
+                self._rest_or_go_on()
             case "note":
                 self._print(event.text, "dim")
             case "warning":
@@ -80,7 +117,23 @@ class TerminalReporter:
         self._running[event.task] = self._progress.add_task(
             event.task, total=event.amount, unit=event.unit, text=event.text
         )
+        self._rest_or_go_on()
+
+    def _rest_or_go_on(self) -> None:
+        """Redraw by the clock while anything runs, but not while it is timed."""
+        if not self._running:
+            self.close()
+        elif TIMING in self._running:
+            if self._ticker is not None:
+                self._ticker.rest()
+            self._progress.refresh()
+        elif self.console.is_terminal:
+            self._ticker = self._ticker or _Ticker(self._progress)
+            self._ticker.wake()
 
     def close(self) -> None:
         """Give the terminal back."""
+        if self._ticker is not None:
+            self._ticker.end()
+            self._ticker = None
         self._progress.stop()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from candlemark import progress
 from candlemark.benchmark.inference.config import TimingConfig
 from candlemark.benchmark.inference.passes import AFTER, BEFORE, GIVES, LAST, TIMED, Pass
 from candlemark.benchmark.inference.plan import InferenceWork
@@ -109,7 +110,8 @@ def _timed(
     session: Session, timing: TimingConfig, passes: Mapping[str, tuple[Pass, ...]]
 ) -> Passed:
     """Passes with the machine alone; what else happened on it marks what they measured."""
-    with watch(session.device) as seen:
+    name = str(session.work.trial.row)
+    with progress.timing(name), watch(session.device) as seen:
         session.test_clock()
         done = join(list(_attempts(session, timing, passes)))
     check = session.clock.check
