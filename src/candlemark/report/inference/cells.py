@@ -97,7 +97,7 @@ class Cell:
     @property
     def modality(self) -> str:
         """What the model reads."""
-        return str(self.record.facts.get("modality") or "unknown modality")
+        return _reads(self.record)
 
     @property
     def item(self) -> str:
@@ -176,18 +176,24 @@ def build_cells(records: Iterable[RunRecord]) -> tuple[Cell, ...]:
     full: dict[str, set[str]] = {}
     for row in rows:
         full.setdefault(short(row), set()).add(row)
-    told = _telling(chosen)
+    told = {of: _telling([r for r in chosen if _reads(r) == of]) for of in map(_reads, chosen)}
     cells = []
     for record, row in zip(chosen, rows, strict=True):
         name = short(row) if len(full[short(row)]) == 1 else row
-        cells.append(Cell(record=record, name=name, label=_label(name, record, told)))
+        cells.append(
+            Cell(record=record, name=name, label=_label(name, record, told[_reads(record)]))
+        )
     return tuple(cells)
 
 
 def label_of(cell: Cell, cells: Sequence[Cell], *, without: str) -> str:
     """The cell's label among `cells`, but for one dimension."""
-    told = _telling([one.record for one in cells])
+    told = _telling([one.record for one in cells if one.modality == cell.modality])
     return _label(cell.name, cell.record, [d for d in told if d.name != without])
+
+
+def _reads(record: RunRecord) -> str:
+    return str(record.facts.get("modality") or "unknown modality")
 
 
 def _telling(records: Sequence[RunRecord]) -> list[Dimension]:

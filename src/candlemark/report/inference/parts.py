@@ -1,0 +1,165 @@
+"""What figures and pages draw, worked out once: stages, parts of the memory, batches, fronts.
+
+    stage_parts(cell)          # {"preprocess": 1.2, "forward": 12.0, "postprocess": 0.1}, ms
+    memory_parts(cell)         # {"model": 438.0, "activations": 31.0, "rest": 143.0}, MB
+    pareto(cells)              # those that none beats in both latency and peak memory
+
+Unknown parts are left out, never drawn as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from candlemark.records import Verdict
+from candlemark.report.inference.cells import (
+    LATENCY,
+    PEAK,
+    Cell,
+    families,
+    label_of,
+)
+
+RATE = "throughput_items_per_s"
+
+
+def stage_parts(cell: Cell) -> dict[str, float]:
+    """Median ms of each stage of one batch; of a generator prefill and decode, not the forward.
+
+    Empty where no stage but the forward pass is known: it is in the latencies already.
+    """
+    found: dict[str, float] = {}
+    _add(found, "preprocess", cell.value("preprocess_ms"))
+    _add(found, "transfer", cell.value("transfer_ms"))
+    prefill, step = cell.value("prefill_ms"), cell.value("decode_ms_per_token")
+    tokens = _new_tokens(cell)
+    if prefill is not None:
+        _add(found, "prefill", prefill)
+        if step is not None and tokens is not None:
+            _add(found, "decode", step * (tokens - 1))
+    else:
+        _add(found, "forward", cell.value(LATENCY))
+    _add(found, "postprocess", cell.value("postprocess_ms"))
+    return found if len(found) > 1 else {}
+
+
+def _add(found: dict[str, float], name: str, value: float | None) -> None:
+    if value is not None:
+        found[name] = value
+
+
+def _new_tokens(cell: Cell) -> int | None:
+    for value in (cell.record.facts.get("new_tokens"), cell.record.trial.get("new_tokens")):
+        if isinstance(value, int):
+            return value
+    return None
+
+
+def memory_parts(cell: Cell) -> dict[str, float]:
+    """MB of the peak: the model, activations, and what is neither; empty where it is unknown."""
+    peak = cell.value(PEAK)
+    if peak is None:
+        return {}
+    model, activations = cell.value("model_bytes"), cell.value("activation_memory_bytes")
+    known = {"model": model, "activations": activations}
+    parts = {name: value / 1e6 for name, value in known.items() if value is not None}
+    rest = peak / 1e6 - sum(parts.values())
+    if rest < 0:
+        return {"peak, not told apart": peak / 1e6}  # stored parts need not be in memory at once
+    return {**parts, "rest": rest}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPoint:
+    """Items a second with one batch size."""
+
+    batch: int
+    rate: float
+    quotable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCurve:
+    """Throughput of one model under one set of conditions, by batch size, ascending."""
+
+    label: str
+    item: str
+    points: tuple[BatchPoint, ...]
+
+    @property
+    def best(self) -> BatchPoint:
+        """The batch with the highest throughput."""
+        return max(self.points, key=lambda point: point.rate)
+
+
+def batch_curves(cells: Sequence[Cell]) -> tuple[BatchCurve, ...]:
+    """Those with two batch sizes or more, from a sweep, else from a search of the largest batch."""
+    found: dict[str, dict[int, BatchPoint]] = {}
+    items: dict[str, str] = {}
+    done = [cell for cell in cells if cell.finished]
+    for cell in done:
+        label = label_of(cell, cells, without="batch_size")
+        points = found.setdefault(label, {})
+        items[label] = cell.item
+        for batch, rate in _searched(cell).items():
+            points.setdefault(batch, BatchPoint(batch=batch, rate=rate, quotable=True))
+    for cell in done:
+        m, batch = cell.get(RATE), cell.record.trial.get("batch_size")
+        if m is not None and m.value is not None and isinstance(batch, int):
+            label = label_of(cell, cells, without="batch_size")
+            found[label][batch] = BatchPoint(
+                batch=batch, rate=m.value, quotable=m.verdict is Verdict.VALID
+            )
+    return tuple(
+        BatchCurve(
+            label=label,
+            item=items[label],
+            points=tuple(points[batch] for batch in sorted(points)),
+        )
+        for label, points in found.items()
+        if len(points) > 1
+    )
+
+
+def _searched(cell: Cell) -> dict[int, float]:
+    """Throughputs that the search of the largest batch left."""
+    found = cell.record.facts.get("throughput_by_batch")
+    if not isinstance(found, dict):
+        return {}
+    return {int(batch): float(rate) for batch, rate in found.items() if rate is not None}
+
+
+def trade_offs(cells: Sequence[Cell]) -> list[tuple[str, tuple[Cell, ...]]]:
+    """(title, cells) for each modality and device with two cells or more that can be placed.
+
+    Peaks of unlike devices are not of the same memory, so they share no panel.
+    """
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for family in families(cells):
+        for cell in family.cells:
+            if cell.value(LATENCY) and cell.value(PEAK) is not None:
+                device = str(cell.record.trial.get("device"))
+                groups.setdefault((family.modality, device), []).append(cell)
+    return [
+        (f"{modality}, {device}", tuple(members))
+        for (modality, device), members in groups.items()
+        if len(members) > 1
+    ]
+
+
+def pareto(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """Cells that none beats in both latency and peak memory; lower is better in both.
+
+    A latency that may not be quoted beats nothing, nor does a changed answer.
+    """
+    sound = [cell for cell in cells if cell.quotable and not cell.changed_answer]
+    return tuple(
+        cell for cell in sound if not any(_beats(other, cell) for other in sound if other != cell)
+    )
+
+
+def _beats(one: Cell, two: Cell) -> bool:
+    ours = [one.value(name) or 0.0 for name in (LATENCY, PEAK)]
+    theirs = [two.value(name) or 0.0 for name in (LATENCY, PEAK)]
+    return all(a <= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
