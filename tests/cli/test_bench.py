@@ -225,11 +225,11 @@ def test_run_in_json_twice(call):
     path = str(_written(NUMBERS))
     status, out, _ = call("run", path, "--json", "--output-dir", "out")
     first = json.loads(out)
-    assert (status, first["ran"]) == (0, 2)
+    assert (status, first["trained"]) == (0, 2)
     assert Path(first["results"], "candlemark.duckdb").is_file()
     status, out, _ = call("run", path, "--json", "--output-dir", "out")
     again = json.loads(out)
-    assert (status, again["ran"], again["suite_id"]) == (0, 0, first["suite_id"])
+    assert (status, again["trained"], again["suite_id"]) == (0, 0, first["suite_id"])
 
 
 def test_a_damaged_store_is_one_line_and_left_alone(refused):

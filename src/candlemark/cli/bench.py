@@ -238,7 +238,7 @@ def _run_and_report(
         print_json(
             {
                 "suite_id": finished.suite_id,
-                "ran": finished.ran,
+                "trained": finished.ran,
                 "results": str(finished.results_dir),
                 **report.to_dict(),
             }
