@@ -41,7 +41,14 @@ def report(
 
         print_json(files.to_dict())
         return
-    from candlemark.report.text import show
+    if files.boards:
+        from candlemark.report.text import show
 
-    show(files.boards)
+        show(files.boards)
+    if files.cells:
+        from candlemark.report.inference.text import show_cells
+
+        show_cells(files.cells, files.gains)
     typer.echo(f"\nreport: {files.html}")
+    if files.inference_html is not None and files.inference_html != files.html:
+        typer.echo(f"inference: {files.inference_html}")

@@ -87,7 +87,10 @@ def show(
     - `candlemark results show 3f2a* --json`
     """
     from candlemark.cli.output import print_json
-    from candlemark.report.build import board_to_dict
+    from candlemark.report.build import board_to_dict, inference_to_dict
+    from candlemark.report.comparison import speedups
+    from candlemark.report.inference.cells import all_attempts, build_cells
+    from candlemark.report.inference.text import show_cells
     from candlemark.report.recommendations import answer
     from candlemark.report.statistics import build_boards
     from candlemark.results.export import task_of
@@ -99,16 +102,21 @@ def show(
             record.trial_id: record
             for found in matching(results, suite)
             for record in results.records(found.suite_id)
-            if task_of(record) == "charts"  # boards are of scores
         }
-    boards = build_boards(records.values())
+        attempts = all_attempts(results, records.values())
+    boards = build_boards([r for r in records.values() if task_of(r) == "charts"])
+    cells, gains = build_cells(records.values()), speedups(attempts)
     if json:
         shown = [board_to_dict(board) for board in boards]
-        print_json({"answer": answer(boards), "boards": shown})
-    else:
+        inference = inference_to_dict(cells, gains) if cells else None
+        print_json({"answer": answer(boards), "boards": shown, "inference": inference})
+        return
+    if boards or not cells:
         from candlemark.report.text import show as show_boards
 
         show_boards(boards)
+    if cells:
+        show_cells(cells, gains)
 
 
 @app.command()

@@ -4,7 +4,8 @@
     files.html, files.figures, files.boards
 
 Files of the first board are called `{prefix}_performance.png` and so on; those of further
-boards carry the board's market and label as well.
+boards carry the board's market and label as well. Trials of inference have a page of their own:
+the only one of a store that holds nothing else, and beside the page of the boards otherwise.
 """
 
 from __future__ import annotations
@@ -18,30 +19,51 @@ from candlemark import progress
 from candlemark.errors import ResultsError
 from candlemark.records import RunRecord
 from candlemark.report import dashboard, figures, text
+from candlemark.report.comparison import Speedup, speedups
 from candlemark.report.contests import Duel, hold
+from candlemark.report.inference.cells import Cell, all_attempts, build_cells
+from candlemark.report.inference.cells import answer as cells_answer
+from candlemark.report.inference.figures import draw_all as draw_cells
+from candlemark.report.inference.page import page as inference_page
+from candlemark.report.inference.text import detailed
 from candlemark.report.recommendations import answer, recommendations
 from candlemark.report.statistics import Board, Row, build_boards
-from candlemark.results.export import file_stem, records_to_csv, write_text
-from candlemark.results.store import Results
+from candlemark.results.export import (
+    file_stem,
+    record_to_dict,
+    records_to_csv,
+    task_of,
+    write_text,
+)
+from candlemark.results.store import Results, Suite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFiles:
-    """What `build_report` wrote, and the boards it was written from."""
+    """What `build_report` wrote, and what it was written from.
+
+    inference_html: the page of the inference trials; the same as `html` where there are no boards
+    cells: the inference trials; gains: what changed between cells that differ in one thing
+    """
 
     html: Path
     csv: Path
     detailed: Path
     figures: tuple[Path, ...]
-    boards: tuple[Board, ...]
+    boards: tuple[Board, ...] = ()
+    inference_html: Path | None = None
+    cells: tuple[Cell, ...] = ()
+    gains: tuple[Speedup, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types: the answer, the boards, and where the files are."""
+        """JSON types: the answers, the boards, the cells, and where the files are."""
         return {
-            "answer": answer(self.boards),
+            "answer": answer(self.boards) if self.boards else cells_answer(self.cells),
             "boards": [board_to_dict(board) for board in self.boards],
+            "inference": inference_to_dict(self.cells, self.gains) if self.cells else None,
             "files": {
                 "html": str(self.html),
+                "inference_html": None if self.inference_html is None else str(self.inference_html),
                 "csv": str(self.csv),
                 "detailed": str(self.detailed),
                 "figures": [str(path) for path in self.figures],
@@ -69,23 +91,57 @@ def build_report(
     wanted = [suite_id] if suite_id is not None else suite_ids
     records = _records(results, wanted)
     suites = [s for s in results.suites() if wanted is None or s.suite_id in wanted]
+    name = file_stem(prefix)
     with progress.track("report", total=3, unit="parts") as bar:
-        boards = build_boards(records)
+        boards = build_boards([record for record in records if task_of(record) == "charts"])
+        cells = build_cells(records)
+        gains = speedups(all_attempts(results, records))
         bar.advance(text="figures")
-        pictures = _figures(boards, out, file_stem(prefix))
+        pictures = [*_figures(boards, out, name), *draw_cells(cells, out, prefix=name)]
         bar.advance(text="page")
-        name = file_stem(prefix)
-        html = dashboard.page(boards, suites, title=prefix)
-        write_text(out / f"{name}_report.html", html)
+        html, inference_html = _pages(boards, cells, gains, suites, out=out, prefix=prefix)
+        parts = [text.detailed(boards, suites)] if boards else []
+        parts += [detailed(cells, gains, () if boards else suites)] if cells else []
         files = ReportFiles(
-            html=write_text(out / "report.html", html),
+            html=html,
             csv=write_text(out / f"{name}_results.csv", records_to_csv(records)),
-            detailed=write_text(out / f"{name}_detailed_report.txt", text.detailed(boards, suites)),
+            detailed=write_text(out / f"{name}_detailed_report.txt", "\n".join(parts)),
             figures=tuple(pictures),
             boards=boards,
+            inference_html=inference_html,
+            cells=cells,
+            gains=gains,
         )
         bar.advance()
     return files
+
+
+def _pages(
+    boards: Sequence[Board],
+    cells: Sequence[Cell],
+    gains: Sequence[Speedup],
+    suites: Sequence[Suite],
+    *,
+    out: Path,
+    prefix: str,
+) -> tuple[Path, Path | None]:
+    """Write the pages; returns the newest report of the folder and the page of the cells."""
+    name = file_stem(prefix)
+    ours = [suite for suite in suites if suite.config.get("task") == "inference"]
+    if not boards:
+        html = inference_page(cells, gains, ours, title=prefix)
+        write_text(out / f"{name}_report.html", html)
+        newest = write_text(out / "report.html", html)
+        return newest, newest
+    beside = f"{name}_inference_report.html" if cells else None
+    others = [suite for suite in suites if suite not in ours]
+    html = dashboard.page(boards, others, title=prefix, inference=beside)
+    write_text(out / f"{name}_report.html", html)
+    newest = write_text(out / "report.html", html)
+    if beside is None:
+        return newest, None
+    page = inference_page(cells, gains, ours, title=prefix, boards=f"{name}_report.html")
+    return newest, write_text(out / beside, page)
 
 
 def _records(results: Results, suite_ids: Sequence[str] | None) -> list[RunRecord]:
@@ -109,6 +165,15 @@ def _figures(boards: Sequence[Board], out: Path, prefix: str) -> list[Path]:
         taken.add(name)
         written += figures.draw_all(board, out, prefix=name)
     return written
+
+
+def inference_to_dict(cells: Sequence[Cell], gains: Sequence[Speedup]) -> dict[str, Any]:
+    """Cells and gains as JSON types."""
+    return {
+        "answer": cells_answer(cells),
+        "cells": [{"label": cell.label, **record_to_dict(cell.record)} for cell in cells],
+        "gains": [{**asdict(gain), "change": str(gain.change)} for gain in gains],
+    }
 
 
 def board_to_dict(board: Board) -> dict[str, Any]:

@@ -33,8 +33,14 @@ _COLUMNS = (
 )
 
 
-def page(boards: Sequence[Board], suites: Sequence[Suite], *, title: str) -> str:
-    """The whole page."""
+def page(
+    boards: Sequence[Board],
+    suites: Sequence[Suite],
+    *,
+    title: str,
+    inference: str | None = None,
+) -> str:
+    """The whole page; `inference` is the file beside it that reports trials of that task."""
     drawn: dict[str, Chart] = {}
     contests = [hold(board) for board in boards]
     sections = [
@@ -42,7 +48,7 @@ def page(boards: Sequence[Board], suites: Sequence[Suite], *, title: str) -> str
         for place, (board, contest) in enumerate(zip(boards, contests, strict=True))
     ]
     body = [
-        _header(boards, title),
+        _header(boards, title, inference),
         "<main>",
         *sections,
         _failures(boards),
@@ -57,7 +63,7 @@ def page(boards: Sequence[Board], suites: Sequence[Suite], *, title: str) -> str
     return document(title, body, drawn)
 
 
-def _header(boards: Sequence[Board], title: str) -> str:
+def _header(boards: Sequence[Board], title: str, inference: str | None) -> str:
     links = "".join(
         f'<a href="#board-{place}">{escape(board.title)}</a>' for place, board in enumerate(boards)
     )
@@ -65,11 +71,15 @@ def _header(boards: Sequence[Board], title: str) -> str:
         f'<header><div><p class="asked">{escape(title)}: which model is worth using on this data, '
         "how right is it, what does it cost, and can the answer be trusted?</p>"
         f"<h1>{escape(answer(boards))}</h1>"
-        f'<nav aria-label="Sections">{links}<a href="#audit">Audit</a>'
+        f'<nav aria-label="Sections">{links}{_beside(inference)}<a href="#audit">Audit</a>'
         '<a href="#environment">Environment</a><a href="#config">Config</a>'
         '<button class="theme" type="button" aria-label="Change colours">dark</button>'
         "</nav></div></header>"
     )
+
+
+def _beside(inference: str | None) -> str:
+    return "" if inference is None else f'<a href="{escape(inference)}">Inference</a>'
 
 
 def _badges(board: Board) -> str:

@@ -166,7 +166,7 @@ def detailed(boards: Sequence[Board], suites: Sequence[Suite] = ()) -> str:
         for part in board_parts(board, contest, width=DETAIL_WIDTH):
             target.print(part)
         target.print("\n".join(["", *_all_scores(board), *_duels(contest)]), markup=False)
-    lines = [*_environments(boards), *_configs(suites)]
+    lines = [*_environments(boards), *config_lines(suites)]
     target.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     file = target.file
     text = file.getvalue() if isinstance(file, io.StringIO) else ""
@@ -226,7 +226,8 @@ def _environments(boards: Sequence[Board]) -> list[str]:
     return lines if seen else []
 
 
-def _configs(suites: Sequence[Suite]) -> list[str]:
+def config_lines(suites: Sequence[Suite]) -> list[str]:
+    """The complete config of each suite."""
     lines = []
     for suite in suites:
         lines += ["", f"Suite {suite.suite_id}, started {suite.started_at}, config"]

@@ -12,7 +12,7 @@ from math import log10
 import numpy as np
 
 from candlemark.report.drawing import round_ticks
-from candlemark.report.inference.cells import LATENCY, PEAK, Cell
+from candlemark.report.inference.cells import LATENCY, PEAK, Cell, families
 from candlemark.report.inference.figures import grouped
 from candlemark.report.inference.numbers import figures, measured
 from candlemark.report.inference.parts import (
@@ -158,7 +158,8 @@ def _stacked(
     *,
     relative: bool,
 ) -> Chart | None:
-    rows = [cell for cell in reversed(cells) if cell.finished and parts_of(cell)]
+    ordered = [cell for family in families(cells) for cell in family.cells]
+    rows = [cell for cell in reversed(ordered) if parts_of(cell)]
     if not rows:
         return None
     labels = [html.escape(cell.label) for cell in rows]

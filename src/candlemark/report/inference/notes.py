@@ -50,8 +50,8 @@ def notes(cells: Sequence[Cell]) -> tuple[Note, ...]:
     groups: dict[str, list[tuple[str, Cell, Measurement]]] = {}
     for cell in cells:
         for m in _doubtful(cell):
-            for part in dict.fromkeys((m.reason or str(m.verdict)).split("; ")):
-                groups.setdefault(_pattern(part), []).append((part, cell, m))
+            reason = m.reason or str(m.verdict)
+            groups.setdefault(_pattern(reason), []).append((reason, cell, m))
     found = [_note(group) for group in groups.values()]
     order = [Verdict.CONTENDED, Verdict.THROTTLED, Verdict.UNSTABLE, Verdict.TOO_FEW]
     found.sort(key=lambda n: order.index(n.verdict) if n.verdict in order else len(order))
@@ -68,10 +68,15 @@ def _doubtful(cell: Cell) -> Iterable[Measurement]:
             continue
         if any(expected in (m.reason or "") for expected in _EXPECTED):
             continue
-        if name == "utilisation" and (m.value is not None or cell.value("flops") is None):
-            continue  # its verdict is that of the latency, its absence that of the FLOPs
+        if name == "utilisation" and (m.value is not None or _follows(cell)):
+            continue
         if name == LATENCY or m.reason != said:
             yield m
+
+
+def _follows(cell: Cell) -> bool:
+    """Is the utilisation unknown because the FLOPs or the latency are?"""
+    return cell.value("flops") is None or cell.value(LATENCY) is None
 
 
 def _pattern(text: str) -> str:
@@ -83,7 +88,7 @@ def _note(group: Sequence[tuple[str, Cell, Measurement]]) -> Note:
     names = {m.name for _, _, m in group}
     return Note(
         verdict=verdicts.most_common(1)[0][0] if verdicts else None,
-        text=merged([part for part, _, _ in group]),
+        text=merged([reason for reason, _, _ in group]),
         measures=tuple(MEASURES[name].title for name in _SHOWN if name in names),
         cells=tuple(dict.fromkeys(cell.label for _, cell, _ in group)),
     )

@@ -35,9 +35,10 @@ def figures(value: float, digits: int = 3) -> str:
 
 
 def with_interval(value: float, low: float | None, high: float | None) -> str:
-    """A value and its interval, rounded outward, to at most four figures of the value.
+    """A value and its interval, rounded outward, with two to four figures of the value.
 
-    One distance stands for both sides, the larger, unless one is over three times the other.
+    One distance stands for both sides, the larger, unless the sides are unlike or it is most of
+    the value.
     """
     if low is None or high is None:
         return figures(value)
@@ -45,16 +46,16 @@ def with_interval(value: float, low: float | None, high: float | None) -> str:
     wider, narrower = max(below, above), min(below, above)
     if not wider:
         return f"{figures(value, 4)} ±0"
-    most = 3 - math.floor(math.log10(abs(value))) if value else 0
-    decimals = min(_decimals(wider), most)
+    power = math.floor(math.log10(abs(value))) if value else 0
+    decimals = max(min(_decimals(wider), 3 - power), 1 - power)
     middle = _rounded(value, decimals)
-    if wider <= SKEWED * narrower:
+    if wider <= SKEWED * narrower and wider < abs(value) / 2:
         return f"{middle} ±{_outward(wider, decimals)}"
     return f"{middle} -{_outward(below, decimals)} +{_outward(above, decimals)}"
 
 
 SKEWED = 3
-"""An interval whose sides differ by more is written with both."""
+"""An interval of which one side is so many times the other is written with both."""
 
 
 def _decimals(error: float) -> int:

@@ -48,13 +48,18 @@ _FACTS = (
 
 
 def page(
-    cells: Sequence[Cell], gains: Sequence[Speedup], suites: Sequence[Suite], *, title: str
+    cells: Sequence[Cell],
+    gains: Sequence[Speedup],
+    suites: Sequence[Suite],
+    *,
+    title: str,
+    boards: str | None = None,
 ) -> str:
-    """The whole page."""
+    """The whole page; `boards` is the file beside it that reports trials of other tasks."""
     drawn: dict[str, Chart] = {}
     found = families(cells)
     body = [
-        _header(cells, found, title),
+        _header(cells, found, title, boards),
         "<main>",
         *(_family(family, place) for place, family in enumerate(found)),
         _notes(cells),
@@ -70,11 +75,12 @@ def page(
     return document(title, body, drawn)
 
 
-def _header(cells: Sequence[Cell], found: Sequence[Family], title: str) -> str:
+def _header(cells: Sequence[Cell], found: Sequence[Family], title: str, boards: str | None) -> str:
     links = "".join(
         f'<a href="#family-{place}">{escape(family.modality)}</a>'
         for place, family in enumerate(found)
     )
+    other = "" if boards is None else f'<a href="{escape(boards)}">Accuracy</a>'
     failed = '<a href="#failed">Failed</a>' if any(not cell.finished for cell in cells) else ""
     return (
         f'<header><div><p class="asked">{escape(title)}: how fast, how heavy, how sure?</p>'
@@ -82,6 +88,7 @@ def _header(cells: Sequence[Cell], found: Sequence[Family], title: str) -> str:
         f'<nav aria-label="Sections">{links}<a href="#charts-of-cells">Charts</a>'
         f'<a href="#gains">Gains</a>{failed}<a href="#environment">Environment</a>'
         '<a href="#config">Config</a>'
+        f"{other}"
         '<button class="theme" type="button" aria-label="Change colours">dark</button>'
         "</nav></div></header>"
     )

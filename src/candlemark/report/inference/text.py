@@ -36,6 +36,8 @@ from candlemark.report.inference.numbers import (
     span,
     with_interval,
 )
+from candlemark.report.text import config_lines
+from candlemark.results.store import Suite
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -77,9 +79,16 @@ def show_inference(
 
     attempts: every attempt at these trials; without a second one no gain is established
     """
-    target = console or _console()
     cells = build_cells(records)
     gains = speedups([cell.record for cell in cells] if attempts is None else attempts)
+    show_cells(cells, gains, console)
+
+
+def show_cells(
+    cells: Sequence[Cell], gains: Sequence[Speedup], console: Console | None = None
+) -> None:
+    """As `show_inference`, from what was worked out already."""
+    target = console or _console()
     target.print(answer(cells), style="bold", markup=False, highlight=False)
     for part in parts(cells, gains, width=target.width):
         target.print(part)
@@ -125,7 +134,7 @@ def _heading(family: Family) -> Text:
 
 
 def columns(family: Family) -> list[Column]:
-    """The columns that hold at least one number, in the order of the table."""
+    """The columns that hold at least one number or what it lacks, in the order of the table."""
     every = (
         Column(measure=LATENCY, head="p50\nms", priority=100, of=_latency),
         Column(measure="latency_p95_ms", head="p95\nms", priority=70, of=_p95),
@@ -165,7 +174,9 @@ def columns(family: Family) -> list[Column]:
         ),
         Column(measure="relative_error", head="error", priority=68, of=_error),
     )
-    return [c for c in every if family.has(c.measure) or c.measure == LATENCY]
+    lacks = any(cell.lacking("p95") for cell in family.cells)
+    always = {LATENCY, "latency_p95_ms"} if lacks else {LATENCY}
+    return [c for c in every if family.has(c.measure) or c.measure in always]
 
 
 def _latency(cell: Cell) -> str:
@@ -290,7 +301,7 @@ def _remarks(cells: Sequence[Cell]) -> list[str]:
     return [*lines, *([", ".join(started)] if started else [])]
 
 
-def detailed(cells: Sequence[Cell], gains: Sequence[Speedup]) -> str:
+def detailed(cells: Sequence[Cell], gains: Sequence[Speedup], suites: Sequence[Suite] = ()) -> str:
     """Everything in plain text: the tables, then every number of every cell with its reason."""
     from rich.console import Console
 
@@ -303,6 +314,7 @@ def detailed(cells: Sequence[Cell], gains: Sequence[Speedup]) -> str:
     lines = ["", "All numbers (95 % intervals)"]
     for cell in cells:
         lines += ["", f"  {cell.label}", *(f"    {line}" for line in _numbers(cell))]
+    lines += config_lines(suites)
     target.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     file = target.file
     text = file.getvalue() if isinstance(file, io.StringIO) else ""
