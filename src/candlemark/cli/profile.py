@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from candlemark.benchmark.inference.config import InferenceConfig
     from candlemark.launch.suite import FinishedRun
-    from candlemark.records import Measurement, RunRecord
+    from candlemark.records import RunRecord
 
 Words = list[str] | None
 """An option that may be repeated, each time with several values between commas."""
 
 EXIT_NOTHING_MEASURED = 1
-WIDTH = 160
 
 
 def profile(
@@ -208,7 +205,7 @@ def measure_and_show(
     if json:
         print_json(_as_json(finished))
     else:
-        show_inference(finished.records)
+        _show(finished)
         typer.echo(f"\nresults: {finished.results_dir}")
         if finished.run is not None:
             typer.echo(f"run:     {finished.run}")
@@ -218,6 +215,17 @@ def measure_and_show(
             typer.echo("every cell had been measured before; --rerun measures them again")
     if not any(record.status is Status.OK for record in finished.records):
         raise typer.Exit(EXIT_NOTHING_MEASURED)
+
+
+def _show(finished: FinishedRun) -> None:
+    """The tables, with gains from every attempt that the store holds."""
+    from candlemark.report.inference.cells import all_attempts
+    from candlemark.report.inference.text import show_inference
+    from candlemark.results.store import open_results
+
+    with open_results(finished.results_dir, read_only=True) as results:
+        attempts = all_attempts(results, finished.records)
+    show_inference(finished.records, attempts=attempts)
 
 
 def _as_json(finished: FinishedRun) -> dict[str, Any]:
@@ -242,100 +250,6 @@ def _cell_as_json(record: RunRecord) -> dict[str, Any]:
         "measurements": [asdict(measured) for measured in record.measurements],
         "comparability_key": record.environment.get("comparability_key"),
     }
-
-
-def show_inference(records: Iterable[RunRecord]) -> None:
-    """One table a modality; cells that failed follow, each with its reason."""
-    from rich.console import Console
-
-    from candlemark.records import Status
-
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width that a table must fit
-        console = Console(width=WIDTH)
-    rows = list(records)
-    for modality in dict.fromkeys(str(row.facts["modality"]) for row in rows):
-        chosen = [row for row in rows if row.facts["modality"] == modality]
-        done = [row for row in chosen if row.status is Status.OK]
-        if done:
-            console.print(_table(modality, done))
-        for row in chosen:
-            if row.status is not Status.OK:
-                console.print(
-                    f"{_name(row)}: {row.status}: {row.reason}",
-                    style="red",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-
-
-def _name(record: RunRecord) -> str:
-    facts = record.facts
-    cell = f"{facts['device']}, {facts['precision']}, {facts['backend']}"
-    return f"{facts['row']} ({cell}, batch {facts['batch_size']})"
-
-
-def _table(modality: str, records: Sequence[RunRecord]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=modality, title_justify="left", box=None, pad_edge=False)
-    for heading in ("model", "device", "precision", "backend"):
-        table.add_column(heading, no_wrap=heading == "model")
-    for heading in ("batch", "p50 ms", "p95 ms", f"{records[0].facts['item']}/s", "peak MB"):
-        table.add_column(heading, justify="right")
-    for heading in ("GMACs", "error"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    for record in records:
-        facts = record.facts
-        table.add_row(
-            *(str(facts[name]) for name in ("row", "device", "precision", "backend")),
-            str(facts["batch_size"]),
-            _with_interval(record.measurement("latency_p50_ms")),
-            _number(record.measurement("latency_p95_ms")),
-            _number(record.measurement("throughput_items_per_s")),
-            _number(record.measurement("peak_memory_bytes"), 1e6),
-            _number(record.measurement("macs"), 1e9),
-            _error(record),
-            _verdicts(record),
-        )
-    return table
-
-
-def _number(measured: Measurement | None, unit: float = 1.0) -> str:
-    """Four figures; a dash for what is unknown."""
-    if measured is None or measured.value is None:
-        return "-"
-    return _figures(measured.value / unit)
-
-
-def _figures(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _with_interval(measured: Measurement | None) -> str:
-    if measured is None or measured.value is None or measured.low is None or measured.high is None:
-        return _number(measured)
-    return f"{_figures(measured.value)} [{_figures(measured.low)}, {_figures(measured.high)}]"
-
-
-def _error(record: RunRecord) -> str:
-    """How far the output is from fp32 eager's; what is beyond its tolerance is called other."""
-    measured = record.measurement("relative_error")
-    if measured is None or measured.value is None:
-        return "-"
-    other = " other answer" if record.facts.get("same_answer") is False else ""
-    return f"{measured.value:.1e}{other}"
-
-
-def _verdicts(record: RunRecord) -> str:
-    """Verdict of the latency, else of whatever was measured first."""
-    from candlemark.records import Verdict
-
-    known = [m for m in record.measurements if m.value is not None and m.name != "load_s"]
-    timed = record.measurement("latency_p50_ms") or (known[0] if known else None)
-    return str(timed.verdict if timed is not None else Verdict.VALID)
 
 
 def _words(values: Words) -> list[str] | None:
