@@ -12,7 +12,7 @@ import pytest
 
 from candlemark.cli import main as command
 from candlemark.records import Measurement, Verdict
-from candlemark.results import machine
+from candlemark.results.questions import machine
 from candlemark.results.store import open_results
 
 

@@ -120,7 +120,7 @@ def _records(name: str, results_dir: Path) -> tuple[list[RunRecord], list[RunRec
 def _imported(path: Path) -> tuple[list[RunRecord], list[RunRecord]]:
     import tempfile
 
-    from candlemark.results.imports import import_files
+    from candlemark.results.sharing.imports import import_files
     from candlemark.results.store import open_results
 
     with tempfile.TemporaryDirectory() as folder, open_results(folder) as store:

@@ -93,7 +93,7 @@ def show(
     from candlemark.report.inference.text import show_cells
     from candlemark.report.recommendations import answer
     from candlemark.report.statistics import build_boards
-    from candlemark.results.export import task_of
+    from candlemark.results.naming import task_of
     from candlemark.results.query import matching
     from candlemark.results.store import open_results
 
@@ -135,7 +135,7 @@ def sql(
     run and machine; `samples` holds each sample as taken. `DESCRIBE scores` names the columns.
     """
     from candlemark.cli.output import print_json
-    from candlemark.results.export import to_csv
+    from candlemark.results.sharing.suites import to_csv
     from candlemark.results.store import open_results
 
     with open_results(results_dir, read_only=True) as results:

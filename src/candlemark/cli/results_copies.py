@@ -33,7 +33,7 @@ def export(
     collector in base units, `lm-eval` one line a trial in the shape of lm-evaluation-harness,
     `duckdb` a store with every attempt, sample and prediction in one file.
     """
-    from candlemark.results.formats import DEFAULT, copy_out
+    from candlemark.results.sharing.formats import DEFAULT, copy_out
     from candlemark.results.store import open_results
 
     formats = [name.strip() for text in format_ or () for name in text.split(",")]
@@ -71,7 +71,7 @@ def import_(
     from dataclasses import asdict
 
     from candlemark.cli.output import print_json
-    from candlemark.results.imports import import_into
+    from candlemark.results.sharing.imports import import_into
 
     done = import_into(results_dir, files)
     if json:

@@ -12,8 +12,8 @@ from candlemark.cli.results_options import DEFAULT_DIR, Json, ResultsDir
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from candlemark.results.change_points import Change
-    from candlemark.results.history import History, NewEnvironment, Series
+    from candlemark.results.questions.change_points import Change
+    from candlemark.results.questions.history import History, NewEnvironment, Series
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60  # newest attempts that a line shows
@@ -40,7 +40,7 @@ def history(
     model, and the fields that differ are named. Changes are found by ranks, with all series
     together raising a false alarm with a chance of --alpha at most.
     """
-    from candlemark.results.history import read_history
+    from candlemark.results.questions.history import read_history
     from candlemark.results.store import open_results
 
     with open_results(results_dir, read_only=True) as results:

@@ -11,7 +11,7 @@ from candlemark.cli.results_options import DEFAULT_DIR, Here, Json, ResultsDir, 
 
 if TYPE_CHECKING:
     from candlemark.records import Measurement
-    from candlemark.results.questions import Apart, Found, Front, Pareto, Point
+    from candlemark.results.questions.choosing import Apart, Found, Front, Pareto, Point
     from candlemark.results.units import Quantity
 
 
@@ -33,9 +33,9 @@ def find(
     a unit (ms, s, MB, MiB, GB, k, M, G, %, ...). Numbers that are missing or may not be quoted
     are listed apart, with the reason.
     """
-    from candlemark.results.conditions import parse_conditions
-    from candlemark.results.machine import this_machine
-    from candlemark.results.questions import find_models
+    from candlemark.results.questions.choosing import find_models
+    from candlemark.results.questions.conditions import parse_conditions
+    from candlemark.results.questions.machine import this_machine
     from candlemark.results.store import open_results
 
     asked = parse_conditions(conditions)
@@ -71,8 +71,8 @@ def pareto(
     Scores are those that the task `charts` stored for the same model. Only models under the
     same workload (machine, device, batch size, input, data) are rivals.
     """
-    from candlemark.results.machine import this_machine
-    from candlemark.results.questions import pareto as find_front
+    from candlemark.results.questions.choosing import pareto as find_front
+    from candlemark.results.questions.machine import this_machine
     from candlemark.results.store import open_results
 
     names = [name.strip() for text in objectives or () for name in text.split(",")]

@@ -39,7 +39,7 @@ from candlemark.metrics.contrast import MARGIN, Contrast, contrast, judge
 from candlemark.metrics.limits import Decision, Limit, decide, parse_limits
 from candlemark.records import RunRecord
 from candlemark.report.comparison import contrasts, lower_is_faster
-from candlemark.results.export import write_json
+from candlemark.results.files import write_json
 from candlemark.results.opening import store_path
 from candlemark.results.store import open_results
 

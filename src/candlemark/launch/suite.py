@@ -25,8 +25,9 @@ from candlemark.benchmark.trial import Work
 from candlemark.config import Config
 from candlemark.execution.base import Executor
 from candlemark.records import RunRecord, content_id
-from candlemark.results.export import export, write_text
+from candlemark.results.files import write_text
 from candlemark.results.query import export_name
+from candlemark.results.sharing.suites import export
 from candlemark.results.store import Results
 
 WorkT = TypeVar("WorkT", bound=Work)

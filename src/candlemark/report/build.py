@@ -28,13 +28,9 @@ from candlemark.report.inference.page import page as inference_page
 from candlemark.report.inference.text import detailed
 from candlemark.report.recommendations import answer, recommendations
 from candlemark.report.statistics import Board, Row, build_boards
-from candlemark.results.export import (
-    file_stem,
-    record_to_dict,
-    records_to_csv,
-    task_of,
-    write_text,
-)
+from candlemark.results.files import file_stem, write_text
+from candlemark.results.naming import task_of
+from candlemark.results.sharing.suites import record_to_dict, records_to_csv
 from candlemark.results.store import Results, Suite
 
 

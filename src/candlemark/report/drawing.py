@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candlemark.results.export import write_bytes
+from candlemark.results.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

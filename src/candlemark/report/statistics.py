@@ -23,7 +23,7 @@ from candlemark.errors import ConfigError
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.summary import Interval, interval, replicates_of, time_order
 from candlemark.records import Measurement, Predictions, RunRecord, Status, Verdict
-from candlemark.results.export import row_name
+from candlemark.results.naming import row_name
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from candlemark.metrics.latency import SAMPLES_NEEDED
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, RunRecord, Status, Verdict
 from candlemark.report.format import short
-from candlemark.results.export import fact, row_name, task_of
+from candlemark.results.naming import fact, row_name, task_of
 from candlemark.results.store import Results
 
 LATENCY = "latency_p50_ms"

@@ -12,7 +12,7 @@ import pytest
 
 from candlemark.errors import ConfigError, ResultsError
 from candlemark.records import Measurement, Status, Verdict
-from candlemark.results.history import read_history
+from candlemark.results.questions.history import read_history
 from candlemark.results.store import Results, open_results
 
 
@@ -20,7 +20,7 @@ def _load_made() -> Any:
     """The made-up records beside this file; tests are no package, so loaded by path."""
     name = "candlemark_test_inference_records"
     if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("inference_records.py"))
+        spec = spec_from_file_location(name, Path(__file__).parents[1] / "inference_records.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = module_from_spec(spec)

@@ -22,9 +22,14 @@ from typing import Any
 from candlemark.errors import ResultsError
 from candlemark.hardware.comparability import comparability_key, differing_fields
 from candlemark.records import Measurement, RunRecord, Status, Verdict
-from candlemark.results.change_points import MINIMUM, Change, find_changes, values_needed
-from candlemark.results.export import fact, row_name
-from candlemark.results.machine import machine_name
+from candlemark.results.naming import fact, row_name
+from candlemark.results.questions.change_points import (
+    MINIMUM,
+    Change,
+    find_changes,
+    values_needed,
+)
+from candlemark.results.questions.machine import machine_name
 from candlemark.results.store import Attempt, Results
 from candlemark.results.units import Quantity, find_quantity
 

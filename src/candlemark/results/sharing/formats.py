@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from candlemark.errors import ConfigError
-from candlemark.results.export import export_csv, export_json
-from candlemark.results.export_lm_eval import export_lm_eval
-from candlemark.results.export_markdown import export_markdown
-from candlemark.results.export_prometheus import export_prometheus
 from candlemark.results.selection import Selection, select
+from candlemark.results.sharing.lm_eval import export_lm_eval
+from candlemark.results.sharing.markdown import export_markdown
+from candlemark.results.sharing.prometheus import export_prometheus
+from candlemark.results.sharing.store_copy import copy_store
+from candlemark.results.sharing.suites import export_csv, export_json
 from candlemark.results.store import Results
-from candlemark.results.store_copy import copy_store
 
 FORMATS: dict[str, Callable[[Sequence[Selection], Path], list[Path]]] = {
     "json": export_json,

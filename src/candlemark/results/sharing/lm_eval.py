@@ -34,7 +34,8 @@ from typing import Any
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import RunRecord, Verdict
-from candlemark.results.export import fact, file_stem, row_name, task_of, write_text
+from candlemark.results.files import file_stem, write_text
+from candlemark.results.naming import fact, row_name, task_of
 from candlemark.results.selection import Selection
 from candlemark.results.store import Attempt
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, RunRecord, Status, Verdict
-from candlemark.results.export import fact, row_name, task_of, write_text
+from candlemark.results.files import write_text
+from candlemark.results.naming import fact, row_name, task_of
 from candlemark.results.selection import Selection
 
 _CONDITIONS = (

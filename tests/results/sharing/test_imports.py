@@ -16,10 +16,10 @@ import pytest
 
 from candlemark.errors import ResultsError
 from candlemark.records import Measurement, Predictions, RunRecord, Status, Verdict
-from candlemark.results.export import export
-from candlemark.results.formats import copy_out
-from candlemark.results.imports import identity, import_files
 from candlemark.results.schema import MIGRATIONS, migrate
+from candlemark.results.sharing.formats import copy_out
+from candlemark.results.sharing.imports import identity, import_files
+from candlemark.results.sharing.suites import export
 from candlemark.results.store import open_results
 
 
@@ -27,7 +27,7 @@ def _load_made() -> Any:
     """The made-up records beside this file; tests are no package, so loaded by path."""
     name = "candlemark_test_inference_records"
     if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("inference_records.py"))
+        spec = spec_from_file_location(name, Path(__file__).parents[1] / "inference_records.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = module_from_spec(spec)

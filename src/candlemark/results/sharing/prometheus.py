@@ -21,7 +21,8 @@ from pathlib import Path
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement
-from candlemark.results.export import fact, row_name, write_text
+from candlemark.results.files import write_text
+from candlemark.results.naming import fact, row_name
 from candlemark.results.selection import Selection
 from candlemark.results.store import Attempt
 

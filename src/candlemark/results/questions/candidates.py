@@ -18,8 +18,8 @@ from typing import Any
 
 from candlemark.metrics.catalog import all_metrics
 from candlemark.records import Measurement, RunRecord, Status, Verdict
-from candlemark.results.export import fact, row_name, task_of
-from candlemark.results.machine import Machine, machine_name, why_elsewhere
+from candlemark.results.naming import fact, row_name, task_of
+from candlemark.results.questions.machine import Machine, machine_name, why_elsewhere
 from candlemark.results.store import Results
 
 _GIVEN = ("modality", "model_task", "device", "batch_size", "sequence_length", "image_size")

@@ -11,8 +11,9 @@ import pytest
 
 from candlemark.errors import ResultsError
 from candlemark.records import Measurement, RunRecord, Status, content_id
-from candlemark.results.export import export, file_stem, write_bytes, write_json
+from candlemark.results.files import file_stem, write_bytes, write_json
 from candlemark.results.query import matching, summaries
+from candlemark.results.sharing.suites import export
 from candlemark.results.store import open_results
 
 WHEN = "2025-01-31T12:00:05.123+00:00"

@@ -18,10 +18,10 @@ from typing import Any
 
 from candlemark.errors import ConfigError, ResultsError
 from candlemark.records import Measurement
-from candlemark.results.candidates import Asked, Candidate, find_candidates
-from candlemark.results.conditions import Condition
-from candlemark.results.export import row_name
-from candlemark.results.machine import Machine
+from candlemark.results.naming import row_name
+from candlemark.results.questions.candidates import Asked, Candidate, find_candidates
+from candlemark.results.questions.conditions import Condition
+from candlemark.results.questions.machine import Machine
 from candlemark.results.store import Results
 from candlemark.results.units import Quantity, find_quantity
 

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from candlemark.errors import ConfigError, ResultsError
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, Status, Verdict
-from candlemark.results.export_prometheus import base_unit_name
-from candlemark.results.formats import NAMES, copy_out
+from candlemark.results.sharing.formats import NAMES, copy_out
+from candlemark.results.sharing.prometheus import base_unit_name
 from candlemark.results.store import Results, open_results
 
 
@@ -24,7 +24,7 @@ def _load_made() -> Any:
     """The made-up records beside this file; tests are no package, so loaded by path."""
     name = "candlemark_test_inference_records"
     if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("inference_records.py"))
+        spec = spec_from_file_location(name, Path(__file__).parents[1] / "inference_records.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = module_from_spec(spec)

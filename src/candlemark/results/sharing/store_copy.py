@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from candlemark.errors import ResultsError
-from candlemark.results.export import file_stem
+from candlemark.results.files import file_stem
 from candlemark.results.opening import connect, readable_errors
 from candlemark.results.schema import migrate
 from candlemark.results.store import Results

@@ -7,7 +7,7 @@ Writes, for each suite, `benchmark_suite_<time>.json` (config and every trial) a
 `<row>_results.json` with its trials. The suite's JSON can be imported again: it holds all
 but the predictions, of which it names how many there are. Every file is complete or absent:
 it is written beside its place and renamed. Unknown numbers are null in JSON and empty in CSV,
-never NaN. Further formats stand in `results.formats`.
+never NaN. Further formats stand in `sharing.formats`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import csv
 import io
 import json
 import math
-import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from candlemark.errors import ResultsError
 from candlemark.records import RunRecord
+from candlemark.results.files import file_stem, write_json, write_text
+from candlemark.results.naming import fact, row_name
 from candlemark.results.selection import Selection, select
 from candlemark.results.store import Results
 
@@ -34,8 +33,6 @@ _FACTS = (
     *("task", "model", "device", "precision", "backend", "batch_size", "sequence_length"),
     *("dataset", "market", "label", "label_kind", "role", "weights", "seed"),
 )
-_NUMBER = r"(?:-?[\d.eE+-]+|null)"
-_NUMBERS = re.compile(rf"\[\n\s*({_NUMBER}(?:,\n\s*{_NUMBER})*)\n\s*\]")
 
 
 def export(results: Results, folder: str | Path, *, suite_id: str | None = None) -> list[Path]:
@@ -87,29 +84,6 @@ def export_csv(selections: Sequence[Selection], folder: Path) -> list[Path]:
         write_text(folder / f"{selection.name}.csv", records_to_csv(selection.records))
         for selection in selections
     ]
-
-
-def task_of(record: RunRecord) -> str:
-    """The task of a record; what names none is of the first one, `charts`."""
-    return str(record.trial.get("task") or "charts")
-
-
-def fact(record: RunRecord, name: str) -> Any:
-    """What a record is known by: a fact, else a field of its config, else None."""
-    if name == "task":
-        return task_of(record)
-    value = record.facts.get(name)
-    return record.trial.get(name) if value is None else value
-
-
-def row_name(record: RunRecord) -> str:
-    """What a record is called in tables: a model, a baseline or a control."""
-    return str(record.facts.get("row") or record.trial_id)
-
-
-def file_stem(name: str) -> str:
-    """A name as part of a file name: `timm/resnet18.a1` becomes `timm_resnet18.a1`."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", name).strip("._") or "row"
 
 
 def record_to_dict(record: RunRecord) -> dict[str, Any]:
@@ -173,36 +147,3 @@ def to_csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     writer.writerow(head)
     writer.writerows(lines)
     return text.getvalue()
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """Write strict JSON; ResultsError if the value holds NaN or an unknown type."""
-    try:
-        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise ResultsError(f"{path.name} cannot be written as strict JSON: {error}") from error
-    # A list of numbers is one line: samples would fill most of the file with line ends.
-    text = _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text)
-    return write_text(path, text + "\n")
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a whole file or none: beside its place, then renamed."""
-    return write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a whole file or none: beside its place, then renamed.
-
-    Raises ResultsError: the folder cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError as error:
-        if beside.exists():  # not so where a file stands in the place of the folder
-            beside.unlink()
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
-    return path

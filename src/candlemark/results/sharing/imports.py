@@ -28,11 +28,11 @@ import numpy as np
 
 from candlemark.errors import ResultsError
 from candlemark.records import Measurement, RunRecord, Status, Verdict, content_id
-from candlemark.results.export import FORMAT_VERSION
-from candlemark.results.import_table import Incoming, read_table
 from candlemark.results.opening import connect, store_path
 from candlemark.results.rows import finite
 from candlemark.results.schema import VERSION, stored_version
+from candlemark.results.sharing.import_table import Incoming, read_table
+from candlemark.results.sharing.suites import FORMAT_VERSION
 from candlemark.results.store import Results, open_results
 
 TABLES = (".csv", ".jsonl", ".ndjson")

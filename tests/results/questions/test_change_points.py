@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, mannwhitneyu
 
 from candlemark.errors import ConfigError
-from candlemark.results.change_points import (
+from candlemark.results.questions.change_points import (
     _midranks,
     _standardised,
     find_changes,

@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 
 from candlemark.errors import ConfigError, ResultsError
 from candlemark.records import Measurement, Status, Verdict
-from candlemark.results.candidates import Candidate
-from candlemark.results.conditions import parse_conditions
-from candlemark.results.machine import Machine, machine_name, this_machine, why_elsewhere
-from candlemark.results.questions import Found, Point, _front, find_models, pareto
+from candlemark.results.questions.candidates import Candidate
+from candlemark.results.questions.choosing import Found, Point, _front, find_models, pareto
+from candlemark.results.questions.conditions import parse_conditions
+from candlemark.results.questions.machine import (
+    Machine,
+    machine_name,
+    this_machine,
+    why_elsewhere,
+)
 from candlemark.results.store import Results, open_results
 from candlemark.results.units import find_quantity, in_unit_of
 
@@ -25,7 +30,7 @@ def _load_made() -> Any:
     """The made-up records beside this file; tests are no package, so loaded by path."""
     name = "candlemark_test_inference_records"
     if name not in sys.modules:
-        spec = spec_from_file_location(name, Path(__file__).with_name("inference_records.py"))
+        spec = spec_from_file_location(name, Path(__file__).parents[1] / "inference_records.py")
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = module_from_spec(spec)
