@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from candlemark.config import Config, load, parse
 from candlemark.errors import ConfigError
@@ -20,6 +21,7 @@ class Suite(Config):
     name: str = "suite"
     training: Training = Training()
     stages: tuple[Training, ...] = ()
+    shares: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
 
 
 def written(folder: Path, text: str, name: str = "suite.yaml") -> Path:
@@ -46,14 +48,21 @@ def test_variables_are_substituted_at_any_depth(tmp_path, monkeypatch):
         ({"nmae": "a"}, "config: unknown key 'nmae'; did you mean 'name'?"),
         ({"training": {"epoch": 1}}, "unknown key 'training.epoch'; did you mean 'epochs'?"),
         ({"stages": [{"epoch": 1}]}, "unknown key 'stages.0.epoch'; did you mean 'epochs'?"),
-        ({"zzz": 1}, "unknown key 'zzz'; known: name, stages, training"),
+        ({"zzz": 1}, "unknown key 'zzz'; known: name, shares, stages, training"),
         ({"training": {"epochs": "many"}}, "training.epochs = 'many': Input should be a valid"),
+        ({"shares": []}, "shares = []: Tuple should have at least 1 item"),
     ],
 )
 def test_what_does_not_fit_is_named(value, message):
     with pytest.raises(ConfigError) as caught:
         parse(Suite, value)
     assert message in str(caught.value)
+
+
+def test_a_list_of_refused_entries_is_not_called_too_short_as_well():
+    with pytest.raises(ConfigError) as caught:
+        parse(Suite, {"shares": [0]})
+    assert str(caught.value) == "config: shares.0 = 0: Input should be greater than 0"
 
 
 def test_every_problem_is_named_at_once():

@@ -13,7 +13,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -86,8 +86,23 @@ def parse(model: type[ConfigT], value: Any, *, where: str = "config") -> ConfigT
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = "; ".join(_sentence(model, item) for item in error.errors())
+        problems = "; ".join(_sentence(model, item) for item in _causes(error.errors()))
         raise ConfigError(f"{where}: {problems}") from error
+
+
+def _causes(items: Sequence[Any]) -> list[Any]:
+    """The problems without those that follow from one inside.
+
+    A list whose entries are refused counts as too short as well.
+    """
+    return [
+        item
+        for item in items
+        if item["type"] != "too_short"
+        or all(
+            other["loc"][: len(item["loc"])] != item["loc"] for other in items if other is not item
+        )
+    ]
 
 
 def _sentence(model: type[BaseModel], item: Any) -> str:

@@ -196,7 +196,7 @@ def test_what_makes_no_sense_is_one_line(refused, flags, line):
     [
         (("--device", "moon"), "unknown device 'moon'; allowed: auto, cuda, xpu, mps, cpu"),
         (("--models", "moon"), "'moon' is no catalog id, timm name, folder or Hub id"),
-        (("--models", "no/such"), "check the id, name a model folder instead, or take"),
+        (("--models", "no/such"), "check the id, or name a model folder instead"),
         (("--models", SMALL), f"model.safetensors of {SMALL} is not in the Hub cache"),
         (("--models", SMALL), "use --weights random"),
         (("--models", SMALL, "--weights", "absent"), "no weights at absent; allowed: pretrained"),

@@ -24,6 +24,9 @@ def test_a_kind_without_a_number_is_its_first_device(monkeypatch: pytest.MonkeyP
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ConfigError, match="device 'cuda:2' is not here; available: cuda:0, cuda:1"):
         resolve_device("cuda:2")
+    assert resolve_device("cpu:0") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="device 'cpu:1' is not here"):
+        resolve_device("cpu:1")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cuda0"])

@@ -47,7 +47,7 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"unknown device '{name}'; allowed: auto, {', '.join(KINDS)}, "
             "with a number as in cuda:1"
         )
-    wanted = kind if kind in {"cpu", "mps"} else f"{kind}:{index or 0}"
+    wanted = kind if kind in {"cpu", "mps"} and int(index or 0) == 0 else f"{kind}:{index or 0}"
     if wanted not in available:
         raise ConfigError(
             f"device '{name}' is not here; available: {', '.join(available)}; "

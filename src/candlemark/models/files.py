@@ -64,7 +64,7 @@ def _require_hub(model_id: str, name: str) -> None:
     advice = "use --weights random, or give a local folder with --weights PATH"
     if name == "config.json":
         # Asked only of ids outside the catalog, which cannot be built without it.
-        advice = "check the id, name a model folder instead, or take a --model-set"
+        advice = "check the id, or name a model folder instead"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         raise ModelError(
             f"{name} of {model_id} is not in the Hub cache and HF_HUB_OFFLINE is set; {advice}"

@@ -198,6 +198,7 @@ def test_compile_needs_a_compiler(make_works, monkeypatch):
         ({"timing": {"budget": 1}}, r"unknown key 'timing\.budget'; did you mean"),
         ({"precisions": ("fp32", "fp32")}, "names an entry twice"),
         ({"models": ()}, "models = .*at least 1"),
+        ({"threads": 100_000}, r"threads = 100000: this machine has \d+ cores"),
     ],
 )
 def test_a_value_that_does_not_fit_is_one_line(make_works, change, message):

@@ -239,6 +239,8 @@ def test_the_hub_not_being_there_is_said_in_one_line() -> None:
         ("tiny:zzzzz", "known: bert, "),
         ("bert-base-uncase", "did you mean 'bert-base-uncased'"),
         ("no such model!", "candlemark profile --help"),
+        ("./no-such-folder", "there is no model folder ./no-such-folder"),
+        ("no/such/folder", "there is no model folder no/such/folder"),
     ],
 )
 def test_unknown_ids_name_the_nearest_known_one(model_id: str, said: str) -> None:

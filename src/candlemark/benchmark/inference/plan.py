@@ -86,6 +86,9 @@ def plan(config: InferenceConfig) -> list[InferenceWork]:
 
 def _check(config: InferenceConfig, devices: tuple[str, ...]) -> None:
     """Refuse what is of no use in any cell of the sweep."""
+    cores = os.cpu_count()
+    if config.threads and cores and config.threads > cores:
+        raise ConfigError(f"threads = {config.threads}: this machine has {cores} cores")
     for precision, backend, device in product(config.precisions, config.backends, devices):
         require(precision, backend, device)
     for backend in config.backends:

@@ -96,7 +96,7 @@ def _from_files(model_id: str, recipe: Recipe | None, weights: str) -> Described
     if beside is not None:
         found = _from_config(model_id, beside, weights, on_hub=False)
         return replace(found, config_class=recipe.config_class) if recipe else found
-    if not Path(model_id).is_dir():
+    if not model_id or not Path(model_id).is_dir():
         return None
     path = Path(model_id) / "config.json"
     if not path.is_file():
@@ -122,22 +122,32 @@ def _from_tables(model_id: str, recipe: Recipe | None, weights: str) -> Describe
 
 def _published(model_id: str, weights: str) -> Described:
     """A model of the Hub or of timm that no table here holds."""
+    if model_id.startswith((".", "/", "~")) or model_id.count("/") > 1:
+        raise ModelError(f"there is no model folder {model_id}")
     offered = any(entry.name == model_id for entry in entry_points(group=ENTRY_POINT_GROUP))
     if offered or model_id.startswith("timm/"):
         return _from_spec(model_id, resolve(model_id), weights)
-    if model_id.count("/") == 1:
-        path = find_file(model_id, "config.json")
-        if path is None:
-            raise ModelError(f"{model_id} has no config.json, so nobody can tell how to build it")
-        return _from_config(model_id, path, weights, on_hub=True)
-    path = cached_file(model_id, "config.json") if _could_be_id(model_id) else None
-    if path is not None:
-        return _from_config(model_id, path, weights, on_hub=True)
-    import timm
+    if not _could_be_id(model_id):
+        raise _unknown(model_id)
+    path = cached_file(model_id, "config.json")
+    if path is None and "/" not in model_id:
+        import timm
 
-    if timm.is_model(model_id):
-        return _from_spec(model_id, resolve(model_id, library="timm"), weights)
-    raise _unknown(model_id)
+        if timm.is_model(model_id):
+            return _from_spec(model_id, resolve(model_id, library="timm"), weights)
+    path = path or _asked_of_hub(model_id)
+    return _from_config(model_id, path, weights, on_hub=True)
+
+
+def _asked_of_hub(model_id: str) -> Path:
+    """The config.json of a Hub id; ids without an owner are old, and mostly slips of the pen."""
+    try:
+        path = find_file(model_id, "config.json")
+    except ModelError as error:
+        raise error if "/" in model_id else _unknown(model_id, str(error)) from error
+    if path is None:
+        raise ModelError(f"{model_id} has no config.json, so nobody can tell how to build it")
+    return path
 
 
 def _tiny(name: str) -> Recipe:
@@ -183,7 +193,7 @@ def _from_config(model_id: str, path: Path, weights: str, *, on_hub: bool) -> De
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is no readable JSON: {error}") from error
-    model_type, timm_name = config.get("model_type"), config.get("architecture")
+    model_type, timm_name, names = _names_in(config, path)
     if timm_name and not model_type:
         without_head = config.get("num_classes") == 0
         return Described(
@@ -201,7 +211,6 @@ def _from_config(model_id: str, path: Path, weights: str, *, on_hub: bool) -> De
         raise ModelError(
             f"{path} names neither a timm 'architecture' nor a transformers 'model_type'"
         )
-    names = config.get("architectures") or []
     found = task_of_class(names[0], model_type) if names else task_of_type(model_type)
     if found is None:
         raise _not_measured(model_id, names[0] if names else f"a model of type {model_type}")
@@ -217,6 +226,23 @@ def _from_config(model_id: str, path: Path, weights: str, *, on_hub: bool) -> De
     )
 
 
+def _names_in(config: Any, path: Path) -> tuple[str | None, str | None, list[str]]:
+    """(model_type, architecture, architectures) of a config.json: its kind, in two dialects.
+
+    Raises ModelError: they are not what either library writes.
+    """
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} holds {type(config).__name__}; a config is an object of names")
+    model_type, timm_name = config.get("model_type"), config.get("architecture")
+    names = config.get("architectures") or []
+    for key, value in (("model_type", model_type), ("architecture", timm_name)):
+        if not isinstance(value, str | None):
+            raise ModelError(f"{path}: {key} = {value!r}; allowed: a name")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path}: architectures = {names!r}; allowed: a list of names")
+    return model_type, timm_name, names
+
+
 def _config_beside(weights: str) -> Path | None:
     """The config.json that lies with the weights at a path, if there is one."""
     if weights in {"pretrained", "random"}:
@@ -228,7 +254,9 @@ def _config_beside(weights: str) -> Path | None:
 
 def _could_be_id(model_id: str) -> bool:
     """Whether the Hub could have such an id at all; its client refuses others."""
-    return re.fullmatch(r"[\w.-]{1,96}", model_id) is not None
+    part = r"[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?"
+    well_formed = re.fullmatch(rf"({part}/)?{part}", model_id, re.ASCII) is not None
+    return well_formed and len(model_id) <= 96 and not re.search(r"--|\.\.", model_id)
 
 
 def _not_measured(model_id: str, what: str) -> ModelError:
@@ -239,11 +267,13 @@ def _not_measured(model_id: str, what: str) -> ModelError:
     )
 
 
-def _unknown(model_id: str) -> ModelError:
+def _unknown(model_id: str, told: str = "") -> ModelError:
+    """`told`: what became of asking the Hub."""
     known = [*CATALOG, *KNOWN, *ALIASES, *(f"tiny:{name}" for name in TINY)]
     near = difflib.get_close_matches(model_id, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "see: candlemark profile --help"
+    asked = f"; {told}" if told else ""
     return ModelError(
         f"'{model_id}' is no known model, timm name, folder, Hub id (owner/name), tiny:NAME or "
-        f"python:MODULE:FUNCTION; {hint}"
+        f"python:MODULE:FUNCTION; {hint}{asked}"
     )
