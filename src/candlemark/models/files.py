@@ -16,6 +16,7 @@ from urllib.request import getproxies
 
 from candlemark.errors import ModelError
 
+CONFIG_NAME = "config.json"
 PROBE_TIMEOUT_S = 5.0
 
 
@@ -34,35 +35,47 @@ def find_file(model_id: str, name: str) -> Path | None:
     try:
         found = download(model_id, name, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
-        first_line = str(error).splitlines()[0]
+        advice = "check the id" if name == CONFIG_NAME else "check the id, or use --weights random"
         raise ModelError(
-            f"cannot get {name} of {model_id}: {first_line}; "
-            "check the id, or use --weights random for a catalog model"
+            f"cannot get {name} of {model_id}: {_first_line(error)}; {advice}"
         ) from error
     return Path(found) if found else None
 
 
 def cached_file(model_id: str, name: str) -> Path | None:
-    """The file in the folder or in the Hub cache, with no request; None if it is not there."""
+    """The file in the folder or in the Hub cache, with no request; None if it is not there.
+
+    Raises ModelError: there is no such folder, and the Hub could not have such an id.
+    """
     folder = Path(model_id)
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     from transformers.utils import cached_file as look_up
 
-    found = look_up(
-        model_id,
-        name,
-        local_files_only=True,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    try:
+        found = look_up(
+            model_id,
+            name,
+            local_files_only=True,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError as error:
+        raise ModelError(
+            f"'{model_id}' is no model folder, and no id that the Hub could have: "
+            f"{_first_line(error)}"
+        ) from error
     return Path(found) if found else None
+
+
+def _first_line(error: OSError) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _require_hub(model_id: str, name: str) -> None:
     """Raise ModelError at once where the Hub may not or cannot be asked."""
     advice = "use --weights random, or give a local folder with --weights PATH"
-    if name == "config.json":
+    if name == CONFIG_NAME:
         # Asked only of ids outside the catalog, which cannot be built without it.
         advice = "check the id, or name a model folder instead"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:

@@ -29,7 +29,7 @@ def offline_without_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pa
     return tmp_path / "hub"
 
 
-def folder_with(path: Path, config: dict[str, Any]) -> str:
+def folder_with(path: Path, config: Any) -> str:
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return str(path)
@@ -241,6 +241,13 @@ def test_the_hub_not_being_there_is_said_in_one_line() -> None:
         ("no such model!", "candlemark profile --help"),
         ("./no-such-folder", "there is no model folder ./no-such-folder"),
         ("no/such/folder", "there is no model folder no/such/folder"),
+        ("", "'' is no known model"),
+        ("a b/c", "'a b/c' is no known model"),
+        ("owner/..", "'owner/..' is no known model"),
+        ("owner/é", "'owner/é' is no known model"),
+        ("--help", "'--help' is no known model"),
+        ("owner/" + "x" * 97, "is no known model"),
+        ("owner/" + "x" * 96, "is not in the Hub cache"),
     ],
 )
 def test_unknown_ids_name_the_nearest_known_one(model_id: str, said: str) -> None:
@@ -257,6 +264,47 @@ def test_folders_that_hold_no_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty" / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="is no readable JSON"):
         describe(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([], "holds list"),
+        (None, "holds NoneType"),
+        ({"model_type": 5}, "model_type = 5; allowed: a name"),
+        ({"model_type": ["bert"]}, "allowed: a name"),
+        ({"architecture": 5}, "architecture = 5; allowed: a name"),
+        ({"model_type": "bert", "architectures": "BertModel"}, "allowed: a list of names"),
+        ({"model_type": "bert", "architectures": [["BertModel"]]}, "allowed: a list of names"),
+    ],
+)
+def test_a_config_of_another_shape_is_refused_in_one_line(
+    tmp_path: Path, content: Any, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        describe(folder_with(tmp_path / "model", content))
+
+
+def test_an_id_without_an_owner_is_asked_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the oldest models have it: bert-base-cased."""
+    folder = folder_with(tmp_path / "m", {"model_type": "bert", "architectures": ["BertModel"]})
+    asked: list[tuple[str, str]] = []
+
+    def find(model_id: str, name: str) -> Path:
+        asked.append((model_id, name))
+        return Path(folder) / name
+
+    monkeypatch.setattr("candlemark.models.inference.describe.find_file", find)
+    described = describe("bert-base-cased")
+    assert asked == [("bert-base-cased", "config.json")]
+    assert (described.model_task, described.on_hub) == ("text-encoder", True)
+
+
+def test_an_id_without_an_owner_says_that_the_hub_was_not_there() -> None:
+    with pytest.raises(ModelError, match=r"is no known model.*HF_HUB_OFFLINE.*bert-base-uncased"):
+        describe("bert-base-cased")
 
 
 def test_describing_loads_no_torch(tmp_path: Path) -> None:

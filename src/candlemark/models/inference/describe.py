@@ -254,9 +254,10 @@ def _config_beside(weights: str) -> Path | None:
 
 def _could_be_id(model_id: str) -> bool:
     """Whether the Hub could have such an id at all; its client refuses others."""
-    part = r"[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?"
-    well_formed = re.fullmatch(rf"({part}/)?{part}", model_id, re.ASCII) is not None
-    return well_formed and len(model_id) <= 96 and not re.search(r"--|\.\.", model_id)
+    part = r"(?=.{1,96}(?:/|$))\w(?:[\w.-]*\w)?"
+    if re.fullmatch(rf"(?:{part}/)?{part}", model_id, re.ASCII) is None:
+        return False
+    return not re.search(r"--|\.\.|\.git$", model_id)
 
 
 def _not_measured(model_id: str, what: str) -> ModelError:
@@ -272,8 +273,8 @@ def _unknown(model_id: str, told: str = "") -> ModelError:
     known = [*CATALOG, *KNOWN, *ALIASES, *(f"tiny:{name}" for name in TINY)]
     near = difflib.get_close_matches(model_id, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "see: candlemark profile --help"
-    asked = f"; {told}" if told else ""
+    asked = f"{told}; " if told else ""
     return ModelError(
         f"'{model_id}' is no known model, timm name, folder, Hub id (owner/name), tiny:NAME or "
-        f"python:MODULE:FUNCTION; {hint}{asked}"
+        f"python:MODULE:FUNCTION; {asked}{hint}"
     )
