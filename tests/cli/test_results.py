@@ -73,17 +73,27 @@ def test_show(call, store: Path):
     assert [row["role"] for row in value["boards"][0]["rows"]] == ["model", "baseline"]
 
 
-def test_show_is_of_scores_and_leaves_inference_out(call, store: Path, tmp_path: Path):
+def test_show_tells_boards_first_and_inference_beside_them(call, store: Path, tmp_path: Path):
     before = call("results", "show", "--results-dir", store)[1]
+    assert (
+        json.loads(call("results", "show", "--results-dir", store, "--json")[1])["inference"]
+        is None
+    )
     with open_results(store) as results:
         results.append(made.make("gpt2"), "s1")
-    assert call("results", "show", "--results-dir", store)[1] == before
+    both = call("results", "show", "--results-dir", store)[1]
+    assert both.startswith(before)
+    assert "1 cell measured" in both.removeprefix(before)
     with open_results(tmp_path / "inference") as results:
         results.add_suite("s2", {}, made.WHEN)
         results.append(made.make("gpt2"), "s2")
     status, out, _ = call("results", "show", "--results-dir", tmp_path / "inference", "--json")
-    assert (status, json.loads(out)["boards"]) == (0, [])
-    assert call("results", "show", "--results-dir", tmp_path / "inference")[0] == 0
+    value = json.loads(out)
+    assert (status, value["boards"]) == (0, [])
+    assert [cell["row"] for cell in value["inference"]["cells"]] == ["gpt2"]
+    status, out, _ = call("results", "show", "--results-dir", tmp_path / "inference")
+    assert status == 0
+    assert out.startswith("1 cell measured")
 
 
 def test_list_shows_runs(call, store: Path):

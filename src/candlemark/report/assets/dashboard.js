@@ -24,11 +24,12 @@
     const own = themed(chart.layout);
     if (narrow && own.yaxis && own.yaxis.categoryarray) {
       // Beside the axis long names would leave no room for the intervals; above them they do.
-      const names = own.yaxis.categoryarray;
+      const names = own.yaxis.categoryarray, bars = own.barmode === "stack";
+      if (bars) own.bargap = 0.62;
       own.yaxis = { ...own.yaxis, showticklabels: false };
-      own.height += 14 * names.length;
+      own.height += (bars ? 12 : 14) * names.length;
       own.annotations = own.annotations.concat(names.map((name) => ({
-        x: 0, xref: "paper", xanchor: "left", y: name, yanchor: "bottom", yshift: 5, text: name,
+        x: 0, xref: "paper", xanchor: "left", y: name, yanchor: "bottom", yshift: bars ? 8 : 5, text: name,
         showarrow: false, align: "left", font: { size: 11 }, bgcolor: colour("paper"), borderpad: 0,
       })));
       own.margin = { l: 4, r: 8, t: 34, b: 10 };

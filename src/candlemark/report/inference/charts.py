@@ -13,9 +13,10 @@ import numpy as np
 
 from candlemark.report.drawing import round_ticks
 from candlemark.report.inference.cells import LATENCY, PEAK, Cell, families
-from candlemark.report.inference.figures import grouped
+from candlemark.report.inference.figures import clip, grouped
 from candlemark.report.inference.numbers import figures, measured
 from candlemark.report.inference.parts import (
+    COLOURS,
     batch_curves,
     memory_parts,
     pareto,
@@ -26,7 +27,7 @@ from candlemark.report.style import series_colour
 
 MOST_POINTS = 240
 """Of one cell's calls: every so-manieth of more is drawn."""
-MOST_TRACES = 12
+MOST_TRACES = 6
 
 
 def _axis_title(text: str) -> Chart:
@@ -43,7 +44,15 @@ def latency(cells: Sequence[Cell]) -> Chart | None:
     colours = ["@model" if cell.quotable else "@warn" for cell in rows]
     late = [(name, cell.value("latency_p95_ms")) for name, cell in zip(names, rows, strict=True)]
     known = [(name, value) for name, value in late if value is not None]
-    places, labels = round_ticks([*values, *(v for _, v in known)], lambda tick: f"{tick:,g}")
+    ends = [
+        end
+        for m in (cell.latency for cell in rows)
+        for end in ((m.low, m.high) if m is not None else ())
+        if end is not None and end > 0
+    ]
+    places, labels = round_ticks(
+        [*values, *ends, *(v for _, v in known)], lambda tick: f"{tick:,g}"
+    )
     return {
         "data": [
             *_intervals(rows, names),
@@ -165,7 +174,8 @@ def _stacked(
     labels = [html.escape(cell.label) for cell in rows]
     parts = [parts_of(cell) for cell in rows]
     traces = []
-    for place, name in enumerate(dict.fromkeys(name for one in parts for name in one)):
+    seen = {name for one in parts for name in one}
+    for name in (name for name in COLOURS if name in seen):
         held = [
             (label, one[name], sum(one.values()))
             for label, one in zip(labels, parts, strict=True)
@@ -181,7 +191,7 @@ def _stacked(
                 "text": [f"{figures(v)} of {figures(whole)} {unit}" for _, v, whole in held],
                 "textposition": "none",
                 "hovertemplate": f"<b>%{{y}}</b><br>{name} %{{text}}<extra></extra>",
-                "marker": {"color": series_colour(place)},
+                "marker": {"color": "@control" if name == "rest" else COLOURS[name]},
             }
         )
     return {
@@ -234,7 +244,7 @@ def throughput(cells: Sequence[Cell]) -> Chart | None:
                 **_axis_title("batch size"),
             },
             "yaxis": {"rangemode": "tozero", **_axis_title("items a second")},
-            "legend": {"orientation": "h", "y": -0.25, "font": {"size": 10}},
+            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "font": {"size": 10}},
         },
     }
 
@@ -295,7 +305,7 @@ def trade_off(title: str, cells: Sequence[Cell]) -> Chart:
                 {
                     "x": log10(time),  # plotly places notes of a log axis by exponent
                     "y": (cell.value(PEAK) or 0.0) / 1e6,
-                    "text": html.escape(cell.label[:34]),
+                    "text": html.escape(clip(cell.label, 34)),
                     "showarrow": False,
                     "yshift": 14,
                     "name": "row",  # the page moves these apart
@@ -333,11 +343,11 @@ def samples(cells: Sequence[Cell]) -> Chart | None:
     return {
         "data": traces,
         "layout": {
-            "height": 340,
+            "height": 380,
             "annotations": [],
             "showlegend": True,
             "xaxis": _axis_title("call"),
             "yaxis": _axis_title("time over the median"),
-            "legend": {"orientation": "h", "y": -0.25, "font": {"size": 10}},
+            "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "font": {"size": 10}},
         },
     }

@@ -26,13 +26,14 @@ from candlemark.report.drawing import (
 from candlemark.report.inference.cells import LATENCY, PEAK, Cell, families
 from candlemark.report.inference.numbers import figures, with_interval
 from candlemark.report.inference.parts import (
+    COLOURS,
     batch_curves,
     memory_parts,
     pareto,
     stage_parts,
     trade_offs,
 )
-from candlemark.report.style import INK, MODEL, MUTED, WARNING, figure_style, series_colour
+from candlemark.report.style import INK, MODEL, MUTED, WARNING, figure_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,8 @@ MOST_ROWS = 48
 LONGEST_NAME = 46
 LONGEST_TITLE = 34
 """Of a panel, beyond which it would run into its neighbour's."""
+
+ON_CPU = "on a CPU the peak is of the whole process: the rest is code and libraries"
 
 
 def draw_all(cells: Sequence[Cell], folder: Path, *, prefix: str) -> list[Path]:
@@ -83,7 +86,7 @@ def _left_out(shown: int, there: int) -> str:
     return "" if shown == there else f"  ·  the first {shown} of {there} cells"
 
 
-def _clip(text: str, longest: int = LONGEST_NAME) -> str:
+def clip(text: str, longest: int = LONGEST_NAME) -> str:
     """A long name without its middle: the end tells precisions and batches apart."""
     if len(text) <= longest:
         return text
@@ -113,7 +116,7 @@ def _rows(axes: Axes, rows: Sequence[tuple[str, Cell]]) -> list[float]:
             )
         places.append(height)
         height -= 1.0
-    axes.set_yticks(places, [_clip(cell.label) for _, cell in rows])
+    axes.set_yticks(places, [clip(cell.label) for _, cell in rows])
     axes.set_ylim(height + 0.3, 0.6)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -212,7 +215,8 @@ def _stacked(
     if not every:
         return None
     shown = every[:MOST_ROWS]
-    names = list(dict.fromkeys(name for _, cell in shown for name in parts_of(cell)))
+    seen = {name for _, cell in shown for name in parts_of(cell)}
+    names = [name for name in COLOURS if name in seen]
     figure = new_figure(8.6, _height(shown) + 0.3)
     axes = figure.subplots()
     for (_, cell), y in zip(shown, _rows(axes, shown), strict=True):
@@ -220,19 +224,20 @@ def _stacked(
         whole = sum(parts.values())
         scale = 100 / whole if relative and whole else 1.0
         for name, value in parts.items():
-            colour = series_colour(names.index(name))
-            axes.barh(y, value * scale, 0.62, left=left, color=colour, linewidth=0)
+            axes.barh(y, value * scale, 0.62, left=left, color=COLOURS[name], linewidth=0)
             left += value * scale
         _beside(axes, y, total(whole))
-    handles = [_patch(series_colour(place), name) for place, name in enumerate(names)]
-    figure.legend(
+    handles = [_patch(COLOURS[name], name) for name in names]
+    axes.legend(
         handles=handles,
-        loc="outside lower left",
-        ncols=min(len(names), 5),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+        ncols=min(len(names), 6),
         fontsize=8.5,
         handlelength=1,
         handleheight=1,
-        columnspacing=1.4,
+        columnspacing=1.2,
     )
     axes.grid(axis="x")
     return figure, axes, _left_out(len(shown), len(every))
@@ -260,6 +265,11 @@ def stages(cells: Sequence[Cell]) -> Figure | None:
     return figure
 
 
+def any_on_cpu(cells: Sequence[Cell]) -> bool:
+    """Was a finished cell measured on a CPU?"""
+    return any(cell.record.trial.get("device") == "cpu" for cell in cells if cell.finished)
+
+
 def memory(cells: Sequence[Cell]) -> Figure | None:
     """Peak memory split into the model, activations and the rest."""
     drawn = _stacked(
@@ -269,9 +279,7 @@ def memory(cells: Sequence[Cell]) -> Figure | None:
         return None
     figure, axes, left_out = drawn
     axes.set_xlabel("MB at the peak of forward passes")
-    on_cpu = any(cell.record.trial.get("device") == "cpu" for cell in cells if cell.finished)
-    note = "on a CPU the peak is of the whole process: the rest is code and libraries"
-    _heading(figure, "How heavy: peak memory", (note if on_cpu else "") + left_out)
+    _heading(figure, "How heavy: peak memory", (ON_CPU if any_on_cpu(cells) else "") + left_out)
     return figure
 
 
@@ -345,7 +353,7 @@ def trade_off(cells: Sequence[Cell]) -> Figure | None:
     for panel, (_, members) in zip(panels, shown, strict=False):
         place_labels(
             panel,
-            [Point(x=_of(c, LATENCY), y=_of(c, PEAK) / 1e6, text=_clip(c.label)) for c in members],
+            [Point(x=_of(c, LATENCY), y=_of(c, PEAK) / 1e6, text=clip(c.label)) for c in members],
         )
     return figure
 
@@ -391,7 +399,7 @@ def _trade_off_panel(panel: Axes, title: str, members: Sequence[Cell]) -> None:
 
 
 def _panel_title(panel: Axes, text: str) -> None:
-    panel.set_title(_clip(text, LONGEST_TITLE), fontsize=8.5, fontweight="normal", pad=6)
+    panel.set_title(clip(text, LONGEST_TITLE), fontsize=8.5, fontweight="normal", pad=6)
 
 
 def _corner(panel: Axes, text: str, colour: str) -> None:

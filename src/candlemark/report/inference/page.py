@@ -16,6 +16,7 @@ from candlemark.report.comparison import Speedup
 from candlemark.report.contests import flatten
 from candlemark.report.inference import charts
 from candlemark.report.inference.cells import LATENCY, Cell, Family, answer, families
+from candlemark.report.inference.figures import ON_CPU, any_on_cpu
 from candlemark.report.inference.gains import kind_of, named, same_answer, settled_by, times
 from candlemark.report.inference.notes import notes
 from candlemark.report.inference.numbers import figures, interval, measured, unit_of
@@ -122,13 +123,24 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+_HEADS = {
+    LATENCY: "p50, ms",
+    "latency_p95_ms": "p95, ms",
+    "latency_p99_ms": "p99, ms",
+    "decode_ms_per_token": "Decode, ms/token",
+    "generated_tokens_per_s": "Tokens/s",
+    "peak_memory_bytes": "Peak, MB",
+    "macs": "GMACs",
+    "utilisation": "Of peak FLOPs/s",
+}
+
+
 def _head(name: str, family: Family) -> str:
-    unit = unit_of(name)[1]
     if name == "throughput_items_per_s":
-        unit = f"{family.item}/s"
+        return f"{_capital(family.item)}/s"
+    unit = unit_of(name)[1]
     title = _capital(MEASURES[name].title)
-    told = {"macs": "GMACs", "parameters": "Parameters"}.get(name)
-    return told or (f"{title}, {unit}" if unit else title)
+    return _HEADS.get(name) or (f"{title}, {unit}" if unit else title)
 
 
 def _line(cell: Cell, family: Family, names: Sequence[str]) -> str:
@@ -204,7 +216,9 @@ def _charts(cells: Sequence[Cell], drawn: dict[str, Chart]) -> str:
         ("samples", "How steady: each call in its order", charts.samples(cells)),
     ):
         if drawing is not None:
-            parts.append(f"<h2>{title}</h2>{chart(name, drawing, drawn)}")
+            hint = ON_CPU if name == "memory" and any_on_cpu(cells) else ""
+            note = f'<p class="note">{_capital(hint)}.</p>' if hint else ""
+            parts.append(f"<h2>{title}</h2>{note}{chart(name, drawing, drawn)}")
     if groups := trade_offs(cells):
         parts.append(
             "<h2>Fast or light</h2>"

@@ -20,33 +20,46 @@ from candlemark.report.inference.cells import (
     families,
     label_of,
 )
+from candlemark.report.style import BASELINE, CONTROL, series_colour
 
 RATE = "throughput_items_per_s"
 
 
-def stage_parts(cell: Cell) -> dict[str, float]:
-    """Median ms of each stage of one batch; of a generator prefill and decode, not the forward.
+STAGES = ("preprocess", "transfer", "forward", "prefill", "decode", "postprocess")
+"""In the order in which they run; prefill and decode stand for the forward pass of a generator."""
 
-    Empty where no stage but the forward pass is known: it is in the latencies already.
+COLOURS = {
+    **{name: series_colour(place) for place, name in enumerate(STAGES)},
+    "model": series_colour(0),
+    "activations": series_colour(1),
+    "rest": CONTROL,
+    "not told apart": BASELINE,
+}
+"""Of each part of a bar, the same in every figure."""
+
+
+def stage_parts(cell: Cell) -> dict[str, float]:
+    """Median ms of each stage of one batch, those that are known.
+
+    Empty where the forward pass (of a generator the prefill) is unknown, for the shares of the
+    rest would mislead, and where it is all that is known.
     """
-    found: dict[str, float] = {}
-    _add(found, "preprocess", cell.value("preprocess_ms"))
-    _add(found, "transfer", cell.value("transfer_ms"))
     prefill, step = cell.value("prefill_ms"), cell.value("decode_ms_per_token")
     tokens = _new_tokens(cell)
-    if prefill is not None:
-        _add(found, "prefill", prefill)
-        if step is not None and tokens is not None:
-            _add(found, "decode", step * (tokens - 1))
-    else:
-        _add(found, "forward", cell.value(LATENCY))
-    _add(found, "postprocess", cell.value("postprocess_ms"))
-    return found if len(found) > 1 else {}
-
-
-def _add(found: dict[str, float], name: str, value: float | None) -> None:
-    if value is not None:
-        found[name] = value
+    decode = None if step is None or tokens is None else step * (tokens - 1)
+    values = {
+        "preprocess": cell.value("preprocess_ms"),
+        "transfer": cell.value("transfer_ms"),
+        "forward": cell.value(LATENCY) if prefill is None else None,
+        "prefill": prefill,
+        "decode": None if prefill is None else decode,
+        "postprocess": cell.value("postprocess_ms"),
+    }
+    if values["forward"] is None and prefill is None:
+        return {}
+    found = {name: values[name] for name in STAGES}
+    known = {name: value for name, value in found.items() if value is not None}
+    return known if len(known) > 1 else {}
 
 
 def _new_tokens(cell: Cell) -> int | None:
@@ -66,7 +79,7 @@ def memory_parts(cell: Cell) -> dict[str, float]:
     parts = {name: value / 1e6 for name, value in known.items() if value is not None}
     rest = peak / 1e6 - sum(parts.values())
     if rest < 0:
-        return {"peak, not told apart": peak / 1e6}  # stored parts need not be in memory at once
+        return {"not told apart": peak / 1e6}  # stored parts need not be in memory at once
     return {**parts, "rest": rest}
 
 
