@@ -69,6 +69,24 @@ def test_the_real_clock_of_this_machine_follows_real_work() -> None:
     assert check.ok, check.detail
 
 
+def test_the_work_known_by_default_runs_on_one_thread_which_waits_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+    product = torch.mm
+    monkeypatch.setattr(
+        torch, "mm", lambda *both: (threads.append(torch.get_num_threads()), product(*both))[1]
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        DeviceClock(CPU).self_test(rounds=1, tries=1)
+        assert set(threads) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_clock_that_waits_for_the_device_passes() -> None:
     machine = FakeMachine()
     check = machine.clock().self_test(machine.work)
@@ -334,6 +352,15 @@ def test_a_clock_that_stands_still_ends_at_the_first_look() -> None:
     assert by_name(latency.measurements)["latency_p50_ms"].verdict is Verdict.UNSTABLE
     stage = measure_stage("preprocess_ms", machine.call, clock)
     assert stage.measurements[0].verdict is Verdict.UNSTABLE
+
+
+@pytest.mark.parametrize(("asked", "taken"), [({}, 1), ({"minimum_samples": 5}, 5)])
+def test_a_slow_stage_ends_with_its_budget_once_it_has_the_samples_asked_for(
+    asked: dict[str, int], taken: int
+) -> None:
+    machine = FakeMachine(lambda _: 900 * MS)
+    stage = measure_stage("preprocess_ms", machine.call, machine.clock(), budget_s=0.5, **asked)
+    assert len(stage.samples_ms) == taken
 
 
 def test_a_clock_at_half_speed_follows_work_and_is_off_by_two() -> None:

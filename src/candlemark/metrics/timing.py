@@ -121,14 +121,17 @@ class DeviceClock:
     ) -> ClockCheck:
         """Time `work(1)`, `work(2)` and `work(4)` and see whether time follows.
 
-        work: does that many units; by default matrix products of some milliseconds. The
-        fastest of `rounds` counts, and a busy machine gets `tries` chances.
+        work: does that many units; by default matrix products of about a millisecond, on one
+        thread. The fastest of `rounds` counts, and a busy machine gets `tries` chances.
         """
-        job = work or _matrix_work(self.device)
-        job(1)
+        if work is None:
+            # Several threads wait for each other: on a busy machine that is hardly ever fast.
+            with _one_thread():
+                return self.self_test(_matrix_work(self.device), rounds=rounds, tries=tries)
+        work(1)
         for _ in range(tries):
             fastest = {
-                scale: min(self._once(job, scale) for _ in range(rounds)) for scale in (1, 2, 4)
+                scale: min(self._once(work, scale) for _ in range(rounds)) for scale in (1, 2, 4)
             }
             ratios = {
                 scale: fastest[scale] / fastest[1] if fastest[1] > 0 else None for scale in (2, 4)
@@ -298,6 +301,7 @@ def measure_stage(
     budget_s: float = 0.5,
     prepare: Callable[[], object] | None = None,
     units_per_call: int = 1,
+    minimum_samples: int = 1,
     maximum_samples: int = 100,
 ) -> Timing:
     """The median of a step beside the forward pass, from few samples.
@@ -306,8 +310,8 @@ def measure_stage(
     prepare: runs before each call, off the clock
     units_per_call: what one call does so many of (tokens); samples are milliseconds a unit
 
-    One call warms up. At least 1 sample is taken; 5 bear the median and 11 its interval. Stops
-    at `maximum_samples` or when the budget, what `prepare` takes included, ends.
+    One call warms up. 5 samples bear the median and 11 its interval. Stops at `maximum_samples`,
+    or when there are `minimum_samples` and the budget, what `prepare` takes included, has ended.
     """
     wait, now = clock.bound_wait(), clock.now_ns
     times: list[int] = []
@@ -324,7 +328,7 @@ def measure_stage(
                 deadline = end + int(budget_s * 1e9)
                 continue
             times.append(end - begin)
-            if end >= deadline:
+            if end >= deadline and len(times) >= minimum_samples:
                 break
             gc.collect(0)
     samples = np.asarray(times, dtype=np.float64) / 1e6 / units_per_call
@@ -486,10 +490,13 @@ def _falls(times: Sequence[int]) -> bool:
 
 
 def _matrix_work(device: torch.device) -> Callable[[int], None]:
-    """Matrix products, sized so that one unit takes long enough to be seen."""
+    """Matrix products: one unit is long enough to be seen, and four fit in a slice of time.
+
+    Schedulers let a program run for some milliseconds before another one has its turn.
+    """
     import torch
 
-    side, repeats = (256, 8) if device.type == "cpu" else (2048, 8)
+    side, repeats = (128, 8) if device.type == "cpu" else (2048, 8)
     matrix = torch.rand(side, side, device=device)
 
     def work(scale: int) -> None:
@@ -497,3 +504,16 @@ def _matrix_work(device: torch.device) -> Callable[[int], None]:
             torch.mm(matrix, matrix)
 
     return work
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch computes on one thread of the CPU, and then on as many as before."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -29,7 +29,8 @@ Samples = Mapping[str, npt.NDArray[np.float64]]
 
 STAGE_SHARE = 0.1
 """Of the budget for latency: what each stage gets."""
-FEWEST_GENERATIONS = SAMPLES_NEEDED["p50"]
+FEWEST = SAMPLES_NEEDED["p50"]
+"""Samples of each stage, and generations, however long they take: a median needs so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def _host_clock(session: Session) -> DeviceClock:
 
 
 def _stage(name: str, call: Callable[[], object], clock: DeviceClock, budget_s: float) -> Passed:
-    timed = measure_stage(name, call, clock, budget_s=budget_s)
+    timed = measure_stage(name, call, clock, budget_s=budget_s, minimum_samples=FEWEST)
     return Passed(measurements=timed.measurements, samples={name: timed.samples_ms})
 
 
@@ -147,7 +148,7 @@ def _generate(
     whole: list[float] = []
     deadline: float | None = None
     with torch.inference_mode():
-        while deadline is None or len(whole) < FEWEST_GENERATIONS or clock.stamp() < deadline:
+        while deadline is None or len(whole) < FEWEST or clock.stamp() < deadline:
             began = before = clock.stamp()
             state = generator.prefill(session.inputs)
             after = clock.stamp()
@@ -180,10 +181,10 @@ def _real_time(session: Session, samples: Samples, budget_s: float) -> Passed:
     if _WHOLE in samples:
         parts["generation"] = samples[_WHOLE]
     else:
-        timed = measure_stage("forward_ms", session.call, session.clock, budget_s=budget_s)
-        parts["forward pass"] = timed.samples_ms
-    if not audio_s or any(len(values) < SAMPLES_NEEDED["p50"] for values in parts.values()):
-        return Passed(measurements=(unknown("real_time_factor", "a stage of it is unknown"),))
+        forward = _stage("forward_ms", session.call, session.clock, budget_s)
+        parts["forward pass"] = forward.samples["forward_ms"]
+    if not audio_s:
+        return Passed(measurements=(unknown("real_time_factor", "its sound has no known length"),))
     total_s = sum(float(np.median(values)) for values in parts.values()) / 1000
     shown = ", ".join(name.removesuffix("_ms") for name in parts)
     fault = session.clock.fault()
