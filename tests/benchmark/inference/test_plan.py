@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,6 +148,15 @@ def test_a_combination_of_no_use_on_one_device_of_two_is_a_refused_cell(make_wor
     }
 
 
+def test_a_combination_of_no_use_among_useful_ones_is_a_refused_cell(make_works):
+    works = make_works(precisions=("fp32", "bf16"), backends=("eager", "onnxruntime"))
+    refused = [work for work in works if work.refusal is not None]
+    assert [cell.trial.config["precision"] for cell in refused] == ["bf16"]
+    assert [cell.trial.config["backend"] for cell in refused] == ["onnxruntime"]
+    with pytest.raises(ConfigError, match="ONNX Runtime takes no bfloat16 inputs"):
+        make_works(precisions=("bf16",), backends=("onnxruntime",))
+
+
 @pytest.mark.parametrize(
     ("combination", "reason"),
     [
@@ -159,6 +169,17 @@ def test_a_combination_of_no_use_on_one_device_of_two_is_a_refused_cell(make_wor
 )
 def test_what_no_model_can_do_says_why(combination, reason):
     assert reason in precision.obstacle(*combination)
+
+
+@pytest.mark.parametrize(("capability", "refused"), [(7, True), (8, False), (12, False)])
+def test_a_gpu_is_asked_for_bfloat16_without_becoming_the_current_one(
+    monkeypatch, capability, refused
+):
+    properties = SimpleNamespace(major=capability)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
+    monkeypatch.setattr("torch.cuda.device", None)
+    found = precision.obstacle("bf16", "eager", "cuda:1")
+    assert found == ("cuda:1 does not compute in bfloat16; use fp16" if refused else None)
 
 
 def test_bf16_is_refused_where_it_is_only_emulated(make_works, monkeypatch):

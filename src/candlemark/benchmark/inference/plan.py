@@ -91,15 +91,19 @@ def _check(config: InferenceConfig, devices: tuple[str, ...]) -> None:
         raise ConfigError(f"threads = {config.threads}: this machine has {cores} cores")
     for precision, backend, device in product(config.precisions, config.backends, devices):
         require(precision, backend, device)
-    for backend in config.backends:
-        for precision in config.precisions:
-            found = [obstacle(precision, backend, device) for device in devices]
-            if all(found):
-                raise ConfigError(
-                    f"precision '{precision}' cannot run with backend '{backend}' here: {found[0]}"
-                    if len(config.precisions) * len(config.backends) > 1
-                    else str(found[0])
-                )
+    # A combination that cannot run is a refused cell, as long as each of its parts is of use.
+    for precisions, backends in (
+        *(((precision,), config.backends) for precision in config.precisions),
+        *((config.precisions, (backend,)) for backend in config.backends),
+    ):
+        found = [obstacle(*combination) for combination in product(precisions, backends, devices)]
+        if all(found):
+            raise ConfigError(
+                f"precision '{precisions[0]}' cannot run with backend '{backends[0]}' here: "
+                f"{found[0]}"
+                if len(config.precisions) * len(config.backends) > 1
+                else str(found[0])
+            )
 
 
 def _cells(
