@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from candlemark.benchmark.inference import session as sessions
+from candlemark.benchmark.inference.backends import check_provider
 from candlemark.benchmark.inference.precision import set_flags
 from candlemark.benchmark.inference.session import open_session
 from candlemark.errors import ConfigError, ModelError
@@ -167,6 +168,13 @@ def test_a_model_that_cannot_be_exported_is_refused(make_works):
     (work,) = make_works(models=("python:gadgets:deciding",), backends=("onnxruntime",))
     with pytest.raises(ModelError, match="torch cannot export this model to ONNX: "):
         open_session(work)
+
+
+def test_a_session_that_went_back_to_the_cpu_is_no_measurement_of_the_gpu():
+    gpu = torch.device("cuda:0")
+    check_provider(["CUDAExecutionProvider", "CPUExecutionProvider"], gpu)
+    with pytest.raises(ModelError, match="could not start its CUDAExecutionProvider"):
+        check_provider(["CPUExecutionProvider"], gpu)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -150,6 +150,7 @@ def _onnxruntime(module: nn.Module, inputs: Tensors, setting: Setting) -> Runner
         session = onnxruntime.InferenceSession(
             str(path), options, providers=[(PROVIDERS[kind], arguments)]
         )
+    check_provider(session.get_providers(), setting.device)
     return OnnxRunner(
         session=session,
         device=setting.device,
@@ -160,6 +161,15 @@ def _onnxruntime(module: nn.Module, inputs: Tensors, setting: Setting) -> Runner
             "onnx_bytes": size,
         },
     )
+
+
+def check_provider(providers: Sequence[str], device: torch.device) -> None:
+    """Raise ModelError where ONNX Runtime went back to the CPU, which it does without an error."""
+    if providers[0] != PROVIDERS[device.type]:
+        raise ModelError(
+            f"ONNX Runtime could not start its {PROVIDERS[device.type]} and took "
+            f"{providers[0]} for {device}; the CUDA and cuDNN that it was built for are missing"
+        )
 
 
 def export(module: nn.Module, inputs: Tensors, path: Path, setting: Setting) -> Path:

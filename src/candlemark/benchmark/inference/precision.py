@@ -63,16 +63,24 @@ def _onnx_obstacle(precision: str, device: str) -> str | None:
 
 
 def _has_bfloat16(device: str) -> bool:
-    """Whether the hardware does; what torch only emulates would measure the emulation."""
+    """Whether the hardware does; what torch only emulates would measure the emulation.
+
+    Asked while planning, in a process that must not make a CUDA device its current one: that
+    would give it a context, and take memory from the cells.
+    """
     import torch
 
     kind = device.partition(":")[0]
     if kind == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        major = torch.cuda.get_device_properties(device).major
+        return torch.version.hip is not None or major >= _AMPERE
     if kind == "xpu":
-        return bool(torch.xpu.is_bf16_supported())
+        return bool(torch.xpu.is_bf16_supported(including_emulation=False))
     return kind != "mps" or bool(torch.backends.mps.is_macos_or_newer(14, 0))
+
+
+_AMPERE = 8
+"""Major compute capability of NVIDIA's first GPUs with bfloat16."""
 
 
 def require(precision: str, backend: str, device: str) -> None:
