@@ -55,6 +55,20 @@ def find_weights(model_id: str, *, allow_pickle: bool) -> Path:
     )
 
 
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of shards names, each once, in order.
+
+    Raises ModelError: it is no such index.
+    """
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted({str(name) for name in names})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{index} is no index of shards ({type(error).__name__}: {error}); download it again"
+        ) from error
+
+
 def check_file(path: Path, *, allow_pickle: bool) -> Path:
     """`path` if it may be loaded; ModelError if it is absent or a pickle nobody allowed."""
     if not path.exists():
@@ -96,14 +110,15 @@ def _only_file(folder: Path, *, allow_pickle: bool) -> Path:
             f"{folder} holds only a pickle, which can run code when loaded: "
             "pass --allow-pickle if you trust it"
         )
-    raise ModelError(f"{folder} holds no weights ({SAFE_NAME})")
+    raise ModelError(
+        f"{folder} holds no weights ({SAFE_NAME}); put them there, or use --weights random"
+    )
 
 
 def _with_shards(model_id: str, path: Path) -> Path:
     """Bring every shard that an index names, so that they lie beside it."""
     if path.name == SHARDED_NAME:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
-        for name in sorted(set(names)):
+        for name in shard_names(path):
             if find_file(model_id, name) is None:
                 raise ModelError(f"{model_id} names a shard it does not have: {name}")
     return path

@@ -58,6 +58,17 @@ class TestAnswer:
         assert answer(build_cells([bare])).endswith("; no latency was asked for.")
         assert "83.3" in shown([bare], 100)
 
+    def test_the_batches_that_were_searched_for_are_columns(self, fakes: ModuleType) -> None:
+        record = fakes.fake_cell()
+        batches = (
+            Measurement(name="largest_batch", value=1536.0, unit="items"),
+            Measurement(name="best_batch", value=48.0, unit="items"),
+        )
+        text = shown([replace(record, measurements=(*record.measurements, *batches))], 100)
+        assert "largest" in text
+        assert "1,536" in text
+        assert "48" in text
+
     def test_unlike_machines_are_both_named(self, fakes: ModuleType) -> None:
         records = [fakes.fake_cell(), fakes.fake_cell(device="cuda:0", median_ms=1.0)]
         assert "on AMD EPYC 7B13, 2 threads and on NVIDIA H100 80GB HBM3;" in answer(

@@ -145,6 +145,10 @@ def columns(family: Family) -> list[Column]:
             of=_plain("throughput_items_per_s"),
         ),
         Column(
+            measure="largest_batch", head="largest\nbatch", priority=78, of=_count("largest_batch")
+        ),
+        Column(measure="best_batch", head="best\nbatch", priority=76, of=_count("best_batch")),
+        Column(
             measure="decode_ms_per_token",
             head="ms per\ntoken",
             priority=65,
@@ -193,6 +197,14 @@ def _plain(name: str, divisor: float = 1.0) -> Callable[[Cell], str]:
     def of(cell: Cell) -> str:
         value = cell.value(name)
         return UNKNOWN if value is None else figures(value / divisor)
+
+    return of
+
+
+def _count(name: str) -> Callable[[Cell], str]:
+    def of(cell: Cell) -> str:
+        value = cell.value(name)
+        return UNKNOWN if value is None else f"{value:,.0f}"
 
     return of
 
