@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from candlemark.errors import ConfigError
 from candlemark.hardware.comparability import comparability_key
 from candlemark.metrics.contrast import Change
-from candlemark.records import Measurement, RunRecord, Status, content_id
+from candlemark.records import Measurement, RunRecord, Status, Verdict, content_id
 from candlemark.report.attempts import _median_error, contrast_attempts
 from candlemark.report.comparison import compare, speedups
 
@@ -74,6 +75,14 @@ def attempts(median_ms: float, count: int = 5, *, spread: float = 0.01, **trial:
     return [attempt(median_ms * f, number=n, **trial) for n, f in enumerate(factors)]
 
 
+def contended(record: RunRecord) -> RunRecord:
+    spoiled = [
+        replace(m, verdict=Verdict.CONTENDED, reason="another process ran")
+        for m in record.measurements
+    ]
+    return replace(record, measurements=tuple(spoiled))
+
+
 class TestTwoRuns:
     def test_repeats_tell_a_slow_down_from_noise(self):
         (row,) = compare(
@@ -119,6 +128,23 @@ class TestTwoRuns:
         assert row.ratio is None
         assert row.grounds == "not comparable: threads 2 against 4"
 
+    def test_attempts_of_several_environments_are_compared_where_they_agree(self):
+        a = [*attempts(20.0), *attempts(10.0, threads=4)]
+        (row,) = compare(a, attempts(22.0), measures=["latency_p50_ms"])
+        assert row.change is Change.SLOWER
+        assert row.value_a == pytest.approx(20, rel=0.02)
+        assert row.grounds.endswith("; left out: 5 attempts in other environments")
+
+    def test_numbers_that_may_not_be_quoted_take_no_part(self):
+        spoiled = [contended(record) for record in attempts(40.0)]
+        mixed = [*attempts(20.0), *spoiled]
+        (row,) = compare(mixed, attempts(22.0), measures=["latency_p50_ms"])
+        assert row.change is Change.SLOWER
+        assert row.value_a == pytest.approx(20, rel=0.02)
+        (row,) = compare(spoiled, attempts(22.0), measures=["latency_p50_ms"])
+        assert row.change is Change.UNSURE
+        assert row.grounds == "A: latency_p50_ms is CONTENDED: another process ran"
+
     def test_runs_without_a_common_cell_say_what_differs(self):
         with pytest.raises(ConfigError, match=r"no cell in common; .* differ in precision; to "):
             compare([attempt(20.0)], [attempt(20.0, precision="bf16")])
@@ -148,6 +174,32 @@ class TestAcross:
         (gain,) = speedups(records)
         assert not gain.offered
         assert gain.same_answer is False
+
+    def test_two_runs_are_compared_in_all_pairs(self):
+        ours, theirs = attempts(20.0, precision="fp16"), attempts(10.0, precision="bf16")
+        (row,) = compare(ours, theirs, across="precision", measures=["latency_p50_ms"])
+        assert (row.first, row.second) == ("fp16 of A", "bf16 of B")
+        assert row.change is Change.FASTER
+
+    def test_a_graphics_card_brings_settings_that_a_processor_has_not(self):
+        card = {"gpu": "NVIDIA H100", "driver": "580.1", "cuda": "13.0", "power_cap_w": 700.0}
+        there = [
+            replace(one, environment={**one.environment, **card})
+            for one in attempts(4.0, device="cuda:0")
+        ]
+        (gain,) = speedups([*attempts(20.0), *there])
+        assert gain.times == pytest.approx(5, rel=0.05)
+        assert gain.offered
+
+    def test_gains_outlive_a_new_driver(self):
+        old = [*attempts(40.0, threads=4), *attempts(39.0, threads=4, precision="bf16")]
+        new = [
+            replace(one, started_at=one.started_at.replace("2026-01", "2026-02"))
+            for one in (*attempts(20.0), *attempts(10.0, precision="bf16"))
+        ]
+        (gain,) = speedups([*new, *old])
+        assert gain.times == pytest.approx(2, rel=0.05)
+        assert gain.offered
 
     def test_models_are_compared_with_the_first(self):
         records = [*attempts(20.0), *attempts(25.0, model="tiny:gpt2")]

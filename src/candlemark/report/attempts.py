@@ -19,7 +19,7 @@ from scipy import stats
 from candlemark.metrics.contrast import Contrast
 from candlemark.metrics.intervals import effective_count
 from candlemark.metrics.resampling import resample_counts
-from candlemark.records import RunRecord
+from candlemark.records import RunRecord, Verdict
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -108,9 +108,25 @@ def value_of(record: RunRecord, name: str) -> float | None:
     return None if found is None else found.value
 
 
+def quoted(record: RunRecord, name: str) -> float | None:
+    """The value, where its verdict allows it to be quoted."""
+    found = record.measurement(name)
+    return None if found is None or found.verdict is not Verdict.VALID else found.value
+
+
+def why_not_quoted(records: Sequence[RunRecord], name: str) -> str:
+    """Why `logs` found nothing, from the newest attempt."""
+    found = max(records, key=lambda record: record.started_at).measurement(name)
+    if found is None:
+        return f"{name} was not measured"
+    if found.verdict is not Verdict.VALID:
+        return f"{name} is {found.verdict}" + (f": {found.reason}" if found.reason else "")
+    return f"{name} is unknown: {found.reason}" if found.value is None else f"{name} is not above 0"
+
+
 def logs(records: Sequence[RunRecord], name: str) -> FloatArray:
-    """Logarithms of the values above 0, float64 (n,)."""
-    values = [value_of(record, name) for record in records]
+    """Logarithms of the values above 0 that may be quoted, float64 (n,)."""
+    values = [quoted(record, name) for record in records]
     return np.log([value for value in values if value is not None and value > 0])
 
 
@@ -143,11 +159,13 @@ def _within(records: Sequence[RunRecord], name: str) -> float:
     """Standard error of the log median over the attempts, from their samples; 0 where unknown."""
     errors = []
     for record in records:
+        if quoted(record, name) is None:
+            continue
         samples = record.samples.get(SAMPLES.get(name, ""))
         if samples is None or len(samples) < 5 or not np.all(samples > 0):
             return 0.0
         errors.append(_median_error(np.asarray(samples, dtype=np.float64)))
-    return math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    return math.sqrt(sum(error**2 for error in errors)) / max(len(errors), 1)
 
 
 def _median_error(samples: FloatArray) -> float:

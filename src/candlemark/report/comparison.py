@@ -10,29 +10,35 @@ tell, so the interval comes from the spread between attempts at the same cell (S
 is never narrower than what a block bootstrap of the samples gives. The noise floor is that
 spread's half-width: what a rerun of the same thing may differ by. Where no cell was run twice
 there is no floor, the interval is that of the samples alone, and the verdict is UNSURE.
+
+Only numbers that may be quoted take part, and only attempts of one environment a side: the
+newest ones that may be compared. Those left out are counted in the grounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from candlemark.errors import ConfigError
-from candlemark.hardware.comparability import differing_fields
+from candlemark.hardware.comparability import comparability_key, differing_fields
 from candlemark.metrics.contrast import MARGIN, Change, Contrast, Judgement, judge
 from candlemark.metrics.measures import MEASURES, find_measure
 from candlemark.records import RunRecord, Status, content_id
-from candlemark.report.attempts import contrast_attempts, logs, value_of
+from candlemark.report.attempts import contrast_attempts, logs, quoted, value_of, why_not_quoted
 
 Across = Literal["precision", "backend", "device", "batch_size", "model"]
 
 IMPLIED: dict[Across, tuple[str, ...]] = {
     "precision": ("precision", "matmul_precision", "cudnn_tf32"),
     "backend": ("backend", "attention"),
-    "device": ("device", "gpu", "gpu_memory_bytes", "driver", "cuda", "cudnn", "cudnn_tf32"),
+    "device": (
+        *("device", "gpu", "gpu_memory_bytes", "power_cap_w"),
+        *("driver", "cuda", "cudnn", "cudnn_tf32"),
+    ),
     "batch_size": ("batch_size", "input_shape"),
     "model": ("attention", "channels_last", "input_shape"),
 }
@@ -104,7 +110,11 @@ class Speedup:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pair:
-    """Two cells to be compared: their attempts, and what may differ between their machines."""
+    """Two cells to be compared: their attempts, and what may differ between their machines.
+
+    unlike: why no attempt at one may be compared with one at the other; None where some may
+    left_out: attempts that are none of `a` and `b`, as they were made in other environments
+    """
 
     label: str
     first: str
@@ -112,6 +122,8 @@ class Pair:
     a: list[RunRecord]
     b: list[RunRecord]
     allowed: tuple[str, ...]
+    unlike: str | None = None
+    left_out: int = 0
 
 
 def compare(
@@ -127,8 +139,9 @@ def compare(
     """Every cell that both sides have, in the order of the first.
 
     first, second: attempts, several of one trial where it was repeated
-    across: the one key in which cells may differ; the sides are then compared in all pairs, or
-        where both are the same run, each value against the reference or the first
+    across: the one key in which cells may differ; each value of one run is then compared with
+        each other value of the other, or where both are the same run, with the reference or
+        the first
     repeats: further attempts that tell how much a rerun differs, such as all of a store
 
     Raises ConfigError: a measure is unknown, or no cell is in both.
@@ -163,9 +176,10 @@ def contrasts(
     for name in measures:
         find_measure(name)
     a, b = _finished(first), _finished(second)
-    pairs = _pairs(a, b, names) if across is None else _pairs_across(a, b, across)
+    pairs = _pairs(a, b, names) if across is None else _pairs_across(a, b, across, names)
     if not pairs:
         raise ConfigError(_no_pairs(a, b, names, across))
+    pairs = [_in_one_environment(pair) for pair in pairs]
     others = _finished(repeats)
     return [
         (pair, name, _contrast(pair, name, others))
@@ -180,13 +194,12 @@ def speedups(records: Iterable[RunRecord]) -> tuple[Speedup, ...]:
 
     CPU against GPU, precisions against fp32, backends against eager.
 
-    records: of one machine; several attempts at a trial give the floor without which no gain
-    is established
+    records: several attempts at a trial give the floor without which no gain is established
     """
     kept = _finished(records)
     found: list[Speedup] = []
     for dimension in REFERENCE:
-        pairs = _pairs_across(kept, kept, dimension)
+        pairs = [_in_one_environment(pair) for pair in _pairs_across(kept, kept, dimension)]
         contrasts = [_contrast(pair, "latency_p50_ms", ()) for pair in pairs]
         for pair, one, verdict in zip(pairs, contrasts, judge(contrasts), strict=True):
             row = _compared(pair, "latency_p50_ms", one, verdict)
@@ -240,12 +253,7 @@ def _question(record: RunRecord, without: Sequence[str] = ()) -> str:
 
 
 def _pairs(first: list[RunRecord], second: list[RunRecord], names: tuple[str, str]) -> list[Pair]:
-    theirs: dict[str, list[RunRecord]] = {}
-    for record in second:
-        theirs.setdefault(_question(record), []).append(record)
-    ours: dict[str, list[RunRecord]] = {}
-    for record in first:
-        ours.setdefault(_question(record), []).append(record)
+    ours, theirs = _by_question(first), _by_question(second)
     return [
         Pair(
             label=cell_label(records[0]),
@@ -260,35 +268,81 @@ def _pairs(first: list[RunRecord], second: list[RunRecord], names: tuple[str, st
     ]
 
 
-def _pairs_across(first: list[RunRecord], second: list[RunRecord], across: Across) -> list[Pair]:
-    """Each value of `across` against the reference, or the first that there is."""
-    groups: dict[str, dict[str, list[RunRecord]]] = {}
-    for record in first:
-        values = groups.setdefault(_question(record, (across,)), {})
-        values.setdefault(str(record.trial.get(across)), []).append(record)
-    others: dict[str, dict[str, list[RunRecord]]] = {}
-    for record in second:
-        values = others.setdefault(_question(record, (across,)), {})
-        values.setdefault(str(record.trial.get(across)), []).append(record)
+def _by_question(
+    records: Iterable[RunRecord], without: Sequence[str] = ()
+) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(_question(record, without), []).append(record)
+    return found
+
+
+def _pairs_across(
+    first: list[RunRecord],
+    second: list[RunRecord],
+    across: Across,
+    names: tuple[str, str] | None = None,
+) -> list[Pair]:
+    """Cells that differ in `across` alone: within one run from its reference, else all of them."""
+    same = {(r.trial_id, r.started_at) for r in first} == {
+        (r.trial_id, r.started_at) for r in second
+    }
+    suffixes = ("", "") if same or names is None else tuple(f" of {name}" for name in names)
+    others = _by_question(second, (across,))
     pairs = []
-    for key, values in groups.items():
-        reference = REFERENCE.get(across)
-        start = reference if reference in values else next(iter(values))
-        if reference is not None and start != reference:
-            continue  # two GPUs, or bf16 beside fp16: neither is what the other is measured by
+    for key, records in _by_question(first, (across,)).items():
+        ours, theirs = _by_value(records, across), _by_value(others.get(key, ()), across)
         pairs += [
             Pair(
-                label=cell_label(values[start][0], (across,)),
-                first=str(start),
-                second=value,
-                a=values[str(start)],
-                b=records,
+                label=cell_label(ours[start][0], (across,)),
+                first=f"{start}{suffixes[0]}",
+                second=f"{value}{suffixes[1]}",
+                a=ours[start],
+                b=theirs[value],
                 allowed=IMPLIED[across],
             )
-            for value, records in others.get(key, {}).items()
+            for start in (_references(ours, across) if same else ours)
+            for value in theirs
             if value != start
         ]
     return pairs
+
+
+def _by_value(records: Iterable[RunRecord], across: Across) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(str(record.trial.get(across)), []).append(record)
+    return found
+
+
+def _references(values: Iterable[str], across: Across) -> list[str]:
+    """What the others of one run are measured by; none for two GPUs, or bf16 beside fp16."""
+    known = REFERENCE.get(across)
+    return [value for value in values if known in (None, value)][:1]
+
+
+def _in_one_environment(pair: Pair) -> Pair:
+    """The newest attempts that may be compared, each side of one environment."""
+    ours, theirs = _by_environment(pair.a), _by_environment(pair.b)
+    reasons = []
+    for b in theirs:
+        for a in ours:
+            unlike = _unlike(a[0], b[0], pair.allowed)
+            if unlike is None:
+                left_out = len(pair.a) + len(pair.b) - len(a) - len(b)
+                return replace(pair, a=a, b=b, left_out=left_out)
+            reasons.append(unlike)
+    return replace(pair, unlike=reasons[0])
+
+
+def _by_environment(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Attempts parted by what must agree, those with the newest attempt first."""
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        found.setdefault(comparability_key(record.environment), []).append(record)
+    return sorted(
+        found.values(), key=lambda group: max(one.started_at for one in group), reverse=True
+    )
 
 
 def _no_pairs(
@@ -302,7 +356,7 @@ def _no_pairs(
     differing = sorted(
         key
         for key in a[0].trial.keys() | b[0].trial.keys()
-        if key not in HOW and a[0].trial.get(key) != b[0].trial.get(key)
+        if key not in {*HOW, "weights_sha256"} and a[0].trial.get(key) != b[0].trial.get(key)
     )
     return (
         f"'{names[0]}' and '{names[1]}' have no cell in common; the first of each differ in "
@@ -311,32 +365,26 @@ def _no_pairs(
 
 
 def _contrast(pair: Pair, name: str, others: Sequence[RunRecord]) -> Contrast:
-    unlike = _unlike(pair)
-    if unlike is not None:
-        return Contrast(values=np.empty((0, 2)), reason=unlike)
-    sides = ((pair.first, pair.a), (pair.second, pair.b))
-    empty = next((side for side, records in sides if not len(logs(records, name))), None)
-    if empty is not None:
-        return Contrast(values=np.empty((0, 2)), reason=f"{empty} has no value above 0")
+    if pair.unlike is not None:
+        return Contrast(values=np.empty((0, 2)), reason=pair.unlike)
+    for side, records in ((pair.first, pair.a), (pair.second, pair.b)):
+        if not len(logs(records, name)):
+            reason = f"{side}: {why_not_quoted(records, name)}"
+            return Contrast(values=np.empty((0, 2)), reason=reason)
     return contrast_attempts(pair.a, pair.b, name, repeats=others)
 
 
-def _unlike(pair: Pair) -> str | None:
+def _unlike(one: RunRecord, other: RunRecord, allowed: Sequence[str]) -> str | None:
     """The fields that forbid the comparison, with both values."""
-    for one in pair.a:
-        for other in pair.b:
-            found = {
-                name: values
-                for name, values in differing_fields(one.environment, other.environment).items()
-                if name.split(".")[0] not in pair.allowed
-            }
-            if found:
-                shown = "; ".join(
-                    f"{name} {first!r} against {second!r}"
-                    for name, (first, second) in list(found.items())[:3]
-                )
-                return f"not comparable: {shown}"
-    return None
+    found = {
+        name: values
+        for name, values in differing_fields(one.environment, other.environment).items()
+        if name.split(".")[0] not in allowed
+    }
+    shown = "; ".join(
+        f"{name} {first!r} against {second!r}" for name, (first, second) in list(found.items())[:3]
+    )
+    return f"not comparable: {shown}" if found else None
 
 
 def lower_is_faster(name: str) -> bool | None:
@@ -357,6 +405,8 @@ def _compared(pair: Pair, name: str, one: Contrast, verdict: Judgement) -> Compa
         grounds = f"{grounds}; but the answer changed: {_error(b)}"
     if change is Change.UNSURE and one.ratio is not None:
         grounds = _what_settles(pair, one)
+    if pair.left_out:
+        grounds = f"{grounds}; left out: {pair.left_out} attempts in other environments"
     return Compared(
         label=pair.label,
         measure=name,
@@ -405,5 +455,5 @@ def _error(records: Sequence[RunRecord]) -> str:
 
 
 def _middle(records: Sequence[RunRecord], name: str) -> float | None:
-    values = [value for record in records if (value := value_of(record, name)) is not None]
+    values = [value for record in records if (value := quoted(record, name)) is not None]
     return float(np.median(values)) if values else None
