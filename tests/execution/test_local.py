@@ -79,7 +79,15 @@ def leave_pid(path):
 def leave_pid_unless_none(path):
     if path is not None: leave_pid(path)
 def touch(path): open(path, "w").close()
+def time_for(seconds):
+    from candlemark import progress
+    from candlemark.execution import leases
+    with leases.timing(), progress.timing("a section"):
+        time.sleep(seconds)
 """
+
+
+PARENT_SHARE = 0.02
 
 
 @pytest.fixture
@@ -174,6 +182,27 @@ def test_a_task_of_a_dead_worker_is_ended_for_it(calls, events):
 def test_workers_run_side_by_side(calls, tmp_path):
     pairs = [(str(tmp_path), "a", "b"), (str(tmp_path), "b", "a")]
     assert [o.value for o in LocalExecutor(workers=2).map(calls.meet, pairs)] == ["met", "met"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_parent_sleeps_while_a_section_is_timed(calls, workers):
+    """Processor time is counted, so that a busy machine changes nothing."""
+    used = []
+
+    class Meter:
+        def handle(self, event):
+            if event.task == progress.TIMING:
+                used.append(time.process_time())
+
+    previous = progress.set_reporter(Meter())
+    try:
+        outcomes = list(LocalExecutor(workers=workers).map(calls.time_for, [1.0, 1.0]))
+    finally:
+        progress.set_reporter(previous)
+    assert [outcome.failure for outcome in outcomes] == [None, None]
+    assert len(used) == 4  # each section begins and ends, one after the other
+    sections = [used[1] - used[0], used[3] - used[2]]
+    assert max(sections) < PARENT_SHARE * 1.0
 
 
 def test_outcomes_come_as_calls_end(calls):

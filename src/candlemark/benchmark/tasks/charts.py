@@ -15,10 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from candlemark import progress
 from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks.base import FloatArray, History, IntArray, TaskResult
 from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.errors import DatasetError
+from candlemark.execution import leases
 from candlemark.hardware.comparability import comparability_key
 from candlemark.hardware.snapshot import snapshot
 from candlemark.metrics import summary
@@ -70,7 +72,7 @@ def run(work: Work) -> TaskResult:
         replicates=work.trial.config["measure"]["replicates"],
     )
     environment = _environment(work.trial.config["device"], row.conditions())
-    measurements = (*scores, *row.measure(test))
+    measurements = (*scores, *_timed(work, row, test))
     kept = row.keep(work.models, scores) if work.models is not None else {}
     return TaskResult(
         measurements=measurements,
@@ -89,6 +91,12 @@ def run(work: Work) -> TaskResult:
         },
         environment=environment,
     )
+
+
+def _timed(work: Work, row: Row, test: IntArray) -> tuple[Measurement, ...]:
+    """What `row` measures on windows at `test`, while nothing else of ours is timed or loads."""
+    with leases.timing(work.trial.config["device"]), progress.timing(work.trial.row):
+        return row.measure(test)
 
 
 def _environment(device: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
