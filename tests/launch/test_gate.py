@@ -249,7 +249,7 @@ class TestBaselines:
         (tmp_path / "src" / "candlemark" / "__init__.py").write_text("")
         assert baselines.importable(tmp_path) == (tmp_path,)
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_an_interrupt_leaves_no_copy(self, repository: Path, number: int):
         code = textwrap.dedent(
             """
@@ -275,6 +275,56 @@ class TestBaselines:
             assert process.wait(30) != 0
         assert not place.parent.exists()
         assert len(worktrees(repository)) == 1
+
+    def test_a_copy_that_was_interrupted_in_the_making_is_cleared_away(self, repository: Path):
+        revision = baselines.find_revision("main", repository)
+        assert revision is not None
+        with baselines.checked_out(revision) as side:
+            git(repository, "worktree", "lock", "--reason", "initializing", str(side.cwd))
+            (side.cwd / ".git").unlink()
+        assert len(worktrees(repository)) == 1
+        assert not side.cwd.parent.exists()
+
+    def test_inside_a_hook_git_looks_at_the_right_repository(
+        self, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        ran = tmp_path / "ran"
+        hook = repository / ".git" / "hooks" / "post-checkout"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+        hook.chmod(0o755)
+        inner = repository / "inner"
+        inner.mkdir()
+        before = (repository / ".git" / "index").read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setenv("GIT_DIR", ".git")
+            patch.setenv("GIT_INDEX_FILE", str(repository / ".git" / "index"))
+            revision = baselines.find_revision("HEAD~1", inner)
+            assert revision is not None
+            assert revision.top == repository
+            outer = baselines.find_revision("HEAD~1", repository)
+            assert outer is not None
+            with baselines.checked_out(outer) as side:
+                assert "0.002" in (side.cwd / "sleeper.py").read_text()
+        assert (repository / ".git" / "index").read_bytes() == before
+        assert not ran.exists()
+
+    def test_a_branch_without_a_commit_has_no_revision(self, tmp_path: Path):
+        git(tmp_path, "init", "--quiet", "--initial-branch=main")
+        assert baselines.find_revision("HEAD", tmp_path) is None
+        assert baselines.find_revision("main", tmp_path) is None
+
+    def test_what_is_not_committed_is_measured_and_left_as_it_is(self, repository: Path):
+        (repository / "sleeper.py").write_text("dirty")
+        (repository / "new.py").write_text("untracked")
+        revision = baselines.find_revision("HEAD", repository)
+        assert revision is not None
+        before = git(repository, "status", "--porcelain")
+        with baselines.checked_out(revision) as side:
+            assert "0.040" in (side.cwd / "sleeper.py").read_text()
+            assert not (side.cwd / "new.py").exists()
+            assert baselines.here(repository).path[0] == repository
+        assert git(repository, "status", "--porcelain") == before
 
     def test_neither_revision_nor_run_is_refused(self, repository: Path, tmp_path: Path):
         config = InferenceConfig(models=("tiny:bert",))

@@ -4,20 +4,21 @@
         side.cwd, side.path           # where the processes of A run, and what they import first
 
 The copy is a `git worktree` in a temporary folder; it is removed however the block ends, by
-Ctrl-C and by SIGTERM too. What git does not track (downloads, weights that are ignored) is not
-in it.
+Ctrl-C, by SIGTERM and by a terminal that is closed. What git does not track (downloads, weights
+that are ignored) is not in it, and submodules are not either.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -38,6 +39,9 @@ class Revision:
     commit: str
     top: Path
     inside: Path
+
+
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 def find_revision(name: str, folder: Path) -> Revision | None:
@@ -63,17 +67,12 @@ def checked_out(revision: Revision, python: Path | None = None) -> Iterator[Side
 
     Raises ConfigError: git cannot make the copy, or the folder was not there then.
     """
-    with _ended_by_sigterm():
+    with _signals(_end, signal.SIGTERM, _HANG_UP):
         holder = Path(tempfile.mkdtemp(prefix="candlemark-gate-"))
         tree = holder / "tree"
         try:
             _must(
-                "worktree",
-                "add",
-                "--detach",
-                "--quiet",
-                str(tree),
-                revision.commit,
+                *("worktree", "add", "--detach", "--quiet", str(tree), revision.commit),
                 folder=revision.top,
             )
             cwd = tree / revision.inside
@@ -84,9 +83,20 @@ def checked_out(revision: Revision, python: Path | None = None) -> Iterator[Side
                 )
             yield Side(name="A", cwd=cwd, path=moved(revision, tree), python=python)
         finally:
-            _git("worktree", "remove", "--force", str(tree), folder=revision.top)
-            shutil.rmtree(holder, ignore_errors=True)
-            _git("worktree", "prune", folder=revision.top)
+            # A second Ctrl-C must not leave half of it.
+            with _signals(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, _HANG_UP):
+                _clear(revision.top, holder, tree)
+
+
+def _clear(top: Path, holder: Path, tree: Path) -> None:
+    """Remove a copy, finished or not, and what git knows of it."""
+    # Git locks a copy while it makes it: one that was interrupted stays locked. The second
+    # --force removes a locked one; what it refuses is taken away by hand, unlocked and forgotten.
+    if _git("worktree", "remove", "--force", "--force", str(tree), folder=top) is None:
+        shutil.rmtree(tree, ignore_errors=True)
+        _git("worktree", "unlock", str(tree), folder=top)
+        _git("worktree", "prune", folder=top)
+    shutil.rmtree(holder, ignore_errors=True)
 
 
 def here(folder: Path) -> Side:
@@ -151,8 +161,10 @@ def _must(*arguments: str, folder: Path) -> None:
 
 def _run_git(arguments: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - fixed commands
-        ["git", *arguments],  # noqa: S607 - the git that the user's shell finds
+        # No hooks: what a checkout sets off is none of the gate's business.
+        ["git", "-c", f"core.hooksPath={os.devnull}", *arguments],  # noqa: S607 - the shell's git
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name not in _GIT_LOCAL},
         capture_output=True,
         text=True,
         check=False,
@@ -161,18 +173,34 @@ def _run_git(arguments: tuple[str, ...], folder: Path) -> subprocess.CompletedPr
     )
 
 
+_GIT_LOCAL = frozenset(
+    {
+        *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"),
+        *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+    }
+)
+"""Set where a hook runs the gate; they would make git look at that repository's index instead."""
+
+_HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """End this process as Ctrl-C does, through every `finally`."""
+    raise SystemExit(128 + number)
+
+
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does, through every `finally`."""
+def _signals(handler: Handler, *numbers: int) -> Iterator[None]:
+    """React to signals in this way inside the block, where Python lets this thread decide."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    for number, before in previous.items():
+        if before is not signal.SIG_IGN:  # as `nohup` asked for
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, before in previous.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
