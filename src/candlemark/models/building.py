@@ -1,4 +1,4 @@
-"""What building a network of transformers needs, whatever it is for."""
+"""What building a network needs, whichever library and whatever for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+
+LONGEST_LINE = 240
 
 
 def open_batch_norms(network: nn.Module) -> None:
@@ -17,6 +19,15 @@ def open_batch_norms(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - 1d to 3d
             module.reset_parameters()
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line of at most 240 letters; its kind where it says nothing.
+
+    transformers names all of its 200 image processors where it knows none.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4]} ..."
 
 
 @contextmanager

@@ -78,6 +78,18 @@ def test_classes_of_queries_are_the_librarys() -> None:
         assert (mine == expected.numpy()).mean() > 0.999
 
 
+def test_answers_of_half_precision_are_those_of_float32() -> None:
+    random = torch.Generator().manual_seed(3)
+    masks, classes = torch.randn(2, 7, 12, 12, generator=random), torch.randn(2, 7, 6)
+    for halved in (torch.float16, torch.bfloat16):
+        low = {"masks_queries_logits": masks.to(halved), "class_queries_logits": classes.to(halved)}
+        full = {name: tensor.float() for name, tensor in low.items()}
+        for mine, expected in zip(
+            pixel_classes(low, side=SIDE), pixel_classes(full, side=SIDE), strict=True
+        ):
+            assert np.array_equal(mine, expected)
+
+
 def test_of_three_masks_the_best_is_taken() -> None:
     masks = torch.full((2, 1, 3, 8, 8), -1.0)
     masks[0, 0, 1, :, :4] = 1.0

@@ -132,6 +132,74 @@ def test_a_config_that_the_library_cannot_take_is_one_line(tmp_path: Path) -> No
     assert "\n" not in str(seen.value)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"hidden_size": "wide"}, {"num_attention_heads": 0}, {"architecture": "no_such_net"}],
+)
+def test_whatever_a_library_raises_for_a_config_is_one_line(
+    tmp_path: Path, setting: dict[str, Any]
+) -> None:
+    kind = {} if "architecture" in setting else {"model_type": "bert"}
+    (tmp_path / "config.json").write_text(json.dumps({**kind, **setting}), encoding="utf-8")
+    with pytest.raises(
+        ModelError, match=r"cannot build .* from random weights|no_such_net.*does not have"
+    ) as seen:
+        load(str(tmp_path), "random")
+    assert "\n" not in str(seen.value)
+    assert len(str(seen.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", "", "header too small"),
+        ("model.safetensors", "x" * 100, "header too large"),
+        ("pytorch_model.bin", "garbage", "UnpicklingError"),
+        ("model.safetensors.index.json", "{", "is no index of shards"),
+        ("model.safetensors.index.json", "{}", "is no index of shards.*weight_map"),
+        ("model.safetensors.index.json", "[]", "is no index of shards"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "b"}}', "a shard it does not have"),
+    ],
+)
+def test_damaged_weights_are_one_line(tmp_path: Path, name: str, content: str, said: str) -> None:
+    save(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    (tmp_path / "model" / name).write_text(content, encoding="ascii")
+    for model_id, weights in (
+        (str(tmp_path / "model"), "pretrained"),
+        ("tiny:bert", str(tmp_path / "model")),
+    ):
+        with pytest.raises(ModelError, match=said) as seen:
+            load(model_id, weights, allow_pickle=True)
+        assert "\n" not in str(seen.value)
+
+
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "pytorch_model.old.safetensors"])
+def test_weights_may_be_called_nearly_as_the_library_calls_them(tmp_path: Path, name: str) -> None:
+    network = save(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / name)
+    assert same(load(str(tmp_path / "model"), "pretrained"), network)
+    assert same(load("tiny:bert", str(tmp_path / "model" / name)), network)
+
+
+@pytest.mark.parametrize("content", ["{}", "garbage", "[]"])
+def test_a_damaged_tokenizer_is_one_line(tmp_path: Path, content: str) -> None:
+    save(tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"the tokenizer of .* cannot be read: .*; see ") as seen:
+        load(str(tmp_path / "model"), "random")
+    assert "\n" not in str(seen.value)
+
+
+def test_the_end_of_memory_is_no_fault_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(_: LoadRequest) -> InferenceModel:
+        raise MemoryError
+
+    monkeypatch.setattr("candlemark.models.inference.text.build_text_encoder", build)
+    with pytest.raises(MemoryError):
+        load("tiny:bert", "random")
+
+
 def test_code_from_the_hub_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps(

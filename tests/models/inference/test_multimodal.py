@@ -150,6 +150,12 @@ def test_pictures_change_what_is_written() -> None:
     assert (run(model, inputs)["logits"] - run(model, other)["logits"]).abs().max() > 1e-5
 
 
+@pytest.mark.parametrize("name", ["clip", "blip", "llava", "smolvlm"])
+def test_a_side_smaller_than_a_patch_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(ModelError, match=r"cannot be built for images of 7 x 7 px.*; leave out"):
+        load_model(f"tiny:{name}", weights="random", shape=InputShape(image_size=7), seed=0)
+
+
 def test_random_weights_are_built_for_the_side_that_is_asked() -> None:
     for name in ("clip", "blip", "llava", "smolvlm"):
         model = load(f"tiny:{name}", image_size=32)

@@ -125,7 +125,12 @@ def test_a_damaged_processor_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no readable JSON") as caught:
         published_side(request(tmp_path))
     assert "\n" not in str(caught.value)
+    for other in ("[]", '{"image_processor": 5}'):
+        file.write_text(other, encoding="utf-8")
+        with pytest.raises(ModelError, match="does not hold settings by name"):
+            published_side(request(tmp_path))
     file.write_text('{"image_processor_type": "NobodysImageProcessor"}', encoding="utf-8")
     with pytest.raises(ModelError, match="the image processor of mine cannot be built") as caught:
         published_side(request(tmp_path))
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500  # the library names all that it knows

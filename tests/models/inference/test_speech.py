@@ -165,6 +165,7 @@ def test_real_speech_can_be_read(shared_data: Path) -> None:
 def test_wrong_lengths_are_refused_in_one_line() -> None:
     for name, options, message in (
         ("whisper", {"audio_s": 3.0}, r"audio_s = 3; tiny:whisper hears 2 s at most"),
+        ("whisper", {"audio_s": 1e-6}, r"audio_s = 1e-06 is no sample at 16000 Hz; ask for more"),
         ("wav2vec2", {"audio_s": 0.01}, r"audio_s = 0.01 is 160 samples, too few for one step"),
         ("whisper", {"new_tokens": 500}, r"new_tokens = 500; tiny:whisper writes 128 tokens"),
     ):

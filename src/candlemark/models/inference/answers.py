@@ -88,8 +88,9 @@ def _query_classes(outputs: Tensors, *, side: int) -> list[Any]:
     answers = []
     pairs = zip(outputs["class_queries_logits"], outputs["masks_queries_logits"], strict=True)
     for classes, masks in pairs:
-        votes = torch.einsum("qc,qhw->chw", classes.float().softmax(-1)[:, :-1], masks.sigmoid())
-        answers.append(_resized(votes[None].float(), side)[0].argmax(0).numpy())
+        chances = classes.float().softmax(-1)[:, :-1]
+        votes = torch.einsum("qc,qhw->chw", chances, masks.float().sigmoid())
+        answers.append(_resized(votes[None], side)[0].argmax(0).numpy())
     return answers
 
 
@@ -102,6 +103,14 @@ def object_masks(outputs: Tensors, *, side: int) -> list[Any]:
 
 def _resized(maps: Tensor, side: int) -> Tensor:
     return nn.functional.interpolate(maps, (side, side), mode="bilinear", align_corners=False)
+
+
+def next_tokens(outputs: Tensors, *, tokenizer: Any) -> list[Any]:
+    """The likeliest token after the last one: its text, or [its id] without a tokenizer."""
+    ids = outputs["logits"][:, -1:].argmax(-1)
+    if tokenizer is None:
+        return [row.tolist() for row in ids]
+    return list(tokenizer.batch_decode(ids, skip_special_tokens=True))
 
 
 def ctc_ids(outputs: Tensors, *, blank: int) -> list[list[int]]:

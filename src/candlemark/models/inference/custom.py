@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
+from candlemark.models.building import first_line
 from candlemark.models.inference.base import MODEL_TASKS, InferenceModel, InputShape, Tensors
 from candlemark.models.inference.describe import Described
 
@@ -63,7 +64,7 @@ def load_function(model_id: str) -> InferenceModel:
             found = function()
         except Exception as error:  # the user's own code may raise anything
             raise ModelError(
-                f"{model_id} failed: {type(error).__name__}: {_first_line(error)}; "
+                f"{model_id} failed: {type(error).__name__}: {first_line(error)}; "
                 "run it alone to see where"
             ) from error
     model = found if isinstance(found, InferenceModel) else _from_example(model_id, found)
@@ -96,7 +97,7 @@ def _find(model_id: str) -> Callable[[], Any]:
     except Exception as error:  # importing runs the user's own code
         raise ModelError(
             f"{model_id}: cannot import {module_name}: {type(error).__name__}: "
-            f"{_first_line(error)}; the module must lie in this folder or be installed"
+            f"{first_line(error)}; the module must lie in this folder or be installed"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -227,7 +228,3 @@ def _kind(value: Any) -> str:
     if isinstance(value, tuple):
         return f"a tuple of {', '.join(type(part).__name__ for part in value)}"
     return f"a {type(value).__name__}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -13,6 +13,7 @@ and keep keys and values in the library's own cache.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,31 +117,50 @@ class Seq2SeqGenerator:
         again: dict[str, Any] = {"encoder_outputs": encoded}
         if "attention_mask" in inputs:
             again["attention_mask"] = inputs["attention_mask"]
-        return self._decode(inputs["decoder_input_ids"], None, {}, again)
+        prompt = inputs["decoder_input_ids"]
+        return read_prompt(self._network, "decoder_input_ids", prompt, again, self._last_only)
 
     @torch.no_grad()
     def step(self, state: Generated) -> Generated:
         """One more token for each sequence, from the cached keys and values."""
-        return self._decode(state.tokens[:, -1:], state.tokens, state.cache, state.inputs)
+        return read_last(self._network, "decoder_input_ids", state, self._last_only)
 
     def tokens(self, state: Generated) -> Tensor:
         """int64 (N, new tokens so far)."""
         return state.tokens
 
-    def _decode(
-        self, read: Tensor, before: Tensor | None, cache: dict[str, Any], again: dict[str, Any]
-    ) -> Generated:
-        outputs = self._network(
-            decoder_input_ids=read,
-            **again,
-            **cache,
-            **self._last_only,
-            use_cache=True,
-            return_dict=True,
-        )
-        token = _next(outputs)
-        tokens = token if before is None else torch.cat((before, token), dim=1)
-        return Generated(tokens=tokens, cache=_cache_of(outputs), inputs=again)
+
+def read_prompt(
+    decoder: nn.Module,
+    name: str,
+    prompt: Tensor,
+    again: dict[str, Any],
+    options: Mapping[str, Any],
+) -> Generated:
+    """What a decoder knows when it has read its prompt.
+
+    name: what it calls its ids; prompt: int64 (N, T)
+    again: what it looks at in every step, such as an encoded picture
+    options: further arguments of each call
+    """
+    outputs = decoder(**{name: prompt}, **again, **options, use_cache=True, return_dict=True)
+    return Generated(tokens=_next(outputs), cache=_cache_of(outputs), inputs=again)
+
+
+def read_last(
+    decoder: nn.Module, name: str, state: Generated, options: Mapping[str, Any]
+) -> Generated:
+    """What it knows when it has read the last token that it wrote."""
+    outputs = decoder(
+        **{name: state.tokens[:, -1:]},
+        **state.inputs,
+        **state.cache,
+        **options,
+        use_cache=True,
+        return_dict=True,
+    )
+    tokens = torch.cat((state.tokens, _next(outputs)), dim=1)
+    return Generated(tokens=tokens, cache=_cache_of(outputs), inputs=state.inputs)
 
 
 def _next(outputs: Any) -> Tensor:

@@ -11,8 +11,8 @@ from importlib import import_module
 
 import torch
 
-from candlemark.errors import ModelError
-from candlemark.models.building import quiet
+from candlemark.errors import CandlemarkError, ModelError
+from candlemark.models.building import first_line, quiet
 from candlemark.models.inference.base import InferenceModel, InputShape
 from candlemark.models.inference.custom import load_function
 from candlemark.models.inference.describe import describe
@@ -72,14 +72,12 @@ def load_model(
     with torch.random.fork_rng(devices=[]), quiet():
         try:
             model = build(request)
-        except (
-            *(ValueError, TypeError, KeyError, AttributeError, RuntimeError),
-            *(AssertionError, ImportError, OSError),
-        ) as error:  # what the libraries raise for a config or weights that they cannot take
+        except (CandlemarkError, MemoryError):
+            raise
+        except Exception as error:  # each library refuses configs and weights in its own way
             what = f"{described.model_class} from {request.file or 'random weights'}"
-            first_line = (str(error).splitlines() or [""])[0]
             raise ModelError(
-                f"cannot build {model_id} ({what}): {type(error).__name__}: {first_line}"
+                f"cannot build {model_id} ({what}): {type(error).__name__}: {first_line(error)}"
             ) from error
     model.module.eval()
     return model

@@ -19,24 +19,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
+from candlemark.models.inference.answers import next_tokens
 from candlemark.models.inference.base import Generator, InferenceModel, InputShape, Tensors
 from candlemark.models.inference.generation import (
     DecoderGenerator,
     Generated,
     Seq2SeqGenerator,
+    read_last,
+    read_prompt,
 )
 from candlemark.models.inference.networks import build_config, network_facts
 from candlemark.models.inference.pictures import make_pictures, raw_side
 from candlemark.models.inference.request import LoadRequest
 from candlemark.models.inference.text import special_ids
 from candlemark.models.inference.tokens import TextInputs, load_tokenizer
-from candlemark.models.inference.vision import Sight, build_sight, read_pictures
+from candlemark.models.inference.vision import (
+    LIBRARY_ERRORS,
+    Sight,
+    build_sight,
+    cannot_build,
+    read_pictures,
+)
 
 QUESTION_TOKENS = 32
 """Tokens of text in a prompt, beside those of the picture, where no length is asked for."""
@@ -115,29 +125,18 @@ class BlipGenerator:
         ).last_hidden_state
         mask = torch.ones(seen.shape[:-1], dtype=torch.int64, device=seen.device)
         again = {"encoder_hidden_states": seen, "encoder_attention_mask": mask}
-        return self._decode(inputs["input_ids"], None, {}, again)
+        decoder = self._network.text_decoder
+        return read_prompt(decoder, "input_ids", inputs["input_ids"], again, {"logits_to_keep": 1})
 
     @torch.no_grad()
     def step(self, state: Generated) -> Generated:
         """One more token for each caption, from the cached keys and values."""
-        return self._decode(state.tokens[:, -1:], state.tokens, state.cache, state.inputs)
+        decoder = self._network.text_decoder
+        return read_last(decoder, "input_ids", state, {"logits_to_keep": 1})
 
     def tokens(self, state: Generated) -> Tensor:
         """int64 (N, new tokens so far)."""
         return state.tokens
-
-    def _decode(
-        self, read: Tensor, before: Tensor | None, cache: dict[str, Any], again: dict[str, Any]
-    ) -> Generated:
-        made = self._network.text_decoder(
-            input_ids=read, **again, **cache, logits_to_keep=1, use_cache=True, return_dict=True
-        )
-        token = made.logits[:, -1:].argmax(-1)
-        return Generated(
-            tokens=token if before is None else torch.cat((before, token), dim=1),
-            cache={"past_key_values": made.past_key_values},
-            inputs=again,
-        )
 
 
 def build_image_text_similarity(request: LoadRequest) -> InferenceModel:
@@ -180,7 +179,7 @@ def build_image_captioning(request: LoadRequest) -> InferenceModel:
         pairs,
         CaptionNet(network, sight.options),
         _Captions(pairs=pairs, name=name, start=start),
-        _NextToken(load_tokenizer(request)),
+        partial(next_tokens, tokenizer=load_tokenizer(request)),
         generator=generator,
     )
 
@@ -214,7 +213,7 @@ def build_vision_language(request: LoadRequest) -> InferenceModel:
             image_tokens=image_tokens,
             tiled=kind in _TILED,
         ),
-        _NextToken(pairs.text.tokenizer if pairs.text else None),
+        partial(next_tokens, tokenizer=pairs.text.tokenizer if pairs.text else None),
         generator=DecoderGenerator(sight.network.module),
         sequence_length=length,
         image_tokens=image_tokens,
@@ -360,19 +359,6 @@ class _Prompts:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _NextToken:
-    """The likeliest token after the last one: its text, or its id without a tokenizer."""
-
-    tokenizer: Any
-
-    def __call__(self, outputs: Tensors) -> list[Any]:
-        ids = outputs["logits"][:, -1:].argmax(-1)
-        if self.tokenizer is None:
-            return [row.tolist() for row in ids]
-        return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
-
-
 def _likest(outputs: Tensors) -> list[Any]:
     """For each picture the text that is likest: its place in the batch, and the logit."""
     best = outputs["logits_per_image"].float().max(dim=1)
@@ -392,7 +378,7 @@ def _model(
     image_tokens: int | None = None,
 ) -> InferenceModel:
     sight = pairs.sight
-    return InferenceModel(
+    model = InferenceModel(
         module=module.eval(),
         model_task=request.described.model_task,
         shape=InputShape(
@@ -412,3 +398,15 @@ def _model(
             "image_tokens": image_tokens,
         },
     )
+    if request.shape.image_size is not None:
+        _try_one(request, model)
+    return model
+
+
+def _try_one(request: LoadRequest, model: InferenceModel) -> None:
+    """Prove that the model takes pictures of this side; libraries only find out when run."""
+    try:
+        with torch.no_grad():
+            model.module(**model.preprocess(model.make_raw(1, 0)))
+    except LIBRARY_ERRORS as error:
+        raise cannot_build(request, error) from error

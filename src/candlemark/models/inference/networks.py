@@ -16,6 +16,7 @@ from candlemark.errors import ModelError
 from candlemark.models.building import open_batch_norms
 from candlemark.models.inference.request import LoadRequest
 from candlemark.models.inference.weights import weights_sha256
+from candlemark.models.weights import PICKLE_NAME, SAFE_NAME, SHARDED_NAME
 
 _NARROWEST = 1e-4
 _USUAL = 0.02
@@ -110,7 +111,7 @@ def _from_weights(
         "local_files_only": True,
         "dtype": torch.float32,
     }
-    if file.name.startswith(("model.", "pytorch_model.")):
+    if file.name in {SAFE_NAME, SHARDED_NAME, PICKLE_NAME}:
         module, info = chosen.from_pretrained(
             str(file.parent), use_safetensors="safetensors" in file.name, **options
         )

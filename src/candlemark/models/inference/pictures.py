@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from candlemark.errors import ModelError
+from candlemark.models.building import first_line
 from candlemark.models.catalog import IMAGENET_MEAN, IMAGENET_STD, Triple
 from candlemark.models.inference.request import LoadRequest
 
@@ -212,10 +213,9 @@ def _own_processor(request: LoadRequest) -> Any:
                 str(path.parent), local_files_only=True, trust_remote_code=False
             )
         except (ValueError, OSError, TypeError, KeyError, ImportError) as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ModelError(
-                f"the image processor of {request.described.id} cannot be built: {first_line}; "
-                f"see {path}"
+                f"the image processor of {request.described.id} cannot be built: "
+                f"{first_line(error)}; see {path}"
             ) from error
     return None
 
@@ -224,9 +224,11 @@ def _is_for_images(path: Path) -> bool:
     """Whether the file tells how pictures are read, not only sound or text."""
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is no readable JSON: {error}") from error
-    settings = saved.get("image_processor", saved)
+    settings = saved.get("image_processor", saved) if isinstance(saved, dict) else saved
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path} does not hold settings by name; put the model's own file there")
     named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
     return bool(named) or "image_mean" in settings
 

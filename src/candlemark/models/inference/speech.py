@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
-from candlemark.models.inference.answers import best_labels, ctc_ids
+from candlemark.models.building import first_line
+from candlemark.models.inference.answers import best_labels, ctc_ids, next_tokens
 from candlemark.models.inference.base import Generator, InferenceModel, InputShape, Tensors
 from candlemark.models.inference.generation import Seq2SeqGenerator
 from candlemark.models.inference.networks import Network, build_network, network_facts
@@ -174,7 +175,7 @@ def build_speech_seq2seq(request: LoadRequest) -> InferenceModel:
         network,
         hearing,
         SoundSeq2Seq(network.module),
-        _NextToken(load_tokenizer(request)),
+        partial(next_tokens, tokenizer=load_tokenizer(request)),
         start=int(start),
         generator=Seq2SeqGenerator(network.module),
     )
@@ -238,6 +239,8 @@ def _check_length(request: LoadRequest, network: Any, hearing: Hearing) -> None:
             f"audio_s = {asked:g}; {name} hears {hearing.window_s:g} s at most, and pads what is "
             "shorter"
         )
+    if hearing.samples < 1:
+        raise ModelError(f"audio_s = {asked:g} is no sample at {hearing.rate_hz} Hz; ask for more")
     steps_of = getattr(network, "_get_feat_extract_output_lengths", None)
     if steps_of is None or hearing.input_name != "input_values":
         return
@@ -259,11 +262,10 @@ def _own_extractor(request: LoadRequest) -> Any:
         return AutoFeatureExtractor.from_pretrained(
             str(path.parent), local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError, TypeError, KeyError, ImportError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    except (ValueError, OSError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise ModelError(
-            f"the feature extractor of {request.described.id} cannot be built: {first_line}; "
-            f"see {path}"
+            f"the feature extractor of {request.described.id} cannot be built: "
+            f"{first_line(error)}; see {path}"
         ) from error
 
 
@@ -334,19 +336,6 @@ class _Text:
 
     def __call__(self, outputs: Tensors) -> list[Any]:
         return list(self.tokenizer.batch_decode(outputs["logits"].argmax(-1)))
-
-
-@dataclass(frozen=True, slots=True)
-class _NextToken:
-    """The likeliest first token: its text, or its id without a tokenizer."""
-
-    tokenizer: Any
-
-    def __call__(self, outputs: Tensors) -> list[Any]:
-        ids = outputs["logits"][:, -1:].argmax(-1)
-        if self.tokenizer is None:
-            return [row.tolist() for row in ids]
-        return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
 
 
 def _model(

@@ -15,12 +15,14 @@ forward pass is one reading of the whole text. Writing, with a cache, is the gen
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
+from candlemark.models.inference.answers import next_tokens
 from candlemark.models.inference.base import InferenceModel, InputShape, Tensors
 from candlemark.models.inference.generation import DecoderGenerator, Seq2SeqGenerator
 from candlemark.models.inference.networks import build_network, network_facts
@@ -81,7 +83,7 @@ def build_text_decoder(request: LoadRequest) -> InferenceModel:
         shape=_shape(request, text.length),
         make_raw=text.make_raw,
         preprocess=_Preprocess(text, network.module),
-        postprocess=_NextToken(text),
+        postprocess=partial(next_tokens, tokenizer=text.tokenizer),
         generator=DecoderGenerator(network.module),
         facts=network_facts(request, network, inputs=text.origin),
     )
@@ -111,7 +113,7 @@ def build_text_seq2seq(request: LoadRequest) -> InferenceModel:
         shape=_shape(request, text.length),
         make_raw=text.make_raw,
         preprocess=_Preprocess(text, network.module, start=int(start)),
-        postprocess=_NextToken(text),
+        postprocess=partial(next_tokens, tokenizer=text.tokenizer),
         generator=Seq2SeqGenerator(network.module),
         facts=network_facts(request, network, inputs=text.origin),
     )
@@ -245,16 +247,6 @@ class _Names:
 
     def __call__(self, outputs: Tensors) -> list[Any]:
         return [self._labels[int(index)] for index in outputs["logits"].argmax(-1)]
-
-
-class _NextToken:
-    """The likeliest token after the last one: its text, or its id without a tokenizer."""
-
-    def __init__(self, text: TextInputs) -> None:
-        self._text = text
-
-    def __call__(self, outputs: Tensors) -> list[Any]:
-        return self._text.decode(outputs["logits"][:, -1:].argmax(-1))
 
 
 def _embeddings(outputs: Tensors) -> list[Any]:

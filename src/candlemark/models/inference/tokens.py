@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from candlemark.errors import ModelError
+from candlemark.models.building import first_line
 from candlemark.models.inference.base import Tensors
 from candlemark.models.inference.request import LoadRequest
 
@@ -168,16 +169,12 @@ class TextInputs:
         )
         return {name: tensor.to(torch.int64) for name, tensor in encoded.items()}
 
-    def decode(self, ids: Any) -> list[Any]:
-        """One answer a row of ids (N, k): its text, or the ids where there is no tokenizer."""
-        if self.tokenizer is None:
-            return [row.tolist() for row in ids]
-        texts: list[Any] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return texts
-
 
 def load_tokenizer(request: LoadRequest) -> Any:
-    """The model's own tokenizer from its folder or the Hub, or None if it has none there."""
+    """The model's own tokenizer from its folder or the Hub, or None if it has none there.
+
+    Raises ModelError: it is there and cannot be read.
+    """
     whole = request.beside("tokenizer.json")
     found = [whole] if whole else [request.beside(name) for name in _VOCABULARIES]
     folder = next((path.parent for path in found if path is not None), None)
@@ -187,6 +184,12 @@ def load_tokenizer(request: LoadRequest) -> Any:
         request.beside(name)
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        str(folder), local_files_only=True, trust_remote_code=False
-    )
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ModelError(
+            f"the tokenizer of {request.described.id} cannot be read: {type(error).__name__}: "
+            f"{first_line(error)}; see {folder}"
+        ) from error

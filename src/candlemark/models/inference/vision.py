@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
+from candlemark.models.building import first_line
 from candlemark.models.catalog import HALF, ModelSpec, family_of
 from candlemark.models.inference.answers import (
     best_labels,
@@ -226,7 +227,7 @@ def build_sight(
             return _timm_sight(request, head=head)
         return _transformers_sight(request, optional, tile=tile)
     except LIBRARY_ERRORS as error:
-        raise ModelError(_cannot_build(request, error)) from error
+        raise cannot_build(request, error) from error
 
 
 def _transformers_sight(request: LoadRequest, optional: tuple[str, ...], *, tile: bool) -> Sight:
@@ -327,6 +328,11 @@ def _timm_published(spec: ModelSpec) -> dict[str, Any]:
     """What timm knows of the checkpoint; a folder's config.json goes before it."""
     import timm
 
+    if not timm.is_model(spec.architecture):
+        raise ModelError(
+            f"{spec.id} is built from '{spec.architecture}', which this timm ({timm.__version__}) "
+            "does not have"
+        )
     published: dict[str, Any] = timm.get_pretrained_cfg(
         spec.architecture, allow_unregistered=True
     ).to_dict()
@@ -393,16 +399,16 @@ def _try_one(sight: Sight) -> None:
         module(torch.zeros(1, 3, sight.side, sight.side), **options)
 
 
-def _cannot_build(request: LoadRequest, error: Exception) -> str:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+def cannot_build(request: LoadRequest, error: Exception) -> ModelError:
+    """Which images a library could not build a network for, what it said, and what would help."""
     described, side = request.described, request.shape.image_size
     asked = f"images of {side} x {side} px" if side else "the images it was made for"
     advice = "leave out --image-size to take what it was made for" if side else "check its files"
     if side and request.file is not None:
         advice += ", or build it for that size with --weights random"
-    return (
+    return ModelError(
         f"{described.id} cannot be built for {asked} from {request.file or 'random weights'}: "
-        f"{first_line}; {advice}"
+        f"{first_line(error)}; {advice}"
     )
 
 

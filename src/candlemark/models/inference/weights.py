@@ -9,11 +9,16 @@ Needs no torch: a benchmark asks while it is planned, so that what cannot be had
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 from candlemark.models.inference.describe import Described
-from candlemark.models.weights import SHARDED_NAME, check_file, find_weights, weights_file
+from candlemark.models.weights import (
+    SHARDED_NAME,
+    check_file,
+    find_weights,
+    shard_names,
+    weights_file,
+)
 
 
 def weights_path(described: Described, *, allow_pickle: bool) -> Path | None:
@@ -36,8 +41,7 @@ def weights_sha256(file: Path) -> str:
     """SHA-256 of the file; of shards, that of the hashes of their index and of each in order."""
     if file.name != SHARDED_NAME:
         return _sha256(file)
-    shards = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
-    parts = [_sha256(file), *(_sha256(file.parent / shard) for shard in shards)]
+    parts = [_sha256(file), *(_sha256(file.parent / shard) for shard in shard_names(file))]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
