@@ -58,3 +58,15 @@ def test_bars_stand_still_while_a_clock_runs_and_go_on_after(screen: _Screen) ->
             assert "tiny:bert" in screen.getvalue()
         assert _written_within(screen, 0.3) > 0
     assert _written_within(screen, 0.2) == 0
+
+
+def test_bars_stand_still_until_the_last_of_several_clocks_has_stopped(screen: _Screen) -> None:
+    """The next worker may begin before the parent has heard that another one died."""
+    with progress.track("trials", total=2, unit="trials"):
+        with progress.timing("tiny:bert"):
+            with progress.timing("tiny:vit"):
+                pass
+            time.sleep(0.1)
+            assert _written_within(screen, 0.3) == 0
+        assert _written_within(screen, 0.3) > 0
+    assert _written_within(screen, 0.2) == 0

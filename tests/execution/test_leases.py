@@ -183,14 +183,25 @@ def test_waiting_is_told_and_only_waiting(held_by_another):
         on_wait(previous)
 
 
+FORKED = """
+    import os
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+        os._exit(0)
+"""
+STARTED = """
+    import subprocess
+    nap = [sys.executable, "-c", "import time; time.sleep(60)"]
+    print(subprocess.Popen(nap, close_fds=False).pid, flush=True)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside pytest's threads
-def test_a_forked_child_does_not_keep_a_dead_parents_lease(tmp_path):
-    program = HOLDER.replace(
-        '    print("held", flush=True)',
-        "    import os\n    if os.fork() == 0:\n        print(os.getpid(), flush=True)\n"
-        "        time.sleep(60)\n        os._exit(0)",
-    )
+@pytest.mark.parametrize("child", [FORKED, STARTED], ids=["forked", "started"])
+def test_a_child_such_as_a_compiler_does_not_keep_a_dead_parents_lease(child):
+    program = HOLDER.replace('    print("held", flush=True)\n', child)
     parent = start(program, "timing")
     child = int(parent.stdout.readline())
     try:

@@ -86,7 +86,8 @@ class TerminalReporter:
             auto_refresh=False,
         )
         self._ticker: _Ticker | None = None
-        self._running: dict[str, TaskID] = {}
+        # Several workers may run tasks of one name; which of them a word is about does not show.
+        self._running: dict[str, list[TaskID]] = {}
 
     def handle(self, event: Event) -> None:
         """Draw one event."""
@@ -94,13 +95,12 @@ class TerminalReporter:
             case "begin":
                 self._begin(event)
             case "advance" if event.task in self._running:
-                task = self._running[event.task]
+                task = self._running[event.task][-1]
                 self._progress.update(task, advance=event.amount or 0)
                 if event.text:
                     self._progress.update(task, text=event.text)
             case "end" if event.task in self._running:
-                self._progress.remove_task(self._running.pop(event.task))
-                self._rest_or_go_on()
+                self._end(event)
             case "note":
                 self._print(event.text, "dim")
             case "warning":
@@ -114,9 +114,17 @@ class TerminalReporter:
     def _begin(self, event: Event) -> None:
         if not self._running:
             self._progress.start()
-        self._running[event.task] = self._progress.add_task(
+        task = self._progress.add_task(
             event.task, total=event.amount, unit=event.unit, text=event.text
         )
+        self._running.setdefault(event.task, []).append(task)
+        self._rest_or_go_on()
+
+    def _end(self, event: Event) -> None:
+        tasks = self._running[event.task]
+        self._progress.remove_task(tasks.pop())
+        if not tasks:
+            del self._running[event.task]
         self._rest_or_go_on()
 
     def _rest_or_go_on(self) -> None:
