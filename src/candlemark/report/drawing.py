@@ -70,13 +70,17 @@ def round_ticks(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A point with a name, and the ends of its interval where it has one."""
+    """A point with a name, and the ends of its interval where it has one.
+
+    required: False leaves the name out where there is no room for it
+    """
 
     x: float
     y: float
     text: str
     low: float | None = None
     high: float | None = None
+    required: bool = True
 
 
 def place_labels(axes: Axes, points: Sequence[Point]) -> None:
@@ -92,8 +96,8 @@ def place_labels(axes: Axes, points: Sequence[Point]) -> None:
         )
         _, top = axes.transData.transform((point.x, point.y if point.high is None else point.high))
         taken.append((left - 5, bottom - 2, left + 5, top + 2))
-    for point in sorted(points, key=lambda point: -point.y):
-        for dx, dy, ha in _PLACES:
+    for point in sorted(points, key=lambda point: (not point.required, -point.y)):
+        for dx, dy, ha in _PLACES if point.required else _PLACES[:_NEAR]:
             text = axes.annotate(
                 point.text,
                 (point.x, point.y),
@@ -108,7 +112,7 @@ def place_labels(axes: Axes, points: Sequence[Point]) -> None:
             edges = (box.x0 - 6, box.y0 - 1, box.x1 + 6, box.y1 + 1)
             fits = inside.x0 < box.x0 and box.x1 < inside.x1
             free = fits and not any(_overlap(edges, other) for other in taken)
-            if free or (dx, dy, ha) == _PLACES[-1]:
+            if free or (point.required and (dx, dy, ha) == _PLACES[-1]):
                 taken.append(edges)
                 break
             text.remove()
@@ -131,6 +135,8 @@ _PLACES = (
     (-8, 32, "right"),
     (8, -48, "left"),
 )
+_NEAR = 8
+"""Places so near that nobody takes a name for another point's."""
 
 
 def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> bool:

@@ -100,7 +100,8 @@ class TestParts:
                 for device in ("cpu", "cuda:0")
             ]
         )
-        assert [title for title, _ in trade_offs(cells)] == ["text, cpu", "text, cuda:0"]
+        assert [group.title for group in trade_offs(cells)] == ["text, cpu", "text, cuda:0"]
+        assert trade_offs(cells)[0].names == ("b", "c")
 
 
 class TestFigures:
@@ -165,6 +166,15 @@ class TestCharts:
             if colour == "@paper"
         ]
         assert hollow == ["distilbert-base-uncased fp32", "gpt2 fp32"]
+
+    def test_of_many_cells_only_the_front_is_named(self, fakes: ModuleType) -> None:
+        records = [
+            fakes.fake_cell(f"a/m{n}", median_ms=5.0 + n, peak_bytes=5e8 + 1e6 * n)
+            for n in range(20)
+        ]
+        (group,) = trade_offs(build_cells(records))
+        chart = charts.trade_off(group)
+        assert [note["text"] for note in chart["layout"]["annotations"]] == ["m0"]
 
     def test_many_calls_are_thinned(self, fakes: ModuleType) -> None:
         chart = charts.samples(build_cells([fakes.fake_cell(calls=5000)]))

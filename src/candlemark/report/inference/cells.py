@@ -176,7 +176,8 @@ def build_cells(records: Iterable[RunRecord]) -> tuple[Cell, ...]:
     full: dict[str, set[str]] = {}
     for row in rows:
         full.setdefault(short(row), set()).add(row)
-    told = {of: _telling([r for r in chosen if _reads(r) == of]) for of in map(_reads, chosen)}
+    modalities = dict.fromkeys(map(_reads, chosen))
+    told = {of: _telling([r for r in chosen if _reads(r) == of]) for of in modalities}
     cells = []
     for record, row in zip(chosen, rows, strict=True):
         name = short(row) if len(full[short(row)]) == 1 else row
@@ -186,10 +187,16 @@ def build_cells(records: Iterable[RunRecord]) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def label_of(cell: Cell, cells: Sequence[Cell], *, without: str) -> str:
-    """The cell's label among `cells`, but for one dimension."""
-    told = _telling([one.record for one in cells if one.modality == cell.modality])
-    return _label(cell.name, cell.record, [d for d in told if d.name != without])
+def labels_without(cells: Sequence[Cell], dimension: str) -> list[str]:
+    """The label of each cell but for one dimension, in which cells are compared."""
+    told = {
+        of: _telling([c.record for c in cells if c.modality == of])
+        for of in dict.fromkeys(cell.modality for cell in cells)
+    }
+    return [
+        _label(cell.name, cell.record, [d for d in told[cell.modality] if d.name != dimension])
+        for cell in cells
+    ]
 
 
 def _reads(record: RunRecord) -> str:
@@ -330,7 +337,13 @@ def _machines(cells: Sequence[Cell]) -> str:
 
 def all_attempts(results: Results, records: Iterable[RunRecord]) -> list[RunRecord]:
     """Every stored attempt at the trials of these records, which tells how much a rerun differs."""
-    wanted = {record.trial_id for record in records if task_of(record) == "inference"}
-    if not wanted:
+    mine = {r.trial_id: r for r in records if task_of(r) == "inference"}
+    if not mine:
         return []
-    return [a.record for a in results.attempts() if a.record.trial_id in wanted]
+    # Samples are most of a store, so they are read again only where there are further attempts.
+    counts = Counter(one.record.trial_id for one in results.attempts(bulk=False))
+    found: list[RunRecord] = []
+    for trial_id, record in mine.items():
+        again = counts[trial_id] > 1
+        found += [a.record for a in results.attempts(trial_id)] if again else [record]
+    return found

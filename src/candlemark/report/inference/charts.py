@@ -17,9 +17,10 @@ from candlemark.report.inference.figures import clip, grouped
 from candlemark.report.inference.numbers import figures, measured
 from candlemark.report.inference.parts import (
     COLOURS,
+    MOST_NAMED,
+    TradeOff,
     batch_curves,
     memory_parts,
-    pareto,
     stage_parts,
 )
 from candlemark.report.page import Chart
@@ -249,9 +250,12 @@ def throughput(cells: Sequence[Cell]) -> Chart | None:
     }
 
 
-def trade_off(title: str, cells: Sequence[Cell]) -> Chart:
-    """Latency against peak memory; the front of what no cell beats in both is joined."""
-    front = pareto(cells)
+def trade_off(group: TradeOff) -> Chart:
+    """Latency against peak memory; the front of what no cell beats in both is joined.
+
+    Where cells are many only the front is named; the others are on hover.
+    """
+    cells, front = group.cells, group.front
     steps = sorted((c.value(LATENCY) or 1.0, (c.value(PEAK) or 0.0) / 1e6) for c in front)
     times = [cell.value(LATENCY) or 1.0 for cell in cells]
     places, labels = round_ticks(times, lambda tick: f"{tick:,g}")
@@ -292,7 +296,7 @@ def trade_off(title: str, cells: Sequence[Cell]) -> Chart:
         ],
         "layout": {
             "height": 330,
-            "title": {"text": html.escape(title), "font": {"size": 13}, "x": 0},
+            "title": {"text": html.escape(group.title), "font": {"size": 13}, "x": 0},
             "xaxis": {
                 "type": "log",
                 "tickvals": places,
@@ -305,13 +309,14 @@ def trade_off(title: str, cells: Sequence[Cell]) -> Chart:
                 {
                     "x": log10(time),  # plotly places notes of a log axis by exponent
                     "y": (cell.value(PEAK) or 0.0) / 1e6,
-                    "text": html.escape(clip(cell.label, 34)),
+                    "text": html.escape(clip(name, 34)),
                     "showarrow": False,
                     "yshift": 14,
                     "name": "row",  # the page moves these apart
                     "font": {"size": 10, "color": "@muted"},
                 }
-                for time, cell in zip(times, cells, strict=True)
+                for time, cell, name in zip(times, cells, group.names, strict=True)
+                if cell in front or len(cells) <= MOST_NAMED
             ],
         },
     }

@@ -27,9 +27,10 @@ from candlemark.report.inference.cells import LATENCY, PEAK, Cell, families
 from candlemark.report.inference.numbers import figures, with_interval
 from candlemark.report.inference.parts import (
     COLOURS,
+    MOST_NAMED,
+    TradeOff,
     batch_curves,
     memory_parts,
-    pareto,
     stage_parts,
     trade_offs,
 )
@@ -79,19 +80,22 @@ def grouped(cells: Sequence[Cell], name: str) -> list[tuple[str, Cell]]:
 
 def _heading(figure: Figure, title: str, note: str) -> None:
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
-    figure.text(0.01, -0.02, note, ha="left", va="top", fontsize=8, color=MUTED)
+    figure.text(0.01, -0.02, note.removeprefix(_DOT), ha="left", va="top", fontsize=8, color=MUTED)
+
+
+_DOT = "  ·  "
 
 
 def _left_out(shown: int, there: int) -> str:
-    return "" if shown == there else f"  ·  the first {shown} of {there} cells"
+    return "" if shown == there else f"{_DOT}the first {shown} of {there}"
 
 
 def clip(text: str, longest: int = LONGEST_NAME) -> str:
     """A long name without its middle: the end tells precisions and batches apart."""
     if len(text) <= longest:
         return text
-    half = (longest - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
+    end = round(0.62 * (longest - 1))
+    return f"{text[: longest - 1 - end]}…{text[-end:]}"
 
 
 def _rows(axes: Axes, rows: Sequence[tuple[str, Cell]]) -> list[float]:
@@ -337,8 +341,8 @@ def trade_off(cells: Sequence[Cell]) -> Figure | None:
     lines = -(-len(shown) // columns)
     figure = new_figure(7.2 if columns == 1 else 11, 0.8 + (3.8 if columns == 1 else 3.3) * lines)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for panel, (title, members) in zip(panels, shown, strict=False):
-        _trade_off_panel(panel, title, members)
+    for panel, group in zip(panels, shown, strict=False):
+        _trade_off_panel(panel, group)
     for panel in panels[len(shown) :]:
         panel.set_visible(False)
     _heading(
@@ -350,11 +354,18 @@ def trade_off(cells: Sequence[Cell]) -> Figure | None:
     figure.canvas.draw()
     # Names are placed in the final layout; left on, it would make room for them and move all.
     figure.set_layout_engine("none")
-    for panel, (_, members) in zip(panels, shown, strict=False):
-        place_labels(
-            panel,
-            [Point(x=_of(c, LATENCY), y=_of(c, PEAK) / 1e6, text=clip(c.label)) for c in members],
-        )
+    for panel, group in zip(panels, shown, strict=False):
+        points = [
+            Point(
+                x=_of(cell, LATENCY),
+                y=_of(cell, PEAK) / 1e6,
+                text=clip(name),
+                required=cell in group.front,
+            )
+            for cell, name in zip(group.cells, group.names, strict=True)
+            if cell in group.front or len(group.cells) <= MOST_NAMED
+        ]
+        place_labels(panel, points)
     return figure
 
 
@@ -366,8 +377,8 @@ def _of(cell: Cell, name: str) -> float:
     return value
 
 
-def _trade_off_panel(panel: Axes, title: str, members: Sequence[Cell]) -> None:
-    front = pareto(members)
+def _trade_off_panel(panel: Axes, group: TradeOff) -> None:
+    members, front = group.cells, group.front
     steps = sorted((_of(cell, LATENCY), _of(cell, PEAK) / 1e6) for cell in front)
     if len(steps) > 1:
         panel.step(*zip(*steps, strict=True), where="post", color=MODEL, linewidth=1.2, alpha=0.5)
@@ -392,7 +403,7 @@ def _trade_off_panel(panel: Axes, title: str, members: Sequence[Cell]) -> None:
     heavy = [_of(cell, PEAK) / 1e6 for cell in members]
     reach = max(max(heavy) - min(heavy), 0.1 * max(heavy))
     panel.set_ylim(max(min(heavy) - 0.35 * reach, 0), max(heavy) + 0.35 * reach)
-    panel.set_title(title, fontsize=9.5)
+    panel.set_title(group.title, fontsize=9.5)
     panel.set_xlabel("latency p50, ms (log scale)")
     panel.set_ylabel("peak memory, MB")
     panel.grid()

@@ -15,7 +15,7 @@ from typing import Literal
 
 from candlemark.metrics.contrast import Change
 from candlemark.report.comparison import Speedup, cell_label
-from candlemark.report.inference.cells import Cell, label_of
+from candlemark.report.inference.cells import Cell, labels_without
 from candlemark.report.inference.notes import merged
 from candlemark.report.inference.numbers import with_interval
 
@@ -57,14 +57,14 @@ def same_answer(gain: Speedup) -> str:
 
 def named(gains: Sequence[Speedup], cells: Sequence[Cell]) -> tuple[Speedup, ...]:
     """The same comparisons, called as the cells are in tables: by the model and what varies."""
-    found = []
-    for gain in gains:
-        mine = next(
-            (c for c in cells if cell_label(c.record, (gain.dimension,)) == gain.label), None
-        )
-        label = gain.label if mine is None else label_of(mine, cells, without=gain.dimension)
-        found.append(replace(gain, label=label))
-    return tuple(found)
+    shorter = {
+        (dimension, cell_label(cell.record, (dimension,))): label
+        for dimension in {gain.dimension for gain in gains}
+        for cell, label in zip(cells, labels_without(cells, dimension), strict=True)
+    }
+    return tuple(
+        replace(gain, label=shorter.get((gain.dimension, gain.label), gain.label)) for gain in gains
+    )
 
 
 def gain_lines(gains: Sequence[Speedup]) -> tuple[GainLine, ...]:
@@ -87,6 +87,9 @@ def _line(gain: Speedup) -> str:
 
 def settled_by(gain: Speedup) -> str:
     """Why it is unsure and what settles it; the command is the same for all cells."""
+    for side in (gain.first, gain.second):
+        if gain.grounds == f"{side} has no value above 0":
+            return f"the median latency of {side} is not known"
     text, colon, _ = gain.grounds.partition(": candlemark profile")
     return f"{text} with --rerun" if colon else text
 

@@ -117,8 +117,11 @@ def share(value: float) -> str:
 
 
 def error(value: float) -> str:
-    """A relative error to two figures."""
-    return "0" if value == 0 else f"{value:.1e}"
+    """A relative error to two figures: `0.0041`, `2.3e-05`."""
+    return figures(value, 2) if value == 0 or value >= SMALL else f"{value:.1e}"
+
+
+SMALL = 1e-3
 
 
 def span(values: Sequence[float], unit: str) -> str:

@@ -225,8 +225,8 @@ def _charts(cells: Sequence[Cell], drawn: dict[str, Chart]) -> str:
             '<p class="note">Lower left is better; the line joins what no cell beats in both. '
             'Hollow: may not be quoted, or the answer changed.</p><div class="pair">'
         )
-        for place, (title, members) in enumerate(groups):
-            parts.append(chart(f"trade-off-{place}", charts.trade_off(title, members), drawn))
+        for place, group in enumerate(groups):
+            parts.append(chart(f"trade-off-{place}", charts.trade_off(group), drawn))
         parts.append("</div>")
     return "\n".join([*parts, "</section>"])
 

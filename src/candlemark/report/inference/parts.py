@@ -18,10 +18,12 @@ from candlemark.report.inference.cells import (
     PEAK,
     Cell,
     families,
-    label_of,
+    labels_without,
 )
 from candlemark.report.style import BASELINE, CONTROL, series_colour
 
+MOST_NAMED = 12
+"""Of more points than these, only those that none beats are named."""
 RATE = "throughput_items_per_s"
 
 
@@ -110,17 +112,19 @@ def batch_curves(cells: Sequence[Cell]) -> tuple[BatchCurve, ...]:
     """Those with two batch sizes or more, from a sweep, else from a search of the largest batch."""
     found: dict[str, dict[int, BatchPoint]] = {}
     items: dict[str, str] = {}
-    done = [cell for cell in cells if cell.finished]
-    for cell in done:
-        label = label_of(cell, cells, without="batch_size")
+    labelled = [
+        (label, cell)
+        for label, cell in zip(labels_without(cells, "batch_size"), cells, strict=True)
+        if cell.finished
+    ]
+    for label, cell in labelled:
         points = found.setdefault(label, {})
         items[label] = cell.item
-        for batch, rate in _searched(cell).items():
-            points.setdefault(batch, BatchPoint(batch=batch, rate=rate, quotable=True))
-    for cell in done:
+        for size, rate in _searched(cell).items():
+            points.setdefault(size, BatchPoint(batch=size, rate=rate, quotable=True))
+    for label, cell in labelled:
         m, batch = cell.get(RATE), cell.record.trial.get("batch_size")
         if m is not None and m.value is not None and isinstance(batch, int):
-            label = label_of(cell, cells, without="batch_size")
             found[label][batch] = BatchPoint(
                 batch=batch, rate=m.value, quotable=m.verdict is Verdict.VALID
             )
@@ -143,22 +147,41 @@ def _searched(cell: Cell) -> dict[int, float]:
     return {int(batch): float(rate) for batch, rate in found.items() if rate is not None}
 
 
-def trade_offs(cells: Sequence[Cell]) -> list[tuple[str, tuple[Cell, ...]]]:
-    """(title, cells) for each modality and device with two cells or more that can be placed.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TradeOff:
+    """Cells of one modality on one device, their names without the device, and those none beats."""
+
+    title: str
+    cells: tuple[Cell, ...]
+    names: tuple[str, ...]
+    front: tuple[Cell, ...]
+
+
+def trade_offs(cells: Sequence[Cell]) -> tuple[TradeOff, ...]:
+    """One for each modality and device with two cells or more that can be placed.
 
     Peaks of unlike devices are not of the same memory, so they share no panel.
     """
-    groups: dict[tuple[str, str], list[Cell]] = {}
+    groups: dict[tuple[str, str], list[tuple[Cell, str]]] = {}
+    names = dict(
+        zip((c.record.trial_id for c in cells), labels_without(cells, "device"), strict=True)
+    )
     for family in families(cells):
         for cell in family.cells:
             if cell.value(LATENCY) and cell.value(PEAK) is not None:
                 device = str(cell.record.trial.get("device"))
-                groups.setdefault((family.modality, device), []).append(cell)
-    return [
-        (f"{modality}, {device}", tuple(members))
+                named = (cell, names[cell.record.trial_id])
+                groups.setdefault((family.modality, device), []).append(named)
+    return tuple(
+        TradeOff(
+            title=f"{modality}, {device}",
+            cells=tuple(cell for cell, _ in members),
+            names=tuple(name for _, name in members),
+            front=pareto([cell for cell, _ in members]),
+        )
         for (modality, device), members in groups.items()
         if len(members) > 1
-    ]
+    )
 
 
 def pareto(cells: Sequence[Cell]) -> tuple[Cell, ...]:

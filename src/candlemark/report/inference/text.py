@@ -40,7 +40,7 @@ from candlemark.report.text import config_lines
 from candlemark.results.store import Suite
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, JustifyMethod, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -247,7 +247,9 @@ def _table(family: Family, chosen: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
     for dimension in family.varying:
-        table.add_column(dimension.head, justify="left", overflow="fold")
+        number = dimension.name not in {"device", "precision", "backend", "weights", "isolation"}
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(dimension.head, justify=justify, overflow="fold")
     for column in chosen:
         table.add_column(column.head, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
