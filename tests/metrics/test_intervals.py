@@ -203,8 +203,8 @@ def test_slow_samples_that_come_singly_do_not_widen_the_interval() -> None:
     assert bounds[1] < 20.1
 
 
-def test_equal_times_count_fully_and_bound_themselves() -> None:
-    assert effective_count(np.full(40, 20.0), None) == pytest.approx(40, rel=0.4)
+def test_equal_times_count_as_independent_and_bound_themselves() -> None:
+    assert effective_count(np.full(40, 20.0), None) == pytest.approx(40 / (1 + (6 / 40) ** 0.5))
     assert quantile_interval(np.full(40, 20.0), 0.5, effective=40.0) == (20.0, 20.0)
 
 

@@ -122,6 +122,19 @@ def test_products_are_right_in_both_layouts(precision: str, transposed: bool) ->
     assert out.dtype is (torch.int32 if precision == "int8" else DTYPES[precision])
 
 
+def test_a_layout_that_a_device_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As cuBLAS does with int8 matrices of which neither is transposed."""
+
+    def rate(asked: Any) -> float:
+        if not asked[1]:
+            raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+        return 7e9
+
+    measured = measure_matrix_peak(Machine(monkeypatch, rate).clock(), "int8", budget_s=600)
+    assert measured.value == pytest.approx(7e9, rel=1e-5)
+    assert "transposed" in str(measured.reason)
+
+
 def test_what_a_device_has_not_is_none_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = DeviceClock(CPU)
     measured = measure_matrix_peak(clock, "tf32")

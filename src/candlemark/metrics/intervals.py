@@ -48,7 +48,8 @@ def effective_count(samples: Samples, quantile: float | None = None) -> float:
     """How many independent samples bound the quantile (None: the mean) as well as these do.
 
     samples: float64 (n,), in the order in which they were taken
-    Between 1 and n. Samples that are all equal count fully.
+    Between 1 and n; of independent samples n / (1 + sqrt(6 / n)) at most, as tau is uncertain.
+    Samples that are all equal count as independent.
     """
     if quantile is None:
         return _worth(samples)

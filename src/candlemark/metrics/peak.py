@@ -213,24 +213,35 @@ def _over(
 def _fastest(
     clock: DeviceClock, precision: str, shapes: tuple[Shape, ...], budget_s: float
 ) -> _Best | None:
-    """The fastest shape; larger ones are tried while the budget lasts and memory holds them."""
+    """The fastest shape; larger ones are tried while the budget lasts and memory holds them.
+
+    A layout that the device refuses is left out: cuBLAS has no product of int8 matrices of
+    which neither is transposed before compute capability 9.0. Raises what the last one raised
+    where it refuses them all.
+    """
     deadline = clock.stamp() + budget_s * 1e9
     best: _Best | None = None
+    refusal: Exception | None = None
     for place, shape in enumerate(shapes):
         left = deadline - clock.stamp()
         # Two layouts, each with one product to warm up and two to time.
         if best is not None and 6e9 * _work(shape) / best.rate > left:
             break
         share = left / (len(shapes) - place) / 2
-        try:
-            for transposed in (False, True):
+        for transposed in (False, True):
+            try:
                 product = _product(clock.device, precision, shape, transposed=transposed)
                 fastest_ns, rounds = _time(clock, product, share)
-                rate = 1e9 * _work(shape) / fastest_ns if fastest_ns > 0 else 0.0
-                if rate > (best.rate if best else 0.0):
-                    best = _Best(rate=rate, shape=shape, transposed=transposed, rounds=rounds)
-        except torch.OutOfMemoryError:
-            break  # the larger ones would not fit either
+            except torch.OutOfMemoryError:
+                return best  # the larger ones would not fit either
+            except (RuntimeError, NotImplementedError) as error:
+                refusal = error
+                continue
+            rate = 1e9 * _work(shape) / fastest_ns if fastest_ns > 0 else 0.0
+            if rate > (best.rate if best else 0.0):
+                best = _Best(rate=rate, shape=shape, transposed=transposed, rounds=rounds)
+    if best is None and refusal is not None:
+        raise refusal
     return best
 
 

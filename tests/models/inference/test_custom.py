@@ -37,6 +37,20 @@ class Pair(nn.Module):
 def texts():
     return Pair(), {"input_ids": torch.arange(5).view(1, 5)}
 
+class Objects(nn.Module):
+    def forward(self, input_ids):
+        return {"text": "no tensor"}
+
+def objects():
+    return Objects(), {"input_ids": torch.arange(5).view(1, 5)}
+
+class Mixed(nn.Module):
+    def forward(self, input_ids):
+        return input_ids.float(), None, (input_ids,)
+
+def mixed():
+    return Mixed(), {"input_ids": torch.arange(5).view(1, 5)}
+
 def sounds():
     return nn.Sequential(), {"input_values": torch.zeros(1, 16000)}
 
@@ -132,6 +146,17 @@ def test_several_outputs_are_named_in_order(module: str) -> None:
     assert list(outputs) == ["output_0", "output_1"]
 
 
+def test_of_a_tuple_only_the_tensors_are_outputs(module: str) -> None:
+    model = load_model(f"python:{module}:mixed", weights="random", shape=InputShape(), seed=0)
+    assert list(model.module(**model.preprocess(model.make_raw(2, 0)))) == ["output_0"]
+
+
+def test_outputs_that_are_no_tensors_are_refused_when_run(module: str) -> None:
+    model = load_model(f"python:{module}:objects", weights="random", shape=InputShape(), seed=0)
+    with pytest.raises(ModelError, match=r"Objects returned a dict; allowed: a tensor, or tensors"):
+        model.module(**model.preprocess(model.make_raw(2, 0)))
+
+
 def test_a_whole_model_keeps_what_it_says(module: str) -> None:
     model = load_model(f"python:{module}:whole", weights="random", shape=InputShape(), seed=0)
     assert model.make_raw(3, 5) == [5, 5, 5]
@@ -149,7 +174,7 @@ def test_a_whole_model_keeps_what_it_says(module: str) -> None:
         ("number", "'pixels' is a int; it must be a tensor"),
         ("broken", "failed: RuntimeError: the weights are at home; run it alone"),
         ("wrong_task", "says model_task = 'poetry'; known: text-encoder"),
-        ("constant", "has no function constant; it has: both, broken, no_batch"),
+        ("constant", "has no function constant; it has: both, broken, mixed, no_batch"),
         ("missing", "has no function missing; it has: both"),
     ],
 )

@@ -442,7 +442,14 @@ def test_the_published_vocabulary_fills_every_length(tmp_path: Path, shared_data
         assert (inputs["input_ids"] != 100).all()  # no word is unknown
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        pytest.param("bert", marks=pytest.mark.slow),
+        pytest.param("t5", marks=pytest.mark.slow),
+    ],
+)
 def test_modules_export(name: str) -> None:
     model = load(f"tiny:{name}", sequence_length=8)
     inputs = model.preprocess(model.make_raw(2, 0))

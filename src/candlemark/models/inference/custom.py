@@ -159,9 +159,18 @@ class _ByName(nn.Module):
         outputs = self.network(**inputs)
         if isinstance(outputs, Tensor):
             return {"output": outputs}
+        named: Mapping[str, Any] = {}
         if isinstance(outputs, Mapping):
-            return {key: value for key, value in outputs.items() if isinstance(value, Tensor)}
-        return {f"output_{index}": value for index, value in enumerate(outputs)}
+            named = outputs
+        elif isinstance(outputs, list | tuple):
+            named = {f"output_{index}": value for index, value in enumerate(outputs)}
+        found = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        if not found:
+            raise ModelError(
+                f"{type(self.network).__name__} returned {_kind(outputs)}; allowed: a tensor, or "
+                "tensors by name or in a tuple or list"
+            )
+        return found
 
 
 class _Repeated:

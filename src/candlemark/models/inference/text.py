@@ -10,6 +10,10 @@
 
 Each builder wraps the library's own class, which stays unchanged and runs without a cache: one
 forward pass is one reading of the whole text. Writing, with a cache, is the generator's.
+
+The mask is given, as users give it, though no text is padded. On an accelerator the library
+then asks the device in each pass whether anything is masked, and waits for the answer: calls
+of most of these models that are queued run no further ahead of the device than one.
 """
 
 from __future__ import annotations
