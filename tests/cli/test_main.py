@@ -168,6 +168,17 @@ def test_ctrl_c_is_one_line_and_status_130(call, monkeypatch: pytest.MonkeyPatch
     )
 
 
+def test_a_gate_that_is_interrupted_keeps_nothing(call, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("candlemark.launch.gate.run_gate", interrupt)
+    words = ("gate", "tiny:bert", "--baseline", "main", "--fail-on", "load_s>+5%")
+    status, _, error = call(*words)
+    assert status == 130
+    assert error == "interrupted; nothing was decided, the same command begins again\n"
+
+
 @pytest.mark.parametrize(
     ("words", "where"),
     [

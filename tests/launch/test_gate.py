@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -328,8 +328,16 @@ class TestBaselines:
 
     def test_neither_revision_nor_run_is_refused(self, repository: Path, tmp_path: Path):
         config = InferenceConfig(models=("tiny:bert",))
-        with pytest.raises(ConfigError, match=r"'v0' is no git revision of .* and no run"):
-            run_gate(config, baseline="v0", fail_on=["load_s>+5%"], output_dir=tmp_path)
+        asked = {"baseline": "v0", "fail_on": ["load_s>+5%"], "output_dir": tmp_path}
+        with pytest.raises(
+            ConfigError, match=r"'v0' is no git revision of \S+ \(see: git log\) and no"
+        ):
+            run_gate(config, **asked)
+        with pytest.raises(ConfigError, match=r"'v0' is no git revision, as \S+ lies in no repo"):
+            run_gate(config, **asked, folder=tmp_path)
+        git(tmp_path, "init", "--quiet")
+        with pytest.raises(ConfigError, match=r"of \S+, which has no commit yet, and no run in"):
+            run_gate(config, **asked, folder=tmp_path)
         with pytest.raises(ConfigError, match="no baseline is named"):
             run_gate(config, baseline=None, fail_on=["load_s>+5%"], output_dir=tmp_path)
 
@@ -430,6 +438,25 @@ class TestStoredRun:
         assert result.baseline.kind == "run"
         assert "did not take turns" in result.baseline.detail
         assert result.outcome == "regressed", result.rows
+        assert result.notes == ()
+
+    def test_what_the_stored_run_lacks_is_noted(self):
+        limits = parse_limits(["latency_p50_ms>+5%,peak_memory_bytes>+5%"])
+        mine = _attempts(20.0, run="now")
+        other = [replace(one, trial={**one.trial, "batch_size": 8}, trial_id="t8") for one in mine]
+        rows, unknown, notes = gate._stored_rows(
+            _attempts(20.1, run="main"),
+            [*mine, *other],
+            ("main", "now"),
+            limits,
+            margin=0.01,
+            repeats=(),
+        )
+        assert len(rows) == 1
+        assert unknown == {"tiny:bert cpu fp32": "neither side measured peak_memory_bytes"}
+        assert notes == [
+            "tiny:bert cpu fp32 batch 8: the baseline has no such cell; it is not judged"
+        ]
 
 
 def _attempts(median_ms: float, *, run: str):

@@ -23,9 +23,12 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 INTERRUPTED = "what is finished is kept, the same command goes on"
-INTERRUPTED_ANEW = "the folder was not made, the same command makes it"
-STARTS_ANEW = {("dataset", "export"), ("dataset", "import")}
-"""Commands whose folder appears whole or not at all."""
+INTERRUPTED_BY_COMMAND = {
+    ("dataset", "export"): "the folder was not made, the same command makes it",
+    ("dataset", "import"): "the folder was not made, the same command makes it",
+    ("gate",): "nothing was decided, the same command begins again",
+}
+"""What is said instead of INTERRUPTED of commands that keep nothing."""
 
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 """Root of what typer raises for words it cannot parse; it has no public name."""
@@ -119,8 +122,9 @@ def main() -> None:
     finally:
         terminal.close()
     if status == EXIT_INTERRUPTED:
-        anew = tuple(arguments[:2]) in STARTS_ANEW
-        typer.echo(f"interrupted; {INTERRUPTED_ANEW if anew else INTERRUPTED}", err=True)
+        known = (tuple(arguments[:words]) for words in (2, 1))
+        said = (INTERRUPTED_BY_COMMAND[one] for one in known if one in INTERRUPTED_BY_COMMAND)
+        typer.echo(f"interrupted; {next(said, INTERRUPTED)}", err=True)
     sys.exit(status)
 
 

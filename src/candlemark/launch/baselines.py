@@ -59,6 +59,17 @@ def find_revision(name: str, folder: Path) -> Revision | None:
     return Revision(name=name, commit=commit, top=Path(top).resolve(), inside=inside)
 
 
+def why_no_revision(folder: Path) -> str:
+    """What `find_revision` did not find, to be put after a name: `'main' is ...`."""
+    if shutil.which("git") is None:
+        return "no git revision, as there is no git here,"
+    if _git("rev-parse", "--show-toplevel", folder=folder) is None:
+        return f"no git revision, as {folder} lies in no repository,"
+    if _git("rev-parse", "--verify", "--quiet", "HEAD", folder=folder) is None:
+        return f"no git revision of {folder}, which has no commit yet,"
+    return f"no git revision of {folder} (see: git log)"
+
+
 @contextlib.contextmanager
 def checked_out(revision: Revision, python: Path | None = None) -> Iterator[Side]:
     """Side A in a copy of the repository as it was at `revision`.

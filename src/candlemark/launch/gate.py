@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,14 @@ import numpy as np
 from candlemark import progress
 from candlemark.benchmark.inference.config import InferenceConfig
 from candlemark.errors import ConfigError
-from candlemark.launch.baselines import Revision, check_python, checked_out, find_revision, here
+from candlemark.launch.baselines import (
+    Revision,
+    check_python,
+    checked_out,
+    find_revision,
+    here,
+    why_no_revision,
+)
 from candlemark.launch.gate_worker import Cell
 from candlemark.launch.interleave import (
     CellOutcome,
@@ -37,8 +44,8 @@ from candlemark.launch.interleave import (
 )
 from candlemark.metrics.contrast import MARGIN, Contrast, contrast, judge
 from candlemark.metrics.limits import Decision, Limit, decide, parse_limits
-from candlemark.records import RunRecord
-from candlemark.report.comparison import contrasts, lower_is_faster
+from candlemark.records import RunRecord, Status
+from candlemark.report.comparison import cell_label, contrasts, lower_is_faster
 from candlemark.results.files import write_json
 from candlemark.results.opening import store_path
 from candlemark.results.store import open_results
@@ -268,8 +275,8 @@ def _find(
         return _revision(revision, python, stack, stored=stored)
     if not stored:
         raise ConfigError(
-            f"baseline '{baseline}' is no git revision of {folder} and no run in "
-            f"{store_path(results)}; see: git log, or candlemark results list"
+            f"baseline '{baseline}' is {why_no_revision(folder)} and no run in "
+            f"{store_path(results)}; see: candlemark results list --results-dir {results}"
         )
     if python is not None:
         raise ConfigError(f"'{baseline}' is a stored run, which --baseline-python cannot run again")
@@ -347,14 +354,14 @@ def _against_run(
     ours = [one.record for one in attempts if one.run == now]
     theirs = [one.record for one in attempts if one.run == name]
     failures = {
-        str(record.facts.get("row", record.trial_id)): str(record.reason)
+        cell_label(record): str(record.reason or record.status)
         for record in ours
-        if record.reason is not None and str(record.status) != "ok"
+        if record.status is not Status.OK
     }
-    rows, notes = _stored_rows(
+    rows, unknown, notes = _stored_rows(
         theirs, ours, (name, now), limits, margin=margin, repeats=[one.record for one in attempts]
     )
-    return rows, failures, notes
+    return rows, failures | unknown, notes
 
 
 def _stored_rows(
@@ -365,19 +372,28 @@ def _stored_rows(
     *,
     margin: float,
     repeats: Sequence[RunRecord],
-) -> tuple[list[GateRow], list[str]]:
+) -> tuple[list[GateRow], dict[str, str], list[str]]:
     by_name: dict[str, Limit] = {limit.measure.name: limit for limit in limits}
     try:
         found = contrasts(theirs, ours, names=names, measures=list(by_name), repeats=repeats)
     except ConfigError as error:
-        return [], [str(error)]
+        return [], {}, [str(error)]
     asked = [(pair.label, by_name[name], one) for pair, name, one in found]
-    return _rows(asked, margin), []
+    measured: dict[str, set[str]] = {}
+    for label, limit, _ in asked:
+        measured.setdefault(label, set()).add(limit.measure.name)
+    unknown: dict[str, str] = {}
+    notes: list[str] = []
+    for label in dict.fromkeys(cell_label(one) for one in ours if one.status is Status.OK):
+        lacking = [one for one in by_name if one not in measured.get(label, by_name)]
+        if label not in measured:
+            notes.append(f"{label}: the baseline has no such cell; it is not judged")
+        elif lacking:
+            unknown[label] = f"neither side measured {', '.join(lacking)}"
+    return _rows(asked, margin), unknown, notes
 
 
 def _stored(result: GateResult, folder: Path) -> GateResult:
-    from dataclasses import replace
-
     stamp = "".join(c for c in result.started_at.split("+")[0] if c.isdigit() or c == "T")
     path = folder / "gates" / f"gate_{stamp}Z.json"
     placed = replace(result, path=path)

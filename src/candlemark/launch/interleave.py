@@ -24,7 +24,7 @@ from candlemark.benchmark.inference.config import InferenceConfig
 from candlemark.errors import CandlemarkError, ConfigError
 from candlemark.execution import leases
 from candlemark.execution.base import Outcome
-from candlemark.execution.process import WorkerProcess, seconds_until
+from candlemark.execution.process import WorkerProcess
 from candlemark.launch import gate_worker
 from candlemark.launch.gate_worker import Burst, Cell, Start
 from candlemark.metrics.contrast import round_value
@@ -280,7 +280,7 @@ class ProcessStarter:
                 request = Start(config=self.config, key=cell.key)
                 worker.begin(gate_worker.start, request, timeout_s=self.config.timeout_s)
             for player in players:
-                _value(_ending(player.worker), player.side)
+                _value(player.worker.wait(), player.side)
             stack.pop_all()
         return players
 
@@ -314,20 +314,6 @@ class ProcessPlayer:
 
     def _ask(self, function: Any, item: Any) -> Any:
         return _value(self.worker.call(function, item, timeout_s=self.timeout_s), self.side)
-
-
-def _ending(worker: WorkerProcess) -> Outcome:
-    """Wait for the call that `begin` sent."""
-    import queue
-
-    while True:
-        try:
-            frame = worker.inbox.get(timeout=seconds_until(worker.deadline))
-        except queue.Empty:
-            return worker.time_out()
-        outcome = worker.take(frame)
-        if outcome is not None:
-            return outcome
 
 
 def _value(outcome: Outcome, side: str) -> Any:

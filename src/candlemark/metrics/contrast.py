@@ -342,7 +342,7 @@ def advice(more: int | None) -> str:
     """What `more_rounds` found, in words."""
     if more is None:
         return f"no number of rounds up to {MOST_ROUNDS} would settle it"
-    return f"about {more} more rounds would settle it"
+    return f"about {more} more round{'s' if more > 1 else ''} would settle it"
 
 
 def _ratio(logarithm: float | None) -> float | None:
