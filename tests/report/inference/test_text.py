@@ -208,6 +208,16 @@ class TestGains:
         assert [line.kind for line in lines] == ["unsure"]
         assert lines[0].text.startswith("5 comparisons UNSURE (bf16 against fp32): nothing was run")
 
+    def test_a_latency_that_may_not_be_quoted_gains_nothing(self, fakes: ModuleType) -> None:
+        records = [
+            fakes.fake_cell(contended="other processes used 0.3 of 2 cores"),
+            fakes.fake_cell(median_ms=6.0, precision="bf16", error=0.001),
+        ]
+        (line,) = gain_lines(named(speedups(records), build_cells(records)))
+        assert line.text == (
+            "bf16 against fp32, bert-base-uncased: UNSURE: the latency of fp32 is CONTENDED"
+        )
+
     @staticmethod
     def _attempts(fakes: ModuleType, *, error: float) -> list[RunRecord]:
         return [

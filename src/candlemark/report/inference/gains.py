@@ -15,7 +15,7 @@ from typing import Literal
 
 from candlemark.metrics.contrast import Change
 from candlemark.report.comparison import Speedup, cell_label
-from candlemark.report.inference.cells import Cell, labels_without
+from candlemark.report.inference.cells import LATENCY, Cell, labels_without
 from candlemark.report.inference.notes import merged
 from candlemark.report.inference.numbers import with_interval
 
@@ -56,7 +56,12 @@ def same_answer(gain: Speedup) -> str:
 
 
 def named(gains: Sequence[Speedup], cells: Sequence[Cell]) -> tuple[Speedup, ...]:
-    """The same comparisons, called as the cells are in tables: by the model and what varies."""
+    """The same comparisons, called as the cells are in tables: by the model and what varies.
+
+    None where no latency was asked for: nothing could have been gained.
+    """
+    if all(cell.latency is None for cell in cells):
+        return ()
     shorter = {
         (dimension, cell_label(cell.record, (dimension,))): label
         for dimension in {gain.dimension for gain in gains}
@@ -77,21 +82,32 @@ def gain_lines(gains: Sequence[Speedup]) -> tuple[GainLine, ...]:
 
 
 def _line(gain: Speedup) -> str:
-    head = f"{gain.second} against {gain.first}, {gain.label}: {times(gain)}"
+    number = "" if gain.times is None else f" {times(gain)}"
+    head = f"{gain.second} against {gain.first}, {gain.label}:{number}"
     if kind_of(gain) == "changed":
         return f"{head}, no gain: {gain.grounds}"
     if kind_of(gain) == "unsure":
-        return f"{head}, UNSURE: {settled_by(gain)}"
+        return f"{head}{', ' if gain.times is not None else ' '}UNSURE: {_briefly(gain)}"
     return f"{head} {gain.change}, {same_answer(gain)}"
 
 
 def settled_by(gain: Speedup) -> str:
     """Why it is unsure and what settles it; the command is the same for all cells."""
+    text, command, rest = gain.grounds.partition(": candlemark profile")
+    if not command:
+        return text
+    _, left_out, more = rest.partition("; left out")
+    return f"{text} with --rerun{left_out}{more}"
+
+
+def _briefly(gain: Speedup) -> str:
+    """As `settled_by`; what is wrong with one side's latency stands among the notes already."""
+    text = settled_by(gain)
     for side in (gain.first, gain.second):
-        if gain.grounds == f"{side} has no value above 0":
-            return f"the median latency of {side} is not known"
-    text, colon, _ = gain.grounds.partition(": candlemark profile")
-    return f"{text} with --rerun" if colon else text
+        stated = f"{side}: {LATENCY} is "
+        if text.startswith(stated):
+            return f"the latency of {side} is {text.removeprefix(stated).split(':')[0]}"
+    return text
 
 
 def _unsure(gains: Sequence[Speedup]) -> list[GainLine]:
@@ -99,11 +115,10 @@ def _unsure(gains: Sequence[Speedup]) -> list[GainLine]:
         return [GainLine(kind="unsure", text=_line(gain)) for gain in gains]
     groups: dict[str, list[Speedup]] = {}
     for gain in gains:
-        text = settled_by(gain)
-        groups.setdefault(text.split(",")[0].split(":")[0], []).append(gain)
+        groups.setdefault(_briefly(gain).split(",")[0].split(":")[0], []).append(gain)
     lines = []
     for group in groups.values():
-        texts = list(dict.fromkeys(settled_by(gain) for gain in group))
+        texts = list(dict.fromkeys(_briefly(gain) for gain in group))
         told = merged(texts) if _alike(texts) else f"{texts[0]}; and alike"
         changes = dict.fromkeys(f"{gain.second} against {gain.first}" for gain in group)
         number = f"{len(group)} comparisons" if len(group) > 1 else "1 comparison"
