@@ -9,11 +9,13 @@ it into "unknown, because". It never ends a run.
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+CPU_INFO = Path("/proc/cpuinfo")
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 CGROUP_FOLDER = Path("/sys/fs/cgroup")
 
@@ -42,6 +44,16 @@ def read_number(path: Path) -> int:
         raise SensorError(f"{path} may not be read by this user") from None
     except (OSError, ValueError) as error:
         raise SensorError(f"{path} cannot be read: {error}") from error
+
+
+def cpu_name(cpu_info: Path = CPU_INFO) -> str | None:
+    """The processor's model; None where the system names none."""
+    if cpu_info.is_file():
+        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or None
 
 
 def usable_cores() -> tuple[int, ...]:

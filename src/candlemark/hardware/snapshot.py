@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from candlemark.hardware.nvml import open_gpu
-from candlemark.hardware.sensors import CPU_FOLDER, SensorError, usable_cores
+from candlemark.hardware.sensors import CPU_FOLDER, SensorError, cpu_name, usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def snapshot(device: torch.device, **conditions: Any) -> dict[str, Any]:
 
     return {
         "device": device.type,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(logical=True),
         "usable_cores": len(usable_cores()),
@@ -128,16 +128,6 @@ def _cpu_governor() -> str | None:
     except OSError:
         return None
     return text.strip() or None
-
-
-def _cpu_name() -> str | None:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or None
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:

@@ -10,13 +10,13 @@ NVIDIA's kernel module does.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CPU_INFO = Path("/proc/cpuinfo")
+from candlemark.hardware.sensors import CPU_INFO, cpu_name
+
 GPU_FOLDER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -30,22 +30,15 @@ class Machine:
 
 def this_machine(cpu_info: Path = CPU_INFO, gpu_folder: Path = GPU_FOLDER) -> Machine:
     """What this machine is made of."""
-    gpus = []
-    for file in sorted(gpu_folder.glob("*/information")):
-        name = _field(file, "Model")
-        if name:
-            gpus.append(name)
-    cpu = _field(cpu_info, "model name") or platform.processor() or None
-    return Machine(cpu=cpu, gpus=tuple(gpus))
+    named = (_model(file) for file in sorted(gpu_folder.glob("*/information")))
+    return Machine(cpu=cpu_name(cpu_info), gpus=tuple(name for name in named if name))
 
 
-def _field(file: Path, name: str) -> str | None:
-    """The first value of a `name : value` line."""
-    if not file.is_file():
-        return None
+def _model(file: Path) -> str | None:
+    """The value of the line `Model: ...` of a card's file."""
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         key, _, value = line.partition(":")
-        if key.strip() == name:
+        if key.strip() == "Model":
             return value.strip() or None
     return None
 
