@@ -43,6 +43,22 @@ def convolution():
     return Convolution(), {"pixels": torch.ones(1, 3, 8, 8)}
 
 
+class _Embedding(nn.Module):
+    """Its output has the name of an operator inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(16, 8)
+
+    def forward(self, ids: Tensor) -> dict[str, Tensor]:
+        return {"embedding": self.table(ids).mean(1) * 2}
+
+
+def embedding():
+    return _Embedding(), {"ids": torch.arange(4)[None]}
+
+
 class _Acting(Linear):
     def act(self) -> None:
         """What happens instead of an answer."""

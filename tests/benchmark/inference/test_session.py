@@ -163,6 +163,14 @@ def test_onnx_runtime_gives_the_same_answer(make_works, precision):
         assert session.facts["onnx_bytes"] > 0
 
 
+def test_an_output_may_have_the_name_of_an_operator(make_works):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    (work,) = make_works(models=("python:gadgets:embedding",), backends=("onnxruntime",))
+    with open_session(work) as session:
+        torch.testing.assert_close(session.outputs(), {"embedding": session.reference})
+
+
 def test_a_model_that_cannot_be_exported_is_refused(make_works):
     pytest.importorskip("onnxscript")
     (work,) = make_works(models=("python:gadgets:deciding",), backends=("onnxruntime",))

@@ -184,7 +184,8 @@ def export(module: nn.Module, inputs: Tensors, path: Path, setting: Setting) -> 
                 (),
                 path,
                 kwargs=dict(inputs),
-                output_names=list(setting.outputs),
+                # The exporter calls what an operator gives by its name, such as "embedding".
+                output_names=[f"output:{name}" for name in setting.outputs],
                 dynamo=True,
                 verbose=False,
             )
