@@ -155,3 +155,24 @@ def test_report(call, store: Path, tmp_path: Path):
     status, out, err = call(*words, "--pattern", "never*")
     assert status != 0
     assert "never*" in err
+
+
+def test_report_of_inference_has_its_own_page(call, store: Path, tmp_path: Path):
+    folder = tmp_path / "reports"
+    alone = tmp_path / "inference"
+    with open_results(alone) as results:
+        results.add_suite("s2", {"task": "inference"}, made.WHEN)
+        results.append(made.make("gpt2"), "s2")
+    words = ("report", "--results-dir", alone, "--reports-dir", folder, "--output-prefix", "july")
+    status, out, _ = call(*words)
+    assert status == 0
+    assert out.startswith("1 cell measured")
+    assert f"report: {folder / 'report.html'}" in out
+    assert "inference:" not in out
+    with open_results(store) as results:
+        results.append(made.make("gpt2"), "s1")
+    words = ("report", "--results-dir", store, "--reports-dir", folder, "--output-prefix", "both")
+    out = call(*words)[1]
+    assert out.startswith("Planted signal found")
+    assert "1 cell measured" in out
+    assert f"inference: {folder / 'both_inference_report.html'}" in out
