@@ -111,6 +111,8 @@ def test_a_config_file_runs_by_either_command(call, in_process, tmp_path):
     assert (status, "run:  " in out) == (0, True)
     status, out, _ = call("profile", "--config", str(path))
     assert "every cell had been measured before" in out
+    status, out, _ = call("run", str(path))
+    assert "every cell had been measured before; --no-resume measures them again" in out
 
 
 def test_where_nothing_could_be_measured_the_status_says_so(call, monkeypatch):

@@ -182,6 +182,10 @@ def test_a_config_file_names_its_task(tmp_path):
     assert finished.records[0].trial["task"] == "inference"
     with pytest.raises(ConfigError, match=r"unknown task 'inferense'; known: charts, inference"):
         as_config({"task": "inferense"})
+    with pytest.raises(ConfigError, match=r"unknown task \['inference'\]; known"):
+        as_config({"task": ["inference"]})
+    with pytest.raises(ConfigError, match="a config of inference says task: inference"):
+        as_config({"models": ["tiny:bert"]})
 
 
 def test_profile_takes_names_and_options(tmp_path, monkeypatch):

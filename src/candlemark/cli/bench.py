@@ -214,7 +214,7 @@ def run(
 
     complete = as_config(config)
     if isinstance(complete, InferenceConfig):
-        measure_and_show(complete, output_dir, rerun=not resume, json=json)
+        measure_and_show(complete, output_dir, rerun=not resume, json=json, again="--no-resume")
         return
     _run_and_report(complete, output_dir, prefix=config.stem, resume=resume, json=json)
 

@@ -189,8 +189,12 @@ def measure_and_show(
     only_failed: bool = False,
     run_name: str | None = None,
     json: bool = False,
+    again: str = "--rerun",
 ) -> None:
-    """Run, then show: what `profile` and `run` share."""
+    """Run, then show: what `profile` and `run` share.
+
+    again: the flag of the command that measures finished cells once more
+    """
     from candlemark.cli.output import print_json
     from candlemark.launch.inference import run_inference
     from candlemark.records import Status
@@ -212,7 +216,7 @@ def measure_and_show(
         elif only_failed:
             typer.echo("no cell has failed; nothing was run")
         else:
-            typer.echo("every cell had been measured before; --rerun measures them again")
+            typer.echo(f"every cell had been measured before; {again} measures them again")
     if not any(record.status is Status.OK for record in finished.records):
         raise typer.Exit(EXIT_NOTHING_MEASURED)
 

@@ -61,7 +61,11 @@ def as_config(config: AnyConfig | dict[str, Any] | str | Path) -> AnyConfig:
     where = "config" if isinstance(config, dict) else str(config)
     value = config if isinstance(config, dict) else read_mapping(Path(config))
     task = value.get("task", "charts")
-    if task not in CONFIGS:
+    if "task" not in value and "datasets" not in value:
+        raise ConfigError(
+            f"{where}: names no datasets to train on; a config of inference says task: inference"
+        )
+    if not isinstance(task, str) or task not in CONFIGS:
         raise ConfigError(f"{where}: unknown task {task!r}; known: {', '.join(CONFIGS)}")
     model: type[AnyConfig] = CONFIGS[task]
     return parse(model, value, where=where)
