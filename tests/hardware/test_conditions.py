@@ -190,7 +190,7 @@ def test_a_gpu_held_back_is_throttled_and_a_power_cap_is_a_setting():
     assert found(*on_gpu(reasons=("power cap",), power_capped_s=1.0)) == []
 
 
-def test_only_valid_timings_are_marked():
+def test_timings_are_marked_and_what_is_unstable_is_told_why():
     seen = watched(QUIET, after(foreign=4.0, thermal_events=4))
     measurements = [
         latency(reason="the time budget ended"),
@@ -199,8 +199,10 @@ def test_only_valid_timings_are_marked():
         latency(name="flops"),
         latency(name="peak_memory_bytes"),
     ]
-    marked, *rest = seen.apply(measurements)
-    assert rest == measurements[1:]
+    marked, unstable, *rest = seen.apply(measurements)
+    assert rest == measurements[2:]
+    assert unstable.verdict is Verdict.UNSTABLE
+    assert str(unstable.reason).startswith("the clock stood still; other processes used 2.00 of 4")
     assert marked.verdict is Verdict.CONTENDED
     assert marked.reason == (
         "the time budget ended; other processes used 2.00 of 4 cores (none in sight); "

@@ -189,7 +189,11 @@ class Watch:
         return tuple(_findings(*self._readings()))
 
     def apply(self, measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
-        """The same measurements, timings that are VALID so far marked with what was found."""
+        """The same measurements, timings marked with what was found.
+
+        Those that are VALID so far get its verdict. UNSTABLE ones keep theirs and are told it,
+        too: it is what a longer budget would not mend.
+        """
         findings = self.findings
         if not findings:
             return tuple(measurements)
@@ -197,8 +201,14 @@ class Watch:
         verdict = Verdict.CONTENDED if Verdict.CONTENDED in verdicts else Verdict.THROTTLED
         found = "; ".join(finding.reason for finding in findings)
         return tuple(
-            replace(m, verdict=verdict, reason="; ".join(filter(None, [m.reason, found])))
-            if m.name in TIMED and m.verdict is Verdict.VALID and m.value is not None
+            replace(
+                m,
+                verdict=verdict if m.verdict is Verdict.VALID else m.verdict,
+                reason="; ".join(filter(None, [m.reason, found])),
+            )
+            if m.name in TIMED
+            and m.verdict in {Verdict.VALID, Verdict.UNSTABLE}
+            and m.value is not None
             else m
             for m in measurements
         )

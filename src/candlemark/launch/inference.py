@@ -63,7 +63,7 @@ def run_inference(
 
     output_dir: gets `results/`
     resume: False measures finished cells again, each as one more attempt
-    only_failed: run the cells whose last attempt failed, and no others
+    only_failed: run the cells that were tried and never came to a good end, and no others
     run_name: under which the results of this call are found again; None: the time in UTC
     executor: where cells run; by default in processes on this machine, as the config says
 
@@ -101,7 +101,7 @@ def _local(config: InferenceConfig) -> Executor:
 def _pending(
     works: Sequence[InferenceWork], store: Results, *, resume: bool, only_failed: bool
 ) -> list[InferenceWork]:
-    """The cells to run: all, those without a good end, or those that ended badly."""
+    """The cells to run: all, those without a good end, or of those only the ones tried before."""
     if not resume:
         return list(works)
     finished = store.finished_ids()
