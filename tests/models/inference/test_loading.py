@@ -191,6 +191,33 @@ def test_a_damaged_tokenizer_is_one_line(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(seen.value)
 
 
+@pytest.mark.parametrize(
+    ("vocabulary", "said"),
+    [
+        ([], "cannot read: .*a part of its files may be missing"),
+        (
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(2000)), "the"],
+            "gives the id 2005, and the model has 1024 tokens: these are files of another model",
+        ),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_is_refused(
+    tmp_path: Path, vocabulary: list[str], said: str
+) -> None:
+    save(tmp_path / "model")
+    (tmp_path / "model" / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    with pytest.raises(ModelError, match=said):
+        load(str(tmp_path / "model"), "random")
+
+
+def test_a_tokenizer_that_knows_no_english_says_so(tmp_path: Path) -> None:
+    save(tmp_path / "model")
+    vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nkerze\n"
+    (tmp_path / "model" / "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    model = load(str(tmp_path / "model"), "random")
+    assert str(model.facts["inputs"]).endswith("synthetic English, of which it knows no word")
+
+
 def test_the_end_of_memory_is_no_fault_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(_: LoadRequest) -> InferenceModel:
         raise MemoryError

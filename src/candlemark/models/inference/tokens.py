@@ -78,6 +78,7 @@ class TextInputs:
     avoid: ids that random texts leave out
     pad_left: short texts are filled in front
     end: id that random texts close with; None: they just stop
+    foreign: the tokenizer knows no English, and every word is its token for the unknown
     """
 
     length: int
@@ -86,6 +87,7 @@ class TextInputs:
     tokenizer: Any = None
     pad_left: bool = False
     end: int | None = None
+    foreign: bool = False
 
     @classmethod
     def of(
@@ -105,7 +107,8 @@ class TextInputs:
         tokenizer: where it is loaded already
         end: id that random texts close with; a tokenizer closes texts by itself
 
-        Raises ModelError: `length` leaves no room beside the tokenizer's own special tokens.
+        Raises ModelError: `length` leaves no room beside the tokenizer's own special tokens, or
+        the tokenizer cannot read, or is another model's.
         """
         tokenizer = tokenizer or load_tokenizer(request)
         if tokenizer is None:
@@ -132,6 +135,7 @@ class TextInputs:
             avoid=avoid,
             tokenizer=tokenizer,
             pad_left=pad_left,
+            foreign=_is_foreign(request, tokenizer, vocabulary_size),
         )
 
     @property
@@ -139,7 +143,8 @@ class TextInputs:
         """Where the items come from, in a sentence."""
         if self.tokenizer is None:
             return "random token ids: the model has no tokenizer here"
-        return "the model's own tokenizer on synthetic English"
+        told = "the model's own tokenizer on synthetic English"
+        return f"{told}, of which it knows no word" if self.foreign else told
 
     def make_raw(self, count: int, seed: int) -> Any:
         """`count` strings, or int64 (count, length) ids; the same for the same seed."""
@@ -168,6 +173,24 @@ class TextInputs:
             return_tensors="pt",
         )
         return {name: tensor.to(torch.int64) for name, tensor in encoded.items()}
+
+
+def _is_foreign(request: LoadRequest, tokenizer: Any, vocabulary_size: int) -> bool:
+    """Whether the tokenizer knows no word of ours. Raises ModelError: it cannot read them."""
+    name = request.described.id
+    try:
+        ids = set(tokenizer(" ".join(_WORDS))["input_ids"])
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ModelError(
+            f"the tokenizer of {name} cannot read: {type(error).__name__}: {first_line(error)}; "
+            "a part of its files may be missing"
+        ) from error
+    if ids and max(ids) >= vocabulary_size:
+        raise ModelError(
+            f"the tokenizer of {name} gives the id {max(ids)}, and the model has {vocabulary_size} "
+            "tokens: these are files of another model"
+        )
+    return not ids - set(tokenizer.all_special_ids)
 
 
 def load_tokenizer(request: LoadRequest) -> Any:
