@@ -6,11 +6,12 @@ for selection in select(results, run="main"):
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from candlemark.errors import ResultsError
 from candlemark.records import RunRecord
+from candlemark.results.files import file_stem
 from candlemark.results.query import export_name
 from candlemark.results.store import Attempt, Results, Suite
 
@@ -46,6 +47,7 @@ def select(
     known = {suite.suite_id: suite for suite in results.suites()}
     if run is not None:
         return _of_run(results, known, run, suite_id)
+    names = _names(known.values())
     chosen = [suite for suite in known.values() if suite_id in (None, suite.suite_id)]
     if not known:
         raise ResultsError(f"{results.path} holds no suite yet; run: candlemark bench")
@@ -54,7 +56,7 @@ def select(
     return [
         Selection(
             suite=suite,
-            name=export_name(suite),
+            name=names[suite.suite_id],
             run=None,
             attempts=tuple(results.current(suite.suite_id)),
         )
@@ -71,7 +73,7 @@ def _of_run(
             by_suite.setdefault(attempt.suite_id, []).append(attempt)
     if not by_suite:
         raise ResultsError(f"run '{run}' has no trial of suite '{suite_id}' in {results.path}")
-    stem = re.sub(r"[^A-Za-z0-9.-]+", "_", run).strip("._") or "run"
+    names = _names(known.values())
     selections = []
     for name, attempts in by_suite.items():
         first = min(attempt.record.started_at for attempt in attempts)
@@ -79,9 +81,19 @@ def _of_run(
         selections.append(
             Selection(
                 suite=suite,
-                name=f"{export_name(suite)}_{stem}",
+                name=f"{names.get(name, export_name(suite))}_{file_stem(run)}",
                 run=run,
                 attempts=tuple(attempts),
             )
         )
     return selections
+
+
+def _names(suites: Iterable[Suite]) -> dict[str, str]:
+    """Stems by suite: its start, and where two began in one second, also the later one's id."""
+    found: dict[str, str] = {}
+    for suite in suites:
+        stem = export_name(suite)
+        taken = stem in found.values()
+        found[suite.suite_id] = f"{stem}_{file_stem(suite.suite_id)}" if taken else stem
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -185,6 +186,26 @@ class TestRoundTrip:
             assert import_files(results, [file])[0].added == 1
         assert file.read_bytes() == before
 
+    def test_what_an_old_store_keeps_in_its_log_is_read_too(self, tmp_path: Path) -> None:
+        code = """
+import duckdb, os, sys
+from candlemark.results.schema import MIGRATIONS, migrate
+connection = duckdb.connect(sys.argv[1])
+migrate(connection, MIGRATIONS[:1])
+connection.execute("CHECKPOINT")
+connection.execute("INSERT INTO environments VALUES ('e1', NULL, '{}')")
+connection.execute(
+    "INSERT INTO trials VALUES ('t1', 1, 's1', 1, 'ok', NULL, ?, 1.5, '{}', '{}', 'e1', NULL)",
+    [sys.argv[2]],
+)
+os._exit(0)
+"""
+        file = tmp_path / "old.duckdb"
+        subprocess.run([sys.executable, "-c", code, str(file), made.WHEN], check=True)
+        assert (tmp_path / "old.duckdb.wal").is_file()
+        with open_results(tmp_path / "here") as results:
+            assert import_files(results, [tmp_path / "old.duckdb"])[0].added == 1
+
 
 CSV = """model,device,precision,batch_size,name,value,unit,low,high,cpu,host
 gpt2,cuda:0,fp16,1,latency_p50_ms,0.00481,s,0.0047,0.0049,EPYC,node7
@@ -222,6 +243,13 @@ class TestTables:
             os.utime(tmp_path / "later.csv", (1, 1))
             (done,) = import_files(results, [tmp_path / "later.csv"])
             assert (done.added, done.present) == (0, 2)
+
+    def test_the_kind_of_a_file_may_be_written_large(self, tmp_path: Path) -> None:
+        (tmp_path / "THEIRS.CSV").write_text(CSV)
+        with open_results(tmp_path / "here") as results:
+            assert import_files(results, [tmp_path / "THEIRS.CSV"])[0].added == 2
+            with pytest.raises(ResultsError, match=r"is a folder; name a file in it, such as .*ck"):
+                import_files(results, [tmp_path])
 
     def test_json_lines_and_a_list_say_the_same(self, tmp_path: Path) -> None:
         lines: list[dict[str, Any]] = [

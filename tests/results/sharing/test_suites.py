@@ -13,6 +13,7 @@ from candlemark.errors import ResultsError
 from candlemark.records import Measurement, RunRecord, Status, content_id
 from candlemark.results.files import file_stem, write_bytes, write_json
 from candlemark.results.query import matching, summaries
+from candlemark.results.selection import select
 from candlemark.results.sharing.suites import export
 from candlemark.results.store import open_results
 
@@ -58,6 +59,20 @@ def test_json_and_csv_beside_the_store(tmp_path: Path) -> None:
     assert [line["reason"] for line in lines] == ["boom", ""]
     assert (lines[1]["auroc"], lines[1]["auroc_low"], lines[1]["mcc"]) == ("0.5", "0.4", "")
     assert not list(tmp_path.glob(".*part"))
+
+
+def test_names_that_collide_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    with open_results(tmp_path) as results:
+        for suite, row in (("s1", "timm/a.b"), ("s2", "timm_a.b")):
+            results.add_suite(suite, {"of": suite}, WHEN)
+            results.append(make_record(row), suite, run="main")
+        written = export(results, tmp_path)
+        assert len(set(written)) == len(written) == 6
+        suites = [json.loads(one.read_text()) for one in sorted(tmp_path.glob("*Z*.json"))]
+        assert [one["suite_id"] for one in suites] == ["s1", "s2"]
+        rows = [json.loads(one.read_text())["row"] for one in tmp_path.glob("timm*")]
+        assert sorted(rows) == ["timm/a.b", "timm_a.b"]
+        assert len({one.name for one in select(results, run="main")}) == 2
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:

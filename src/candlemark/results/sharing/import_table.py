@@ -104,7 +104,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path} is no text in UTF-8") from error
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         rows = csv.DictReader(io.StringIO(text))
         for row in rows:
             if None in row or None in row.values():
@@ -113,7 +113,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
                 )
             yield rows.line_num, row
         return
-    parsed = json.loads(text) if path.suffix == ".json" else None
+    parsed = json.loads(text) if path.suffix.lower() == ".json" else None
     raw = enumerate(parsed if parsed is not None else text.splitlines(), start=1)
     for number, item in raw:
         if isinstance(item, str) and not item.strip():

@@ -137,6 +137,8 @@ def _with_source(record: RunRecord, file: str, sha256: str) -> RunRecord:
 
 
 def _read(store: Path, path: Path) -> ReadFile:
+    if path.is_dir():
+        raise ResultsError(f"{path} is a folder; name a file in it, such as {store_path(path)}")
     if not path.is_file():
         raise ResultsError(f"cannot import {path}: there is no such file")
     if path.resolve() == store.resolve():
@@ -146,11 +148,12 @@ def _read(store: Path, path: Path) -> ReadFile:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ResultsError(f"cannot import {path}: {error.strerror}") from error
-    if path.suffix == ".duckdb":
+    kind = path.suffix.lower()
+    if kind == ".duckdb":
         return path.name, sha256, _read_store(path)
-    if path.suffix in TABLES:
+    if kind in TABLES:
         return path.name, sha256, read_table(path)
-    if path.suffix == ".json":
+    if kind == ".json":
         return path.name, sha256, _read_json(path)
     raise ResultsError(
         f"cannot import {path}: unknown kind of file '{path.suffix}'; "
@@ -169,7 +172,10 @@ def _read_store(path: Path) -> list[Incoming]:
         with open_results(path, read_only=True) as other:
             return _all_of(other)
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copy(path, Path(folder) / store_path(folder).name)
+        copy = Path(shutil.copy(path, store_path(folder)))
+        log = path.with_name(f"{path.name}.wal")  # what a kill kept from the file itself
+        if log.is_file():
+            shutil.copy(log, copy.with_name(f"{copy.name}.wal"))
         with open_results(copy) as other:
             return _all_of(other)
 

@@ -41,8 +41,9 @@ def copy_store(
     except OSError as error:
         raise ResultsError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        if beside.exists():
-            beside.unlink()
+        for part in (beside, beside.with_name(f"{beside.name}.wal")):
+            if part.exists():
+                part.unlink()
     return path
 
 

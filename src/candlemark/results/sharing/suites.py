@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from candlemark.records import RunRecord
+from candlemark.records import RunRecord, content_id
 from candlemark.results.files import file_stem, write_json, write_text
 from candlemark.results.naming import fact, row_name
 from candlemark.results.selection import Selection, select
@@ -67,14 +67,18 @@ def export_json(selections: Sequence[Selection], folder: Path) -> list[Path]:
             continue
         for record in selection.records:
             by_row.setdefault(row_name(record), {})[record.trial_id] = record
+    taken: set[str] = set()
     for row, trials in by_row.items():
+        stem = file_stem(row)
+        stem = f"{stem}_{content_id(row)[:8]}" if stem in taken else stem
+        taken.add(stem)
         value = {
             "format": "candlemark row",
             "version": FORMAT_VERSION,
             "row": row,
             "trials": [record_to_dict(record) for record in trials.values()],
         }
-        written.append(write_json(folder / f"{file_stem(row)}_results.json", value))
+        written.append(write_json(folder / f"{stem}_results.json", value))
     return written
 
 
