@@ -98,6 +98,16 @@ class TestPage:
         assert "foreign_load_cores" not in machine
         assert shown.count("conditions.foreign_load_cores") == 2
 
+    def test_lists_are_told_in_words(self, fakes: ModuleType) -> None:
+        record = fakes.fake_cell()
+        busiest = [{"name": "python", "cores": 1.077}, {"name": "ssh", "cores": 0.1}]
+        conditions = {"busiest_foreign": busiest, "clock_reasons": []}
+        moved = replace(record, environment={**record.environment, "conditions": conditions})
+        shown = body(written([moved]))
+        assert "<dd>name python, cores 1.077; name ssh, cores 0.1</dd>" in shown
+        assert "<dd>1, 128</dd>" in shown
+        assert "<dt>conditions.clock_reasons</dt><dd>none</dd>" in shown
+
     def test_another_machine_is_told_by_what_differs(self, fakes: ModuleType) -> None:
         records = [fakes.fake_cell(), fakes.fake_cell(device="cuda:0")]
         machine = body(written(records)).split('id="environment"')[1]

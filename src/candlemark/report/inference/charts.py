@@ -21,6 +21,7 @@ from candlemark.report.inference.parts import (
     TradeOff,
     batch_curves,
     memory_parts,
+    memory_range,
     stage_parts,
 )
 from candlemark.report.page import Chart
@@ -304,7 +305,7 @@ def trade_off(group: TradeOff) -> Chart:
                 "range": [log10(min(times)) - 0.3, log10(max(times)) + 0.3],
                 **_axis_title("latency p50, ms"),
             },
-            "yaxis": _axis_title("peak memory, MB"),
+            "yaxis": {"range": list(memory_range(cells)), **_axis_title("peak memory, MB")},
             "annotations": [
                 {
                     "x": log10(time),  # plotly places notes of a log axis by exponent

@@ -31,6 +31,7 @@ from candlemark.report.inference.parts import (
     TradeOff,
     batch_curves,
     memory_parts,
+    memory_range,
     stage_parts,
     trade_offs,
 )
@@ -400,9 +401,7 @@ def _trade_off_panel(panel: Axes, group: TradeOff) -> None:
     spread = max(max(times) / min(times), 1.5)
     room = spread**0.3
     panel.set_xlim(min(times) / room, max(times) * room)
-    heavy = [_of(cell, PEAK) / 1e6 for cell in members]
-    reach = max(max(heavy) - min(heavy), 0.1 * max(heavy))
-    panel.set_ylim(max(min(heavy) - 0.35 * reach, 0), max(heavy) + 0.35 * reach)
+    panel.set_ylim(*memory_range(members))
     panel.set_title(group.title, fontsize=9.5)
     panel.set_xlabel("latency p50, ms (log scale)")
     panel.set_ylabel("peak memory, MB")

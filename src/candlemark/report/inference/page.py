@@ -316,9 +316,17 @@ def _conditions(cells: Sequence[Cell]) -> str:
 
 
 def _value(value: Any) -> str:
+    """A value in words; a list of mappings, such as of processes, one after the other."""
     if value is None:
         return "unknown"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        nested = any(isinstance(one, Mapping) for one in value)
+        return ("; " if nested else ", ").join(map(_value, value)) or "none"
+    return str(value)
 
 
 def _machines(cells: Sequence[Cell]) -> str:

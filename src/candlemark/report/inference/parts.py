@@ -184,6 +184,13 @@ def trade_offs(cells: Sequence[Cell]) -> tuple[TradeOff, ...]:
     )
 
 
+def memory_range(cells: Sequence[Cell]) -> tuple[float, float]:
+    """MB from which to which an axis runs: never so narrow that one part in ten looks like much."""
+    heavy = [(cell.value(PEAK) or 0.0) / 1e6 for cell in cells]
+    reach = max(max(heavy) - min(heavy), 0.1 * max(heavy))
+    return max(min(heavy) - 0.35 * reach, 0.0), max(heavy) + 0.35 * reach
+
+
 def pareto(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """Cells that none beats in both latency and peak memory; lower is better in both.
 
