@@ -50,6 +50,7 @@ class TestParsing:
             ("latency_p50_ms>+5", "cannot read the limit"),
             ("latency_p50_ms>=5%", "cannot read the limit"),
             ("latency_p50>+5%", "unknown measure 'latency_p50'; did you mean 'latency_p50_ms'?"),
+            ("latency>+5%", "unknown measure 'latency'; did you mean 'latency_p50_ms'?"),
             (
                 "latency_p50_ms>-5%",
                 "would fail where nothing changed; did you mean 'latency_p50_ms>+5%'?",

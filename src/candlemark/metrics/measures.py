@@ -291,6 +291,7 @@ def find_measure(name: str) -> Measure:
     """The measure called `name`; ConfigError names the nearest one."""
     if name in MEASURES:
         return MEASURES[name]
-    near = difflib.get_close_matches(name, MEASURES, n=1, cutoff=0.5)
+    begun = [known for known in MEASURES if known.startswith(f"{name}_")]
+    near = begun or difflib.get_close_matches(name, MEASURES, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(MEASURES)}"
     raise ConfigError(f"unknown measure '{name}'; {hint}")
