@@ -233,6 +233,9 @@ def test_an_accelerator_is_asked_for_its_own_account(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "memory_reserved", fake.memory_reserved)
     monkeypatch.setattr(memory, "synchronise", lambda device: None)
     profile = measure_memory(fake.call, torch.device("cuda:0"), interval_s=0.001)
+    reasons = {measured.name: measured.reason for measured in profile.measurements}
+    assert reasons["allocated_memory_bytes"] is None
+    assert reasons["reserved_memory_bytes"] is None
     values = {m.name: m.value for m in profile.measurements}
     assert values["peak_memory_bytes"] == 148
     assert values["allocated_memory_bytes"] == 108

@@ -187,12 +187,8 @@ def measure_memory(
         for _ in range(calls):
             call()
             synchronise(device)
-    peak = meter.measurement("peak_memory_bytes")
     after, process_after = _device_bytes(device), process_memory_bytes()
-    if peak.value is None and after is not None:
-        peak = _known("peak_memory_bytes", timeline.most(), f"most seen every {interval_s:g} s")
-    elif peak.value is not None and device.type == "cpu":
-        peak = _known("peak_memory_bytes", max(int(peak.value), timeline.most()), str(peak.reason))
+    peak = _highest(meter.measurement("peak_memory_bytes"), device, timeline, interval_s)
     if device.type != "cpu":
         activations = _above(peak, before)
     elif torch_allocates:
@@ -201,8 +197,8 @@ def measure_memory(
         activations = _above(peak, process_before)
     measured = [
         peak,
-        _known("allocated_memory_bytes", after, "torch keeps no account of tensors on a CPU"),
-        _known("reserved_memory_bytes", _reserved(device), f"no pool to tell on {device.type}"),
+        _told("allocated_memory_bytes", after, "torch keeps no account of tensors on a CPU"),
+        _told("reserved_memory_bytes", _reserved(device), f"no pool to tell on {device.type}"),
         _known("process_memory_bytes", process_after, "resident set"),
         activations,
     ]
@@ -215,6 +211,17 @@ def measure_memory(
             "memory_timeline_bytes": np.asarray(timeline.bytes, dtype=np.float64),
         },
     )
+
+
+def _highest(
+    peak: Measurement, device: torch.device, timeline: _Timeline, interval_s: float
+) -> Measurement:
+    """The peak that the device told, or the largest reading where it tells less or nothing."""
+    if peak.value is None and device.type != "cpu":
+        return _known(peak.name, timeline.most(), f"most seen every {interval_s:g} s")
+    if peak.value is not None and device.type == "cpu":
+        return _known(peak.name, max(int(peak.value), timeline.most()), peak.reason)
+    return peak
 
 
 def peak_of_requests(changes: list[int]) -> int:
@@ -335,6 +342,11 @@ def _above(peak: Measurement, before: int | None) -> Measurement:
         reason = "memory that was freed before was used again: nothing grew"
         return Measurement(name=name, value=None, unit="bytes", reason=reason)
     return _known(name, grown, f"growth of: {peak.reason}")
+
+
+def _told(name: str, value: int | None, otherwise: str) -> Measurement:
+    """What a device says of itself, or why it says nothing."""
+    return _known(name, value, otherwise if value is None else None)
 
 
 def _known(name: str, value: int | None, reason: str | None) -> Measurement:
