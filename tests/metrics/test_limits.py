@@ -101,7 +101,7 @@ class TestDecisions:
         (found,) = decide([(parse_limit("peak_memory_bytes>+10%"), grown)])
         assert found.decision is Decision.UNDECIDED
         assert found.more_rounds == 1
-        assert "about 1 more rounds would settle it" in found.grounds
+        assert "about 1 more round would settle it" in found.grounds
 
     def test_a_change_at_the_limit_itself_stays_undecided(self):
         seen = [decisions(1.05, "latency_p50_ms>+5%", seed=seed)[0] for seed in range(6)]
