@@ -175,6 +175,20 @@ def test_cells_of_a_model_reuse_it_where_isolation_allows(tmp_path):
     assert half.measurement("peak_memory_bytes").verdict is Verdict.CONTENDED
 
 
+def test_two_workers_find_what_one_finds(tmp_path):
+    asked = {"precisions": ["fp32", "bf16"], "metrics": ["latency", "flops", "numerics"]}
+    alone = run_inference(config(**asked), output_dir=tmp_path / "1", executor=Here()).records
+    beside = run_inference(config(workers=2, **asked), output_dir=tmp_path / "2").records
+    assert [record.trial_id for record in beside] == [record.trial_id for record in alone]
+    for one, two in zip(alone, beside, strict=True):
+        for name in ("flops", "parameters", "relative_error"):
+            assert two.measurement(name) == one.measurement(name)
+        assert two.facts["same_answer"] == one.facts["same_answer"]
+    loaded = beside[0].measurement("load_s")
+    assert loaded.verdict is Verdict.CONTENDED
+    assert loaded.reason == "other cells may have loaded at the same time"
+
+
 def test_a_config_file_names_its_task(tmp_path):
     path = tmp_path / "inference.yaml"
     path.write_text(yaml.safe_dump(config().model_dump(mode="json")))
