@@ -155,6 +155,9 @@ def test_time_ends_the_search_before_a_batch_that_would_take_too_long(
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError(
+            "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
+        ),
         RuntimeError("Failed to allocate memory for requested buffer of size 4096"),
     ],
 )

@@ -35,6 +35,7 @@ SIGNS_OF_MEMORY = (
     "defaultcpuallocator",  # torch on a CPU: can't allocate, not enough memory
     "alloc_failed",  # cuBLAS and cuDNN workspaces
     "bad_alloc",
+    "out_of_device_memory",  # Level Zero, under XPU
     "failed to allocate memory",  # ONNX Runtime
     "invalid buffer size",  # one tensor beyond what MPS allows
 )

@@ -82,7 +82,7 @@ def correlated_interval(
 
     samples: float64 (n,), in the order in which they were taken
     `quantile_interval` for what the samples are worth there, and beyond it as far as samples
-    are worth so little that the quantile may lie there too. Needs 11 samples for the median.
+    are worth so little that the quantile may be there too. The median needs 11 samples at least.
     """
     low, high = _shares(int(effective_count(samples, quantile)), quantile, level)
     if low is None or high is None:
