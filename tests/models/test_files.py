@@ -19,6 +19,7 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(files, "_silent", {})
 
 
 def test_a_folder_is_all_there_is(tmp_path: Path) -> None:
@@ -50,6 +51,24 @@ def test_a_hub_that_cannot_be_reached_is_found_out_at_once(
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(ModelError, match=rf"cannot be reached \(no route\); {advice}$"):
         find_file("someone/model", name)
+
+
+def test_a_hub_that_did_not_answer_is_not_asked_for_each_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def refuse(*address: Any) -> Any:
+        asked.append(address)
+        raise OSError("no route")
+
+    monkeypatch.setattr(files, "getproxies", dict)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    for count, remembered_s in ((1, 60.0), (1, 60.0), (2, 0.0)):
+        monkeypatch.setattr(files, "REMEMBERED_S", remembered_s)
+        with pytest.raises(ModelError, match="no route"):
+            find_file("someone/model", "tokenizer.json")
+        assert len(asked) == count
 
 
 def test_an_id_that_the_hub_does_not_know_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

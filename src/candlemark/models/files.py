@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -18,6 +19,11 @@ from candlemark.errors import ModelError
 
 CONFIG_NAME = "config.json"
 PROBE_TIMEOUT_S = 5.0
+REMEMBERED_S = 60.0
+"""A model asks for a dozen files: who did not answer the first time is not asked for each."""
+
+_silent: dict[tuple[str, int], tuple[float, OSError]] = {}
+"""When a host and port were last found not to answer, and how."""
 
 
 def find_file(model_id: str, name: str) -> Path | None:
@@ -72,6 +78,18 @@ def _first_line(error: OSError) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def _probe(host: str, port: int) -> None:
+    """Raise OSError where nobody answers, or nobody did within the last minute."""
+    at, before = _silent.get((host, port), (0.0, None))
+    if before is not None and time.monotonic() - at < REMEMBERED_S:
+        raise before.with_traceback(None)
+    try:
+        socket.create_connection((host, port), PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        _silent[host, port] = (time.monotonic(), error)
+        raise
+
+
 def _require_hub(model_id: str, name: str) -> None:
     """Raise ModelError at once where the Hub may not or cannot be asked."""
     advice = "use --weights random, or give a local folder with --weights PATH"
@@ -87,7 +105,7 @@ def _require_hub(model_id: str, name: str) -> None:
     target = urlsplit(getproxies().get(endpoint.scheme, endpoint.geturl()))
     port = target.port or (443 if target.scheme == "https" else 80)
     try:
-        socket.create_connection((target.hostname or "", port), PROBE_TIMEOUT_S).close()
+        _probe(target.hostname or "", port)
     except OSError as error:
         raise ModelError(
             f"{name} of {model_id} is not in the Hub cache and {target.hostname}:{port} cannot "
