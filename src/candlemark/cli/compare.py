@@ -95,16 +95,17 @@ def _words(values: Sequence[str] | None) -> list[str]:
 def _records(name: str, results_dir: Path) -> tuple[list[RunRecord], list[RunRecord]]:
     """Attempts of what is named, and all further attempts beside them.
 
-    A file is taken before a run, and a run before a suite. Raises ResultsError: there is neither.
+    A file of results, or a folder with a store in it, is taken before a run, and a run before a
+    suite. Raises ResultsError: there is none of them.
     """
     from candlemark.errors import ResultsError
     from candlemark.results.opening import store_path
     from candlemark.results.store import open_results
 
     path = Path(name).expanduser()
-    if path.is_file() and path.suffix == ".json":
+    if path.is_file() and path.suffix.lower() != ".duckdb":
         return _imported(path)
-    if path.exists():
+    if path.is_file() or store_path(path).is_file():
         with open_results(path, read_only=True) as store:
             everything = [attempt.record for attempt in store.attempts()]
         return everything, []
@@ -149,11 +150,12 @@ def _named(store: Results, name: str) -> tuple[list[RunRecord], list[RunRecord]]
 def show(found: Sequence[Compared]) -> None:
     """A table, and below it the grounds of every verdict."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from candlemark.cli.output import table_console
+
+    console = table_console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("cell", "measure", "A", "B", "B / A, 95 %", "floor", "verdict"):
         right = head in {"A", "B", "B / A, 95 %", "floor"}

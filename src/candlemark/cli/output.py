@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNCUT_WIDTH = 1000
 
 
 def print_json(value: Any) -> None:
     """One strict JSON object: unknown is null, NaN is a defect."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def table_console(**options: Any) -> Console:
+    """Where a table goes: as wide as the terminal, and uncut into a file or a pipe."""
+    from rich.console import Console
+
+    console = Console(**options)
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        return console
+    return Console(width=UNCUT_WIDTH, **options)

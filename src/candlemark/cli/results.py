@@ -46,8 +46,9 @@ def list_suites(results_dir: ResultsDir = DEFAULT_DIR, json: Json = False) -> No
 
 def _print_suites(found: list[SuiteSummary]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from candlemark.cli.output import table_console
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("suite", "started", "planned", "finished", "failed"):
@@ -56,14 +57,15 @@ def _print_suites(found: list[SuiteSummary]) -> None:
         planned = "" if line.planned is None else str(line.planned)
         failed = f"[red]{line.failed}[/]" if line.failed else "0"
         table.add_row(line.suite_id, line.started_at, planned, str(line.finished), failed)
-    Console().print(table)
+    table_console().print(table)
 
 
 def _print_runs(runs: list[Run]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from candlemark.cli.output import table_console
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("run", "started", "suites", "finished", "failed"):
@@ -72,7 +74,7 @@ def _print_runs(runs: list[Run]) -> None:
         failed = f"[red]{run.failed}[/]" if run.failed else "0"
         suites = ", ".join(run.suite_ids)
         table.add_row(escape(run.name), run.started_at, suites, str(run.finished), failed)
-    Console().print(table)
+    table_console().print(table)
 
 
 @app.command()

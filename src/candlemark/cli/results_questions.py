@@ -240,12 +240,13 @@ def _written(quantity: Quantity, m: Measurement | None) -> str:
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from candlemark.cli.output import table_console
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, head in enumerate(heads):
         table.add_column(head, justify="left" if place in {0, len(heads) - 1} else "right")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)
+    table_console(markup=False).print(table)
