@@ -176,6 +176,17 @@ class TestCompare:
         assert run(monkeypatch, "results", "compare", "main", "mine", *options) == 0
         assert "SLOWER" in capsys.readouterr().out
 
+    def test_a_folder_of_a_run_s_name_is_not_taken_for_it(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+    ):
+        self.fill(tmp_path / "store")
+        (tmp_path / "main").mkdir()
+        monkeypatch.chdir(tmp_path)
+        options = ("--results-dir", "store", "--json")
+        assert run(monkeypatch, "results", "compare", "main", "mine", *options) == 0
+        (row,) = json.loads(capsys.readouterr().out)["rows"]
+        assert row["change"] == "SLOWER"
+
     def test_a_store_elsewhere(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any):
         self.fill(tmp_path / "here")
         with open_results(tmp_path / "there") as store:

@@ -129,6 +129,17 @@ class TestPrometheus:
         series = [line.rsplit(" ", 1)[0] for line in text.splitlines() if line[0] != "#"]
         assert len(series) == len(set(series))
 
+    def test_a_trial_of_two_suites_is_no_series_twice(
+        self, results: Results, tmp_path: Path
+    ) -> None:
+        shared = made.make("org/good").trial_id
+        results.add_suite("s2", {}, "2025-06-02T09:30:00+00:00", trial_ids=[shared])
+        files = copy_out(results, tmp_path / "out", formats=["prometheus"])
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        series = [line.rsplit(" ", 1)[0] for line in lines if line[0] != "#"]
+        assert len(files) == 2
+        assert len(series) == len(set(series))
+
     @pytest.mark.parametrize(
         ("name", "family", "factor"),
         [

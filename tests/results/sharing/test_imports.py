@@ -244,6 +244,13 @@ class TestTables:
             (done,) = import_files(results, [tmp_path / "later.csv"])
             assert (done.added, done.present) == (0, 2)
 
+    def test_a_line_ends_where_json_lines_say(self, tmp_path: Path) -> None:
+        line = {"model": "a", "name": "latency_p50_ms", "value": 1.0, "note": "one\u2028two"}
+        text = json.dumps(line, ensure_ascii=False)
+        (tmp_path / "theirs.jsonl").write_text(f"{text}\r\n", encoding="utf-8")
+        with open_results(tmp_path / "here") as results:
+            assert import_files(results, [tmp_path / "theirs.jsonl"])[0].added == 1
+
     def test_the_kind_of_a_file_may_be_written_large(self, tmp_path: Path) -> None:
         (tmp_path / "THEIRS.CSV").write_text(CSV)
         with open_results(tmp_path / "here") as results:

@@ -114,7 +114,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Line]]:
             yield rows.line_num, row
         return
     parsed = json.loads(text) if path.suffix.lower() == ".json" else None
-    raw = enumerate(parsed if parsed is not None else text.splitlines(), start=1)
+    raw = enumerate(parsed if parsed is not None else text.split("\n"), start=1)
     for number, item in raw:
         if isinstance(item, str) and not item.strip():
             continue

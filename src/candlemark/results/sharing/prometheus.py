@@ -60,7 +60,7 @@ def exposition(selection: Selection) -> str:
         families.setdefault((name, help_text), []).append(f"{name}{_set(labels)} {value!r}")
 
     for attempt in selection.attempts:
-        labels = _labels(attempt)
+        labels = _labels(attempt, selection.suite.suite_id)
         status = {"status": str(attempt.record.status)}
         add(f"{PREFIX}trial", "a trial, and how it ended", {**labels, **status}, 1.0)
         for m in attempt.record.measurements:
@@ -105,9 +105,10 @@ def _meaning(name: str) -> str:
     return METRICS[name].title if name in METRICS else name.replace("_", " ")
 
 
-def _labels(attempt: Attempt) -> dict[str, str]:
+def _labels(attempt: Attempt, suite_id: str) -> dict[str, str]:
+    """What tells series apart; a trial of two suites is in the files of both, as two series."""
     record = attempt.record
-    labels = {"trial": record.trial_id, "suite": attempt.suite_id, "row": row_name(record)}
+    labels = {"trial": record.trial_id, "suite": suite_id, "row": row_name(record)}
     if attempt.run is not None:
         labels["run"] = attempt.run
     for name in _LABELS:
