@@ -166,7 +166,18 @@ def test_noise_runs_into_the_budget_and_says_so() -> None:
     p50 = by_name(latency.measurements)["latency_p50_ms"]
     assert p50.verdict is Verdict.UNSTABLE
     assert "the time budget of 0.2 s ended while the 95 % interval" in str(p50.reason)
-    assert "2.0% was asked for: raise the time budget (about " in str(p50.reason)
+    assert "2.0% was asked for: no longer budget settles that" in str(p50.reason)
+
+
+def test_a_budget_that_would_settle_it_is_named() -> None:
+    random = np.random.default_rng(0)
+    machine = FakeMachine(lambda _: int(random.uniform(1, 9) * MS))
+    clock = machine.clock()
+    clock.self_test(machine.work)
+    latency = measure_latency(machine.call, clock, budget_s=2, width=0.08)
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
+    assert p50.verdict is Verdict.UNSTABLE
+    assert "raise the time budget (about " in str(p50.reason)
 
 
 def test_warm_up_calls_are_not_samples() -> None:

@@ -28,6 +28,8 @@ StopReason = Literal["precise", "budget", "limit"]
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 SAMPLES_NEEDED = {"p50": 5, "p90": 29, "p95": 59, "p99": 299}
 STOOD_STILL = "the clock saw no time pass"
+MOST_TIMES = 30
+"""A budget that would have to be so many times as long is no advice."""
 
 
 def summarise_latency(
@@ -155,16 +157,20 @@ def _too_wide(
             f"{end} with samples worth {independent} independent ones, too few for an interval: "
             "raise the time budget"
         )
+    told = (
+        f"{end} while the 95 % interval of the median spanned {reached:.1%} of it and {width:.1%} "
+        "was asked for"
+    )
     advice = "raise the time budget"
     if budget_s is not None and stopped == "budget":
         # An interval narrows with the root of the number of samples.
-        advice += f" (about {math.ceil(budget_s * (reached / width) ** 2)} s)"
+        times = (reached / width) ** 2
+        if times > MOST_TIMES:
+            return f"{told}: no longer budget settles that, stop what else runs here"
+        advice += f" (about {math.ceil(budget_s * times)} s)"
     elif stopped == "limit":
         advice = "raise the number of samples"
-    return (
-        f"{end} while the 95 % interval of the median spanned {reached:.1%} of it and {width:.1%} "
-        f"was asked for: {advice} or stop what else runs here"
-    )
+    return f"{told}: {advice} or stop what else runs here"
 
 
 def _told_drift(trend: float) -> str:

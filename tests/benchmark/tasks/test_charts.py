@@ -9,7 +9,9 @@ import pytest
 from candlemark import progress
 from candlemark.benchmark.tasks import charts
 from candlemark.execution import leases
-from candlemark.records import Measurement
+from candlemark.hardware import conditions
+from candlemark.hardware.conditions import FakeSource, Reading
+from candlemark.records import Measurement, Verdict
 
 
 @pytest.fixture
@@ -24,12 +26,12 @@ def test_speed_is_measured_while_nothing_else_of_ours_loads_or_is_timed(
     tmp_path, monkeypatch, events
 ):
     monkeypatch.setenv(leases.ENVIRONMENT, str(tmp_path))
-    trial = SimpleNamespace(config={"device": "cuda:1"}, row="a model")
+    trial = SimpleNamespace(config={"device": "cpu"}, row="a model")
 
     class Row:
         def measure(self, rows):
             assert leases.held() == "timing"
-            assert leases.holder().endswith("on cuda:1")
+            assert leases.holder().endswith("on cpu")
             assert [(event.kind, event.task) for event in events] == [("begin", progress.TIMING)]
             return (Measurement(name="latency_p50_ms", value=float(len(rows))),)
 
@@ -37,3 +39,19 @@ def test_speed_is_measured_while_nothing_else_of_ours_loads_or_is_timed(
     assert measured.value == 2
     assert leases.held() is None
     assert events[-1].kind == "end"
+
+
+def test_speed_beside_another_program_is_not_to_be_quoted(tmp_path, monkeypatch):
+    monkeypatch.setenv(leases.ENVIRONMENT, str(tmp_path))
+    looks = FakeSource(Reading(at_s=0, cores=2, busy_s=0), Reading(at_s=1, cores=2, busy_s=1.5))
+    monkeypatch.setattr(charts, "watch", lambda device: conditions.watch(device, source=looks))
+    trial = SimpleNamespace(config={"device": "cpu"}, row="a model")
+    row = SimpleNamespace(
+        measure=lambda _: (
+            Measurement(name="latency_p50_ms", value=1.0),
+            Measurement(name="flops", value=1.0),
+        )
+    )
+    latency, flops = charts._timed(SimpleNamespace(trial=trial), row, [])
+    assert latency.verdict is Verdict.CONTENDED
+    assert flops.verdict is Verdict.VALID

@@ -22,6 +22,7 @@ from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.errors import DatasetError
 from candlemark.execution import leases
 from candlemark.hardware.comparability import comparability_key
+from candlemark.hardware.conditions import watch
 from candlemark.hardware.snapshot import snapshot
 from candlemark.metrics import summary
 from candlemark.records import Measurement, Predictions
@@ -95,8 +96,12 @@ def run(work: Work) -> TaskResult:
 
 def _timed(work: Work, row: Row, test: IntArray) -> tuple[Measurement, ...]:
     """What `row` measures on windows at `test`, while nothing else of ours is timed or loads."""
-    with leases.timing(work.trial.config["device"]), progress.timing(work.trial.row):
-        return row.measure(test)
+    import torch
+
+    device = torch.device(work.trial.config["device"])
+    with leases.timing(device), progress.timing(work.trial.row), watch(device) as seen:
+        measured = row.measure(test)
+    return seen.apply(measured)
 
 
 def _environment(device: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
