@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import time
@@ -162,7 +163,10 @@ def test_a_runtime_with_memory_of_its_own_is_seen_in_the_resident_set() -> None:
     kept = []
 
     def call() -> None:
-        kept.append(np.ones(LARGE // 4, dtype=np.uint8))
+        # New pages each time: an allocator may hand out again what earlier tests gave back.
+        pages = np.frombuffer(mmap.mmap(-1, LARGE // 4), dtype=np.uint8)
+        pages[:] = 1
+        kept.append(pages)
 
     grown = of(measure_memory(call, CPU, calls=2, torch_allocates=False), "activation_memory_bytes")
     assert grown.value is not None
