@@ -143,7 +143,10 @@ class TestTwoRuns:
         assert row.value_a == pytest.approx(20, rel=0.02)
         (row,) = compare(spoiled, attempts(22.0), measures=["latency_p50_ms"])
         assert row.change is Change.UNSURE
-        assert row.grounds == "A: latency_p50_ms is CONTENDED: another process ran"
+        assert row.grounds == (
+            "A: latency_p50_ms is CONTENDED: another process ran; "
+            "run it again: candlemark profile tiny:bert --rerun"
+        )
 
     def test_runs_without_a_common_cell_say_what_differs(self):
         with pytest.raises(ConfigError, match=r"no cell in common; .* differ in precision; to "):

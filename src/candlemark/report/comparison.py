@@ -369,7 +369,7 @@ def _contrast(pair: Pair, name: str, others: Sequence[RunRecord]) -> Contrast:
         return Contrast(values=np.empty((0, 2)), reason=pair.unlike)
     for side, records in ((pair.first, pair.a), (pair.second, pair.b)):
         if not len(logs(records, name)):
-            reason = f"{side}: {why_not_quoted(records, name)}"
+            reason = f"{side}: {why_not_quoted(records, name)}; run it again: {_again(records)}"
             return Contrast(values=np.empty((0, 2)), reason=reason)
     return contrast_attempts(pair.a, pair.b, name, repeats=others)
 
@@ -426,13 +426,18 @@ def _compared(pair: Pair, name: str, one: Contrast, verdict: Judgement) -> Compa
 
 
 def _what_settles(pair: Pair, one: Contrast) -> str:
-    again = f"candlemark profile {pair.a[0].facts.get('model', 'MODEL')} --rerun"
+    again = _again(pair.a)
     if one.floor is None:
         return f"nothing was run twice, so there is no noise floor; run it again: {again}"
     return (
         f"neither told apart nor shown equal, noise floor {one.floor:.1%} from "
         f"{len(pair.a)} and {len(pair.b)} processes; more of them: {again}"
     )
+
+
+def _again(records: Sequence[RunRecord]) -> str:
+    """The command that measures these cells once more."""
+    return f"candlemark profile {records[0].facts.get('model', 'MODEL')} --rerun"
 
 
 def _same_answer(records: Sequence[RunRecord]) -> bool | None:

@@ -88,8 +88,8 @@ class TestConditions:
         assert found.limit == pytest.approx(limit)
 
     def test_several_in_one_text_or_in_several(self) -> None:
-        found = parse_conditions(["flops < 1G and auroc > 0.5", "mcc > 0"])
-        assert [one.quantity.name for one in found] == ["flops", "auroc", "mcc"]
+        found = parse_conditions(["flops < 1G and auroc > 0.5", "mcc > 0 AND macs < 1M"])
+        assert [one.quantity.name for one in found] == ["flops", "auroc", "mcc", "macs"]
 
     @pytest.mark.parametrize(
         ("texts", "message"),

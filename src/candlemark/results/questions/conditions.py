@@ -55,7 +55,7 @@ def parse_conditions(texts: Iterable[str]) -> tuple[Condition, ...]:
     Raises ConfigError: one is not of the form, its name or its unit is unknown, or there is
     none.
     """
-    parts = [part for text in texts for part in re.split(r"\band\b", text)]
+    parts = [part for text in texts for part in re.split(r"\b(?:and|AND)\b", text)]
     if not parts:
         raise ConfigError('no condition; ask like: candlemark results find "latency_p95_ms < 20"')
     return tuple(_parse(part.strip()) for part in parts)
