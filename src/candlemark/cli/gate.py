@@ -179,11 +179,12 @@ def _share(text: str) -> float:
 
 def _show(result: GateResult) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from candlemark.cli.output import table_console
+
+    console = table_console()
     plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in ("cell", "limit", "B / A, 95 %", "floor", "change", "limit holds"):
