@@ -1,4 +1,4 @@
-"""What building a network needs, whichever library and whatever for."""
+"""What building a network of transformers needs, whatever it is for."""
 
 from __future__ import annotations
 
