@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,18 @@ class TestFind:
         assert found.unknown[0].reason == "no auroc of b is stored by the task charts"
         alone = find(results, "auroc > 0.65", task="charts")
         assert [x.record.facts["seed"] for x in alone.matching] == [1]
+
+    def test_a_seed_that_two_machines_ran_counts_once(self, results: Results) -> None:
+        results.append(made.make("a"), "s1")
+        there = scored("a", 0.9)
+        for record in (
+            scored("a", 0.6),
+            replace(there, environment={**there.environment, "cpu": "Other CPU"}),
+            scored("a", 0.8, seed=1),
+        ):
+            results.append(record, "s1")
+        (one,) = find(results, "auroc > 0", task="inference").matching
+        assert one.known("auroc")[0].value == pytest.approx((0.9 + 0.8) / 2)
 
     def test_higher_is_listed_first_where_it_is_better(self, results: Results) -> None:
         for model, rate in (("low", 10.0), ("high", 90.0)):

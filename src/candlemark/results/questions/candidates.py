@@ -159,11 +159,15 @@ def _scored_on(record: RunRecord) -> str:
 
 
 def _scores(records: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Measurement]]]:
-    """Mean scores over seeds, by model, by what they were scored on, by name."""
+    """Mean scores over seeds, by model, by what they were scored on, by name.
+
+    A trial that several machines ran is one seed: the newest made here, else the newest.
+    """
+    ours_last = sorted(records, key=lambda record: "imported_from" not in record.facts)
+    once = {record.trial_id: record for record in ours_last if record.status is Status.OK}
     groups: dict[tuple[str, str, str], list[Measurement]] = {}
-    for record in records:
-        is_model = task_of(record) == "charts" and fact(record, "role") == "model"
-        if is_model and record.status is Status.OK:
+    for record in once.values():
+        if task_of(record) == "charts" and fact(record, "role") == "model":
             for m in record.measurements:
                 if m.name in all_metrics():
                     model = str(fact(record, "model") or row_name(record))
