@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -434,6 +436,45 @@ class TestEndToEnd:
         assert result.outcome == "could not measure"
         ((_, reason),) = result.failures.items()
         assert reason == "round 1: B crashed: its process ended with exit status 9"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_the_whole_command_ends_with_all_of_its_processes(
+        self, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ):
+        import psutil
+
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+        command = ["gate", "python:sleeper:make", "--baseline", "HEAD~1", "--rounds", "50"]
+        limit = ["--fail-on", "latency_p50_ms>+5%", "--device", "cpu", "--threads", "1"]
+        with subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from candlemark.cli.main import main; main()",
+                *command,
+                *limit,
+            ],
+            cwd=repository,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            workers: list[psutil.Process] = []
+            while len(workers) < 3 and process.poll() is None:
+                time.sleep(0.05)
+                workers = psutil.Process(process.pid).children()
+            os.killpg(process.pid, number)  # as a terminal does
+            assert process.stderr is not None
+            error = process.stderr.read()
+            assert process.wait(60) == 128 + number
+        if number == signal.SIGINT:
+            assert "interrupted; nothing was decided" in error
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert alive == []
+        assert list((tmp_path / "temporary").glob("candlemark-gate-*")) == []
+        assert len(worktrees(repository)) == 1
 
     @pytest.mark.parametrize(("here", "status"), [("0.0021", 1), ("0.0020", 0)])
     def test_five_per_cent_more_sleep_is_found(
