@@ -107,6 +107,11 @@ def test_to_measure_all_again_and_only_what_failed_is_a_contradiction(tmp_path):
         run_inference(config(), output_dir=tmp_path, resume=False, only_failed=True)
 
 
+def test_a_run_has_a_name_or_the_time(tmp_path):
+    with pytest.raises(ConfigError, match="the name of a run is empty"):
+        run_inference(config(), output_dir=tmp_path, run_name=" ")
+
+
 def test_a_crash_and_the_end_of_memory_are_rows_and_stop_nothing(tmp_path):
     names = ("leaving", "greedy", "raising", "linear")
     finished = run_inference(

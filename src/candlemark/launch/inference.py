@@ -72,6 +72,8 @@ def run_inference(
     """
     if only_failed and not resume:
         raise ConfigError("--rerun measures every cell again and --only failed a few; name one")
+    if run_name is not None and not run_name.strip():
+        raise ConfigError("the name of a run is empty; leave --run-name out to take the time")
     name = run_name or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     works = plan(config)
     folder = Path(output_dir)

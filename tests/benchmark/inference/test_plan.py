@@ -228,6 +228,12 @@ def test_a_value_that_does_not_fit_is_one_line(make_works, change, message):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_lone_value_is_a_list_of_one(make_works):
+    listed = make_works(devices=("cpu",), batch_sizes=(2,), precisions=("fp32",))
+    lone = make_works(devices="cpu", batch_sizes=2, precisions="fp32")
+    assert [work.trial.id for work in lone] == [work.trial.id for work in listed]
+
+
 def test_an_unknown_model_is_refused_with_the_nearest(make_works):
     with pytest.raises(ModelError, match="tiny:bert"):
         make_works(models=("tiny:bertt",))

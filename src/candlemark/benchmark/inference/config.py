@@ -51,6 +51,13 @@ class TimingConfig(Config):
     budget_s: float = Field(default=5.0, gt=0)
 
 
+SWEPT = (
+    *("models", "devices", "batch_sizes", "sequence_lengths", "precisions", "backends"),
+    *("metrics", "seeds"),
+)
+"""Keys that take one value or several."""
+
+
 class InferenceConfig(Config):
     """Models x devices x batch sizes x lengths x precisions x backends x seeds.
 
@@ -93,10 +100,13 @@ class InferenceConfig(Config):
     workers: PositiveInt = 1
     timeout_s: float | None = Field(default=None, gt=0)
 
-    @field_validator(
-        *("models", "devices", "batch_sizes", "sequence_lengths", "precisions", "backends"),
-        *("metrics", "seeds"),
-    )
+    @field_validator(*SWEPT, mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """A lone value is a list of one."""
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator(*SWEPT)
     @classmethod
     def _unique(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if len(set(values)) != len(values):
