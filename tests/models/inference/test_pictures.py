@@ -10,8 +10,7 @@ import torch
 import transformers
 
 from candlemark.errors import ModelError
-from candlemark.models.inference.base import InputShape
-from candlemark.models.inference.describe import Described
+from candlemark.models.inference.base import Described, InputShape
 from candlemark.models.inference.pictures import (
     choose_side,
     find_reader,

@@ -21,8 +21,8 @@ from candlemark.benchmark.inference.precision import obstacle, require
 from candlemark.benchmark.trial import Trial
 from candlemark.errors import ConfigError
 from candlemark.hardware.device import resolve_device
-from candlemark.models.inference.base import ITEMS
-from candlemark.models.inference.describe import Described, describe
+from candlemark.models.inference.base import ITEMS, Described
+from candlemark.models.inference.describe import describe
 from candlemark.models.inference.weights import weights_path, weights_sha256
 
 GENERATING = frozenset(

@@ -16,12 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from candlemark.models.catalog import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Modality = Literal["text", "vision", "speech", "multimodal"]
+Library = Literal["timm", "transformers", "python"]
 Tensors: TypeAlias = "dict[str, Tensor]"
 
 MODEL_TASKS: dict[str, Modality] = {
@@ -49,6 +53,41 @@ ITEMS: dict[Modality, str] = {
     "multimodal": "pairs",
 }
 """What one item of a batch is, by modality."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A model by name: what it does and how it is built.
+
+    id: as it was asked for
+    library: who builds it; "python" is a function of the user's
+    model_task: a key of MODEL_TASKS
+    model_class: transformers class, timm model name, or MODULE:FUNCTION
+    weights: "pretrained", "random", or a path; what `tiny:` and `python:` can only have is
+        said here whatever was asked for: "random" and "as returned"
+    config_class: transformers config that the class is built from; "" where only config.json
+        tells
+    config: what the config class is given, or the content of config.json
+    folder: where config.json lies (a local folder or one of the Hub cache)
+    on_hub: the id is one of the Hub, so that further files may be asked of it
+    spec: of image classifiers, as the chart benchmark knows them
+    """
+
+    id: str
+    library: Library
+    model_task: str
+    model_class: str
+    weights: str
+    config_class: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    on_hub: bool = False
+    spec: ModelSpec | None = None
+
+    @property
+    def modality(self) -> Modality:
+        """What the model reads."""
+        return MODEL_TASKS[self.model_task]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

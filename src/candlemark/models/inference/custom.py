@@ -27,8 +27,13 @@ from torch import Tensor, nn
 
 from candlemark.errors import ModelError
 from candlemark.models.building import first_line
-from candlemark.models.inference.base import MODEL_TASKS, InferenceModel, InputShape, Tensors
-from candlemark.models.inference.describe import Described
+from candlemark.models.inference.base import (
+    MODEL_TASKS,
+    Described,
+    InferenceModel,
+    InputShape,
+    Tensors,
+)
 
 AS_RETURNED = "as returned"
 """What such a model says of its weights: they are what its function gave them."""

@@ -13,56 +13,18 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from candlemark.errors import ModelError
 from candlemark.models.catalog import CATALOG, ENTRY_POINT_GROUP, ModelSpec, resolve
 from candlemark.models.files import cached_file, find_file
-from candlemark.models.inference.base import MODEL_TASKS, Modality
+from candlemark.models.inference.base import MODEL_TASKS, Described
 from candlemark.models.inference.classes import task_of_class, task_of_type
 from candlemark.models.inference.known import ALIASES, KNOWN
 from candlemark.models.inference.tiny import TINY, Recipe
-
-Library = Literal["timm", "transformers", "python"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
-    """A model by name: what it does and how it is built.
-
-    id: as it was asked for
-    library: who builds it; "python" is a function of the user's
-    model_task: a key of MODEL_TASKS
-    model_class: transformers class, timm model name, or MODULE:FUNCTION
-    weights: "pretrained", "random", or a path; what `tiny:` and `python:` can only have is
-        said here whatever was asked for: "random" and "as returned"
-    config_class: transformers config that the class is built from; "" where only config.json
-        tells
-    config: what the config class is given, or the content of config.json
-    folder: where config.json lies (a local folder or one of the Hub cache)
-    on_hub: the id is one of the Hub, so that further files may be asked of it
-    spec: of image classifiers, as the chart benchmark knows them
-    """
-
-    id: str
-    library: Library
-    model_task: str
-    model_class: str
-    weights: str
-    config_class: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    folder: Path | None = None
-    on_hub: bool = False
-    spec: ModelSpec | None = None
-
-    @property
-    def modality(self) -> Modality:
-        """What the model reads."""
-        return MODEL_TASKS[self.model_task]
 
 
 def describe(model_id: str, *, weights: str = "pretrained") -> Described:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from candlemark.errors import ModelError
 from candlemark.models.files import cached_file, find_file
-from candlemark.models.inference.base import InputShape
-from candlemark.models.inference.describe import Described
+from candlemark.models.inference.base import Described, InputShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

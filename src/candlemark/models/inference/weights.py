@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from candlemark.models.inference.describe import Described
+from candlemark.models.inference.base import Described
 from candlemark.models.weights import (
     SHARDED_NAME,
     check_file,
