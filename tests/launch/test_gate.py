@@ -262,16 +262,20 @@ class TestBaselines:
     def test_an_interrupt_leaves_no_copy(self, repository: Path, number: int):
         code = textwrap.dedent(
             """
-            import time
+            import signal, sys, time
             from pathlib import Path
             from candlemark.launch.baselines import checked_out, find_revision
+            number = int(sys.argv[1])  # what started the tests may have left it ignored
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            )
             with checked_out(find_revision("main", Path.cwd())) as side:
                 print(side.cwd, flush=True)
                 time.sleep(60)
             """
         )
         with subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, str(int(number))],
             cwd=repository,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
