@@ -19,7 +19,7 @@ _QUICK: Mapping[str, Any] = {
     "isolation": "none",
     "sequence_lengths": (32,),
     "new_tokens": 8,
-    "timing": {"warmup_s": 0.1, "budget_s": 2.0, "width": 0.05},
+    "timing": {"warmup_s": 0.3, "budget_s": 2.0, "width": 0.05},
 }
 """One process for all: starting one costs more than measuring a small model. What memory the
 process takes is then CONTENDED; nothing else is. A call of a millisecond feels each of the
