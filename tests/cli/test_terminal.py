@@ -23,6 +23,24 @@ def test_a_long_line_stays_one_line_in_a_log(
     assert capsys.readouterr().err == f"{head}{text}\n"
 
 
+def test_a_log_says_now_and_then_how_far_a_long_task_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    reporter = TerminalReporter()
+    reporter.handle(Event(kind="begin", task="trials", amount=9, unit="trials"))
+    for _ in range(5):
+        now[0] += 20
+        reporter.handle(Event(kind="advance", task="trials", amount=1))
+    lines = capsys.readouterr().err.splitlines()
+    reporter.close()
+    assert [line.partition(",")[0] for line in lines] == [
+        "trials: 2 of 9 trials",
+        "trials: 4 of 9 trials",
+    ]
+
+
 class _Screen(io.StringIO):
     """A terminal that counts what is written to it."""
 

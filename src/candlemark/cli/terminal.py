@@ -1,12 +1,14 @@
 """Progress on a terminal: a bar with rate and time left for each running task.
 
-On anything that is no terminal, a log file say, only notes and warnings are written. While a
-section is timed, in whatever process, the bars stand still: drawing would take time from it.
+On anything that is no terminal, a log file say, notes and warnings are written, and of a task that
+takes long a line now and then. While a section is timed, in whatever process, the bars stand
+still: drawing would take time from it.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +27,8 @@ from rich.text import Text
 from candlemark.progress import TIMING, Event
 
 REDRAW_S = 0.2
+LOG_EVERY_S = 30.0
+"""Between two lines of progress where there is no terminal."""
 
 
 class _Rate(ProgressColumn):
@@ -86,6 +90,7 @@ class TerminalReporter:
             auto_refresh=False,
         )
         self._ticker: _Ticker | None = None
+        self._last_line = time.monotonic()
         # Several workers may run tasks of one name; which of them a word is about does not show.
         self._running: dict[str, list[TaskID]] = {}
 
@@ -99,12 +104,24 @@ class TerminalReporter:
                 self._progress.update(task, advance=event.amount or 0)
                 if event.text:
                     self._progress.update(task, text=event.text)
+                self._log(task)
             case "end" if event.task in self._running:
                 self._end(event)
             case "note":
                 self._print(event.text, "dim")
             case "warning":
                 self._print(f"warning: {event.text}", "yellow")
+
+    def _log(self, number: TaskID) -> None:
+        """Say in a log how far a task is, if the last line is long ago."""
+        if self.console.is_terminal or time.monotonic() - self._last_line < LOG_EVERY_S:
+            return
+        self._last_line = time.monotonic()
+        task = next(task for task in self._progress.tasks if task.id == number)
+        total = "" if task.total is None else f" of {task.total:,.0f}"
+        unit = f" {task.fields['unit']}" if task.fields["unit"] else ""
+        left = "" if task.time_remaining is None else f", about {task.time_remaining:,.0f} s left"
+        self._print(f"{task.description}: {task.completed:,.0f}{total}{unit}{left}", "dim")
 
     def _print(self, text: str, style: str) -> None:
         """Print a line as one line: what is no terminal has no width to break it at."""
@@ -113,6 +130,7 @@ class TerminalReporter:
 
     def _begin(self, event: Event) -> None:
         if not self._running:
+            self._last_line = time.monotonic()
             self._progress.start()
         task = self._progress.add_task(
             event.task, total=event.amount, unit=event.unit, text=event.text
