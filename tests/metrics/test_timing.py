@@ -352,7 +352,16 @@ def test_a_slow_call_is_not_repeated_for_the_sake_of_warm_up() -> None:
     machine = FakeMachine(lambda _: 10_000 * MS)
     latency = measure_latency(machine.call, machine.clock(), budget_s=5.0, warmup_calls=3)
     assert latency.warmup_calls == 1
-    assert len(latency.samples_ms) == 1
+
+
+def test_a_call_slower_than_the_budget_still_has_a_median() -> None:
+    machine = FakeMachine(lambda _: 10_000 * MS)
+    latency = measure_latency(machine.call, checked_clock(machine), budget_s=5.0)
+    assert len(latency.samples_ms) == 5
+    p50 = by_name(latency.measurements)["latency_p50_ms"]
+    assert p50.value == pytest.approx(10_000, rel=1e-3)
+    assert p50.verdict is Verdict.UNSTABLE
+    assert "too few for an interval: raise the time budget" in str(p50.reason)
 
 
 def test_a_clock_that_stands_still_ends_at_the_first_look() -> None:

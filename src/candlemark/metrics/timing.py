@@ -196,7 +196,8 @@ def measure_latency(
     Stops when the 95 % interval of the median spans at most `width` of it, the times do not
     drift and there are `minimum_samples`; or when `budget_s` (warm-up apart) or
     `maximum_samples` is reached. A median that is not settled by then is UNSTABLE and says
-    what would settle it. Ask for 299 samples to be told p99.
+    what would settle it. Ask for 299 samples to be told p99. The five calls without which there
+    is no median are made whatever the budget.
 
     Warm-up makes `warmup_calls` calls and lasts `warmup_s`; calls that still get faster are
     repeated for up to three times as long. It never lasts longer than the budget, so that a
@@ -246,10 +247,11 @@ class _LatencyRun:
         end = self.now()
         deadline = end + int(budget_s * 1e9)
         target = min(minimum, self.maximum)
+        fewest = min(target, SAMPLES_NEEDED["p50"])
         while True:
             end = self._sample(target, min(deadline, end + COLLECT_EVERY_NS))
             enough = self.count >= minimum
-            if end >= deadline:
+            if end >= deadline and self.count >= fewest:
                 return "precise" if enough and self._settled() else "budget"
             if self.count == target:
                 if enough and self._settled():
