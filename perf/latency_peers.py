@@ -31,7 +31,8 @@ import torch
 from torch.utils.benchmark import Timer
 
 from candlemark.hardware.device import resolve_device
-from candlemark.metrics.timing import DeviceClock, measure_latency
+from candlemark.metrics.clock import DeviceClock
+from candlemark.metrics.timing import measure_latency
 
 BAR = 0.03
 """Largest difference of medians from torch's timer and timm's script."""

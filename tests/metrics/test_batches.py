@@ -24,7 +24,7 @@ from candlemark.metrics.batches import (
     measure_batches,
     ran_out_of_memory,
 )
-from candlemark.metrics.timing import ClockCheck, DeviceClock
+from candlemark.metrics.clock import ClockCheck, DeviceClock
 from candlemark.records import Verdict
 
 MIB = 2**20

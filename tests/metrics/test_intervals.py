@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
+from candlemark.metrics.clock import ClockCheck, DeviceClock
 from candlemark.metrics.intervals import (
     Samples,
     correlated_interval,
@@ -21,7 +22,7 @@ from candlemark.metrics.intervals import (
     mean_interval,
     quantile_interval,
 )
-from candlemark.metrics.timing import ClockCheck, DeviceClock, measure_latency
+from candlemark.metrics.timing import measure_latency
 from candlemark.records import Verdict
 
 Noise = Callable[[np.random.Generator, int], Samples]

@@ -11,9 +11,9 @@ import torch
 
 from candlemark.errors import ConfigError
 from candlemark.metrics import peak as module
+from candlemark.metrics.clock import ClockCheck, DeviceClock
 from candlemark.metrics.measures import MEASURES
 from candlemark.metrics.peak import DTYPES, SHAPES, matrix_peak, measure_matrix_peak, utilisation
-from candlemark.metrics.timing import ClockCheck, DeviceClock
 from candlemark.records import Measurement, Verdict
 
 CPU = torch.device("cpu")

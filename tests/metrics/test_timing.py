@@ -13,15 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlemark.metrics.timing import (
-    SAMPLES_NEEDED,
-    DeviceClock,
-    measure_latency,
-    measure_stage,
-    measure_throughput,
-    quantile_interval,
-    summarise_latency,
-)
+from candlemark.metrics.clock import DeviceClock
+from candlemark.metrics.intervals import quantile_interval
+from candlemark.metrics.latency import SAMPLES_NEEDED, summarise_latency
+from candlemark.metrics.timing import measure_latency, measure_stage, measure_throughput
 from candlemark.records import Measurement, Verdict
 
 CPU = torch.device("cpu")

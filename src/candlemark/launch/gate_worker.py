@@ -123,7 +123,7 @@ def clock_fault(_: object) -> str | None:
     Too much time for twice the work is a busy machine, which taking turns is made for; too
     little is a clock that does not wait.
     """
-    from candlemark.metrics.timing import TIMES_TOLERATED
+    from candlemark.metrics.clock import TIMES_TOLERATED
 
     check = _session().clock.self_test()
     slow = (check.ratios.get(scale) for scale in TIMES_TOLERATED)

@@ -22,9 +22,10 @@ from typing import Literal
 import numpy as np
 
 from candlemark.errors import ConfigError
+from candlemark.metrics.clock import DeviceClock
 from candlemark.metrics.intervals import Samples
 from candlemark.metrics.memory import process_memory_bytes, process_peak_bytes, reset_process_peak
-from candlemark.metrics.timing import DeviceClock, measure_throughput
+from candlemark.metrics.timing import measure_throughput
 from candlemark.records import Measurement
 
 Ended = Literal["memory", "room", "limit", "budget", "error"]

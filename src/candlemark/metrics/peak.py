@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.timing import DeviceClock
+from candlemark.metrics.clock import DeviceClock
 from candlemark.records import Measurement, Verdict
 
 DTYPES = {

@@ -8,13 +8,14 @@ save_figure(figure, folder / "trade_off.png")
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from candlemark.report.style import figure_style
 from candlemark.results.files import write_bytes
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ def save_figure(figure: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.25)
     return write_bytes(path, buffer.getvalue())
+
+
+def save_all(
+    drawings: Mapping[str, Callable[[], Figure | None]], folder: Path, prefix: str
+) -> list[Path]:
+    """Draw in the one style and write `{prefix}_{name}.png` for each that is not None."""
+    written = []
+    for name, draw in drawings.items():
+        with figure_style():
+            figure = draw()
+            if figure is not None:
+                written.append(save_figure(figure, folder / f"{prefix}_{name}.png"))
+    return written
 
 
 def panel_grid(count: int) -> tuple[int, int]:

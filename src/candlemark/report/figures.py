@@ -23,7 +23,7 @@ from candlemark.report.drawing import (
     panel_grid,
     place_labels,
     round_ticks,
-    save_figure,
+    save_all,
 )
 from candlemark.report.format import quantity, short, title_of
 from candlemark.report.statistics import PRIMARY, Board, Row
@@ -33,7 +33,6 @@ from candlemark.report.style import (
     MODEL,
     MUTED,
     ROLE_COLOUR,
-    figure_style,
 )
 
 if TYPE_CHECKING:
@@ -54,13 +53,7 @@ def draw_all(board: Board, folder: Path, *, prefix: str) -> list[Path]:
             "calibration": lambda: calibration(board),
             "confusion": lambda: confusion(board),
         }
-    written = []
-    for name, draw in figures.items():
-        with figure_style():
-            figure = draw()
-            if figure is not None:
-                written.append(save_figure(figure, folder / f"{prefix}_{name}.png"))
-    return written
+    return save_all(figures, folder, prefix)
 
 
 def _heading(figure: Figure, board: Board, text: str) -> None:

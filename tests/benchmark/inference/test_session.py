@@ -10,7 +10,7 @@ from candlemark.benchmark.inference.backends import check_provider
 from candlemark.benchmark.inference.precision import set_flags
 from candlemark.benchmark.inference.session import open_session
 from candlemark.errors import ConfigError, ModelError
-from candlemark.metrics.timing import ClockCheck, DeviceClock
+from candlemark.metrics.clock import ClockCheck, DeviceClock
 
 GENERATING = {"models": ("tiny:gpt2",), "sequence_lengths": (8,), "new_tokens": 3}
 

@@ -26,8 +26,8 @@ from candlemark.benchmark.inference.plan import InferenceWork
 from candlemark.benchmark.inference.precision import cast, convert, set_flags
 from candlemark.errors import ConfigError
 from candlemark.execution import leases
+from candlemark.metrics.clock import ClockCheck, DeviceClock
 from candlemark.metrics.flops import ModelCost, count_flops
-from candlemark.metrics.timing import ClockCheck, DeviceClock
 from candlemark.models.inference.base import InferenceModel, InputShape
 from candlemark.models.inference.describe import describe
 from candlemark.models.inference.loading import load_model

@@ -19,9 +19,10 @@ import torch
 from candlemark.benchmark.inference.config import TimingConfig
 from candlemark.benchmark.inference.precision import cast
 from candlemark.benchmark.inference.session import Session, to_device
-from candlemark.metrics.latency import measure_quantile
+from candlemark.metrics.clock import DeviceClock
+from candlemark.metrics.latency import SAMPLES_NEEDED, measure_quantile
 from candlemark.metrics.measures import find_measure
-from candlemark.metrics.timing import SAMPLES_NEEDED, DeviceClock, measure_stage
+from candlemark.metrics.timing import measure_stage
 from candlemark.models.inference.base import Generator
 from candlemark.records import Measurement, Verdict
 

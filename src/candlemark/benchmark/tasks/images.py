@@ -13,9 +13,10 @@ from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks.base import FloatArray, History, IntArray
 from candlemark.dataset.lazy import Dataset
 from candlemark.dataset.torch_dataset import ChartDataset
+from candlemark.metrics.clock import DeviceClock
 from candlemark.metrics.flops import count_flops
 from candlemark.metrics.memory import MemoryMeter
-from candlemark.metrics.timing import DeviceClock, measure_latency, measure_throughput
+from candlemark.metrics.timing import measure_latency, measure_throughput
 from candlemark.models.catalog import resolve
 from candlemark.models.store import save_model
 from candlemark.models.vision import load_classifier

@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits
 from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks.base import FloatArray, History, IntArray
 from candlemark.dataset.lazy import Dataset
-from candlemark.metrics.timing import DeviceClock, measure_latency
+from candlemark.metrics.clock import DeviceClock
+from candlemark.metrics.timing import measure_latency
 from candlemark.models.baselines import make_baseline
 from candlemark.records import Measurement
 

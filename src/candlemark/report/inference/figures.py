@@ -21,7 +21,7 @@ from candlemark.report.drawing import (
     panel_grid,
     place_labels,
     round_ticks,
-    save_figure,
+    save_all,
 )
 from candlemark.report.inference.cells import LATENCY, PEAK, Cell, families
 from candlemark.report.inference.numbers import figures, with_interval
@@ -35,7 +35,7 @@ from candlemark.report.inference.parts import (
     stage_parts,
     trade_offs,
 )
-from candlemark.report.style import INK, MODEL, MUTED, WARNING, figure_style
+from candlemark.report.style import INK, MODEL, MUTED, WARNING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,13 +60,7 @@ def draw_all(cells: Sequence[Cell], folder: Path, *, prefix: str) -> list[Path]:
         "samples": lambda: samples(cells),
         "memory_timeline": lambda: memory_timeline(cells),
     }
-    written = []
-    for name, draw in drawings.items():
-        with figure_style():
-            figure = draw()
-            if figure is not None:
-                written.append(save_figure(figure, folder / f"{prefix}_{name}.png"))
-    return written
+    return save_all(drawings, folder, prefix)
 
 
 def grouped(cells: Sequence[Cell], name: str) -> list[tuple[str, Cell]]:
