@@ -11,7 +11,8 @@
     ├── ChartError             a window cannot be drawn as asked
     ├── DatasetError           a dataset is damaged, unfinished or impossible to build
     ├── ModelError             a model, its weights or its head cannot be had
-    └── ResultsError           the results store is locked, damaged or from another version
+    ├── ResultsError           the results store is locked, damaged or from another version
+    └── HubError               the Hub refused, or could not be reached
 
 A message says what was wrong, the value seen, what is allowed, and the next command to
 type. The command line prints it as one line and exits with status 2; `--debug` shows the
@@ -73,3 +74,7 @@ class ModelError(CandlemarkError):
 
 class ResultsError(CandlemarkError):
     """The results store is locked, damaged or from another version."""
+
+
+class HubError(CandlemarkError):
+    """The Hub refused, or could not be reached."""
