@@ -28,13 +28,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from candlemark.candles.series import FloatArray, IntArray
+from candlemark.candles.series import CandleSeries, FloatArray, IntArray
 from candlemark.charts.indicators import read_only, window_averages
+from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.drawing import Mask
-from candlemark.dataset.lazy import Dataset, Rows
+from candlemark.dataset.index import Index
+from candlemark.dataset.lazy import Rows
 from candlemark.errors import ConfigError
 
 BATCH_CANDLES = 1 << 20
@@ -58,7 +61,30 @@ _THIRDS = ("early", "midway", "late")
 _DIRECTION = {-1: "down", 0: "flat", 1: "up"}
 
 
-def captions(dataset: Dataset, rows: Rows, *, style: str = "window") -> list[str]:
+class Windows(Protocol):
+    """What a caption is made from: a `Dataset`, or less."""
+
+    @property
+    def config(self) -> DatasetConfig:
+        """How the windows are drawn."""
+
+    @property
+    def window(self) -> int:
+        """Slots in a window."""
+
+    @property
+    def index(self) -> Index:
+        """One row a window."""
+
+    @property
+    def series(self) -> Sequence[CandleSeries]:
+        """The candles that the index points into."""
+
+    def sequences(self, rows: Rows) -> FloatArray:
+        """float64 (n, window, 5): open, high, low, close, volume; NaN where not visible."""
+
+
+def captions(dataset: Windows, rows: Rows, *, style: str = "window") -> list[str]:
     """One caption a row, in the order of `rows`; the same rows always give the same text.
 
     style: "window" describes all that is visible, "classic" the last visible candle
@@ -81,7 +107,7 @@ def check_style(style: str) -> str:
     return style
 
 
-def _window(dataset: Dataset, rows: Rows) -> list[str]:
+def _window(dataset: Windows, rows: Rows) -> list[str]:
     """Trend, extremes, directions, bodies and shadows; volume and averages where drawn."""
     style = dataset.config.drawn_style
     candles = dataset.sequences(rows)
@@ -98,7 +124,7 @@ def _window(dataset: Dataset, rows: Rows) -> list[str]:
     return [" ".join(filter(None, sentences)) for sentences in zip(*parts, strict=True)]
 
 
-def _classic(dataset: Dataset, rows: Rows) -> list[str]:
+def _classic(dataset: Windows, rows: Rows) -> list[str]:
     """The last visible candle, in numbers."""
     candles = dataset.sequences(rows)
     last = _last(~np.isnan(candles[..., CLOSE]))
@@ -113,7 +139,7 @@ def _classic(dataset: Dataset, rows: Rows) -> list[str]:
     ]
 
 
-_DESCRIBE: dict[str, Callable[[Dataset, Rows], list[str]]] = {
+_DESCRIBE: dict[str, Callable[[Windows, Rows], list[str]]] = {
     "window": _window,
     "classic": _classic,
 }
@@ -256,7 +282,7 @@ def _volume(volume: FloatArray, shown: Mask) -> list[str]:
     ]
 
 
-def _means(dataset: Dataset, rows: Rows, shown: Mask, lengths: Sequence[int]) -> FloatArray:
+def _means(dataset: Windows, rows: Rows, shown: Mask, lengths: Sequence[int]) -> FloatArray:
     """float64 (n, K, W), the averages by the kernel that draws them."""
     index = dataset.index.take(np.asarray(rows))
     means = np.empty((len(index), len(lengths), dataset.window))

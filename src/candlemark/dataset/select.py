@@ -48,7 +48,7 @@ def select_windows(config: DatasetConfig, series: Sequence[CandleSeries]) -> Sel
     for number, one in enumerate(series):
         starts = np.arange(0, len(one.slots) - config.window + 1, config.stride, dtype=np.int64)
         candidates += len(starts)
-        complete = starts[_complete(one.slots, starts, config)]
+        complete = starts[enough_candles(one.slots, starts, config)]
         incomplete += len(starts) - len(complete)
         parts.append(_describe(config, label, number, one, complete))
     index = _in_time_order(parts)
@@ -90,7 +90,7 @@ def compute_labels(label: Label, slots: Slots, starts: IntArray, window: int) ->
     )
 
 
-def _complete(slots: Slots, starts: IntArray, config: DatasetConfig) -> npt.NDArray[np.bool_]:
+def enough_candles(slots: Slots, starts: IntArray, config: DatasetConfig) -> npt.NDArray[np.bool_]:
     """bool[N], True where a window holds enough candles."""
     counted = np.concatenate([[0], np.cumsum(slots.present)])
     present = counted[starts + config.window] - counted[starts]
