@@ -1,43 +1,60 @@
-"""The table of scores: what each is called, its range, direction, chance level and limits.
+"""The tables of scores: what each is called, its range, direction, chance level and limits.
 
-    METRICS["auroc"].function(target, probability, weight)
+    METRICS["auroc"].function(target, probability, weight)           # of a classifier
+    FORECAST_METRICS["mase"].function(value, forecast, weight)       # of a forecast of the close
 
-A third party adds a score through the entry point group `candlemark.metrics`: an entry
-point whose object is a `Metric`; `all_metrics()` holds the table and those.
+A third party adds a classifier's score through the entry point group `candlemark.metrics`: an
+entry point whose object is a `Metric`; `all_metrics()` holds the table and those, `all_scores()`
+the forecasts' as well.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
 from candlemark.errors import ConfigError
-from candlemark.metrics import classification
+from candlemark.metrics import classification, regression
 from candlemark.metrics.classification import WeightedScore
+from candlemark.metrics.regression import WeightedError
 
 ENTRY_POINTS = "candlemark.metrics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One score of a classifier.
+class Score:
+    """What is known of a score, whatever it is a score of.
 
-    low, high: the range of the score, both reachable.
+    low, high: the range of the score, both reachable; high is infinite for errors.
     chance: class count -> what a blind guess scores, None where that depends on the cases.
     degenerate: when the score is undefined, as the end of "... is undefined: ".
     """
 
     name: str
     title: str
-    function: WeightedScore
     unit: str = ""
     low: float = 0.0
     high: float = 1.0
     higher_is_better: bool = True
     chance: Callable[[int], float | None] = lambda _classes: None
     degenerate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric(Score):
+    """One score of a classifier."""
+
+    function: WeightedScore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastMetric(Score):
+    """One score of a forecast of the next close."""
+
+    function: WeightedError
 
 
 METRICS: dict[str, Metric] = {
@@ -109,6 +126,42 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
+FORECAST_METRICS: dict[str, ForecastMetric] = {
+    "mase": ForecastMetric(
+        name="mase",
+        title="MASE",
+        function=regression.mase,
+        high=math.inf,
+        higher_is_better=False,
+        degenerate="no price moved",
+    ),
+    "mae_percent": ForecastMetric(
+        name="mae_percent",
+        title="MAE",
+        function=regression.mae_percent,
+        unit="%",
+        high=math.inf,
+        higher_is_better=False,
+        degenerate="there is no case",
+    ),
+    "rmse_percent": ForecastMetric(
+        name="rmse_percent",
+        title="RMSE",
+        function=regression.rmse_percent,
+        unit="%",
+        high=math.inf,
+        higher_is_better=False,
+        degenerate="there is no case",
+    ),
+    "directional_accuracy": ForecastMetric(
+        name="directional_accuracy",
+        title="Directional accuracy",
+        function=regression.directional_accuracy,
+        chance=lambda _classes: 0.5,
+        degenerate="no price moved, or no forecast has a direction",
+    ),
+}
+
 
 @cache
 def all_metrics() -> dict[str, Metric]:
@@ -124,7 +177,7 @@ def all_metrics() -> dict[str, Metric]:
                 f"entry point {entry.value} of {ENTRY_POINTS} is a {type(metric).__name__}; "
                 "it must be a candlemark.metrics.catalog.Metric"
             )
-        if metric.name in found:
+        if metric.name in found or metric.name in FORECAST_METRICS:
             raise ConfigError(
                 f"entry point {entry.value} of {ENTRY_POINTS} is called '{metric.name}', "
                 "which exists; uninstall that package or rename its metric"
@@ -143,3 +196,21 @@ def find(names: tuple[str, ...] | None) -> tuple[Metric, ...]:
     if unknown:
         raise ConfigError(f"unknown metric '{unknown[0]}'; known: {', '.join(known)}")
     return tuple(known[name] for name in (names or known))
+
+
+def all_scores() -> dict[str, Score]:
+    """Every score by name, of classifiers and of forecasts."""
+    return {**all_metrics(), **FORECAST_METRICS}
+
+
+def find_forecast(names: tuple[str, ...] | None) -> tuple[ForecastMetric, ...]:
+    """Forecasts' scores by name in the order given; all of them for None.
+
+    Raises ConfigError: a name is not known.
+    """
+    unknown = [name for name in names or () if name not in FORECAST_METRICS]
+    if unknown:
+        raise ConfigError(
+            f"unknown score of a forecast '{unknown[0]}'; known: {', '.join(FORECAST_METRICS)}"
+        )
+    return tuple(FORECAST_METRICS[name] for name in (names or FORECAST_METRICS))

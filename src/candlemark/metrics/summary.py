@@ -5,9 +5,10 @@
     adjusted = holm([first.p_value, second.p_value])
 
 The interval. A block bootstrap gives the standard error of the score on a logit scale (the
-score's range mapped to the whole line, so that an interval never leaves the range), and the
-interval is  value +- t * error  with Student's t at (blocks - 1) degrees of freedom and the
-error widened by sqrt(blocks / (blocks - 1)). Percentiles of the resamples were tried first
+score's range mapped to the whole line, so that an interval never leaves the range; errors, which
+know no upper bound, on a logarithm), and the interval is  value +- t * error  with Student's t
+at (blocks - 1) degrees of freedom and the error widened by sqrt(blocks / (blocks - 1)).
+Percentiles of the resamples were tried first
 and lost, for they know neither that the variance is itself estimated from few blocks nor that
 resampling shrinks it; and of 2000 resamples the percentiles that a correction over many rows
 asks for are noise. Share of samples whose interval held the truth, in simulation, with blocks
@@ -26,15 +27,17 @@ blocks of at least window + horizon slots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.catalog import Metric, find
+from candlemark.metrics.catalog import Score, find
 from candlemark.metrics.resampling import Scheme, resample_counts
+from candlemark.metrics.scales import scale_of
 from candlemark.records import Measurement, Predictions, Verdict
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,28 +99,26 @@ def score(
     """
     metrics = find(tuple(names) if names is not None else None)
     target, probability = checked_cases(target, probability)
-    samples = _replicate(
-        metrics,
-        target,
-        [probability],
+    samples = replicate(
+        [partial(metric.function, target, probability) for metric in metrics],
+        case_count=len(target),
         block_length=block_length,
         replicates=replicates,
         seed=seed,
         scheme=scheme,
     )
-    blocks = len(target) / block_length
+    present = ", ".join(str(label) for label in np.unique(target))
+    cases = f"{len(target)} test cases of class {present}; {probability.shape[1]} classes"
     return tuple(
-        _measurement(
+        measurement(
             metric,
-            points[0],
-            resampled[0],
-            target=target,
-            classes=probability.shape[1],
+            found,
+            cases=cases,
+            case_count=len(target),
             block_length=block_length,
-            blocks=blocks,
             level=level,
         )
-        for metric, (points, resampled) in zip(metrics, samples, strict=True)
+        for metric, found in zip(metrics, samples, strict=True)
     )
 
 
@@ -142,18 +143,16 @@ def paired_difference(
     chosen = find((metric,))[0]
     target, first = checked_cases(target, first)
     _, second = checked_cases(target, second)
-    ((points, resampled),) = _replicate(
-        (chosen,),
-        target,
-        [first, second],
+    one, two = replicate(
+        [partial(chosen.function, target, side) for side in (first, second)],
+        case_count=len(target),
         block_length=block_length,
         replicates=replicates,
         seed=seed,
-        scheme="circular",
     )
     return difference(
-        (float(points[0]), resampled[0]),
-        (float(points[1]), resampled[1]),
+        one,
+        two,
         metric=chosen,
         case_count=len(target),
         block_length=block_length,
@@ -165,7 +164,7 @@ def difference(
     first: tuple[float, FloatArray],
     second: tuple[float, FloatArray],
     *,
-    metric: Metric,
+    metric: Score,
     case_count: int,
     block_length: int,
     level: float = LEVEL,
@@ -173,7 +172,7 @@ def difference(
 ) -> Difference:
     """`paired_difference` from scores and resamples of the same cases with the same seed.
 
-    first, second: what `replicates_of` gives; extra_variance as for `interval`.
+    first, second: what `replicates_of` or `replicate` gives; extra_variance as for `interval`.
     """
     value = first[0] - second[0]
     change = first[1] - second[1]
@@ -242,23 +241,100 @@ def replicates_of(
 ) -> tuple[float, FloatArray]:
     """The score itself and its resamples, float64[replicates] (NaN where undefined)."""
     target, probability = checked_cases(target, probability)
-    ((points, resampled),) = _replicate(
-        find((metric,)),
-        target,
-        [probability],
+    (found,) = replicate(
+        [partial(find((metric,))[0].function, target, probability)],
+        case_count=len(target),
         block_length=block_length,
         replicates=replicates,
         seed=seed,
-        scheme="circular",
     )
-    return float(points[0]), resampled[0]
+    return found
+
+
+def replicate(
+    scores: Sequence[Callable[[FloatArray], FloatArray]],
+    *,
+    case_count: int,
+    block_length: int,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    scheme: Scheme = "circular",
+) -> list[tuple[float, FloatArray]]:
+    """Each score of all cases and its resamples, float64[replicates] (NaN where undefined).
+
+    scores: weights float64[B, case_count] -> float64[B]; all see the same resamples. With fewer
+    than 5 blocks there are none.
+    """
+    once = np.ones((1, case_count))
+    points = [float(score(once)[0]) for score in scores]
+    parts: list[list[FloatArray]] = [[] for _ in scores]
+    if case_count / block_length >= MINIMUM_BLOCKS:
+        for weight in resample_counts(
+            case_count=case_count,
+            block_length=block_length,
+            replicates=replicates,
+            seed=seed,
+            scheme=scheme,
+        ):
+            for part, score in zip(parts, scores, strict=True):
+                part.append(score(weight))
+    return [
+        (point, np.concatenate(part) if part else np.empty(0))
+        for point, part in zip(points, parts, strict=True)
+    ]
+
+
+def measurement(
+    metric: Score,
+    found: tuple[float, FloatArray],
+    *,
+    cases: str,
+    case_count: int,
+    block_length: int,
+    level: float = LEVEL,
+) -> Measurement:
+    """A score with its interval, or the reason why there is none.
+
+    found: what `replicate` gave; cases: which these are, for the reason of an undefined score.
+    """
+    few = case_count / block_length < MINIMUM_BLOCKS
+    verdict = Verdict.TOO_FEW if few else Verdict.VALID
+    value, resampled = found
+    if not np.isfinite(value):
+        return Measurement(
+            name=metric.name,
+            value=None,
+            unit=metric.unit,
+            sample_count=case_count,
+            verdict=verdict,
+            reason=f"undefined: {metric.degenerate} ({cases})",
+        )
+    bounds = interval(
+        value,
+        resampled,
+        metric=metric,
+        case_count=case_count,
+        block_length=block_length,
+        level=level,
+    )
+    return Measurement(
+        name=metric.name,
+        value=value,
+        unit=metric.unit,
+        low=bounds.low,
+        high=bounds.high,
+        level=None if bounds.low is None else level,
+        sample_count=case_count,
+        verdict=verdict,
+        reason=bounds.reason,
+    )
 
 
 def interval(
     value: float,
     resampled: FloatArray,
     *,
-    metric: Metric,
+    metric: Score,
     case_count: int,
     block_length: int,
     level: float = LEVEL,
@@ -280,7 +356,7 @@ def interval(
         return Interval(reason=f"undefined in {share:.0%} of resamples: {metric.degenerate}")
     if np.ptp(usable) == 0 and extra_variance == 0:
         return _without_spread(value, metric, blocks, level)
-    scale = _Logit(metric, case_count)
+    scale = scale_of(metric, value, case_count)
     slope = scale.slope(value)
     error = float(np.hypot(scale.forward(usable).std(), np.sqrt(extra_variance) * slope))
     low, high, _ = _student(float(scale.forward(np.asarray(value))), error, blocks, level)
@@ -331,110 +407,6 @@ def checked_cases(target: IntArray, probability: FloatArray) -> tuple[IntArray, 
     return target, probability
 
 
-@dataclass(frozen=True, slots=True)
-class _Logit:
-    """The line that a score's range is stretched to, ends half a case inside it."""
-
-    metric: Metric
-    case_count: int
-
-    def _share(self, value: FloatArray) -> FloatArray:
-        inside = (value - self.metric.low) / (self.metric.high - self.metric.low)
-        edge = 0.5 / (self.case_count + 1)
-        share: FloatArray = edge + (1 - 2 * edge) * np.clip(inside, 0, 1)
-        return share
-
-    def forward(self, value: FloatArray) -> FloatArray:
-        share = self._share(value)
-        return np.log(share / (1 - share))
-
-    def slope(self, value: float) -> float:
-        share = float(self._share(np.asarray(value)))
-        return 1 / (share * (1 - share)) / (self.metric.high - self.metric.low)
-
-    def backward(self, line: float) -> float:
-        share = 1 / (1 + np.exp(-line))
-        edge = 0.5 / (self.case_count + 1)
-        inside = np.clip((share - edge) / (1 - 2 * edge), 0, 1)
-        return float(self.metric.low + inside * (self.metric.high - self.metric.low))
-
-
-def _replicate(
-    metrics: Sequence[Metric],
-    target: IntArray,
-    probabilities: Sequence[FloatArray],
-    *,
-    block_length: int,
-    replicates: int,
-    seed: int,
-    scheme: Scheme,
-) -> list[tuple[FloatArray, FloatArray]]:
-    """For each metric: scores float64[models] and resampled scores float64[models, B]."""
-    once = np.ones((1, len(target)))
-    points = [[m.function(target, p, once)[0] for p in probabilities] for m in metrics]
-    parts: list[list[FloatArray]] = [[] for _ in metrics]
-    if len(target) / block_length >= MINIMUM_BLOCKS:
-        for weight in resample_counts(
-            case_count=len(target),
-            block_length=block_length,
-            replicates=replicates,
-            seed=seed,
-            scheme=scheme,
-        ):
-            for part, metric in zip(parts, metrics, strict=True):
-                part.append(np.stack([metric.function(target, p, weight) for p in probabilities]))
-    empty = np.empty((len(probabilities), 0))
-    return [
-        (np.asarray(point), np.concatenate(part, axis=1) if part else empty)
-        for point, part in zip(points, parts, strict=True)
-    ]
-
-
-def _measurement(
-    metric: Metric,
-    value: float,
-    resampled: FloatArray,
-    *,
-    target: IntArray,
-    classes: int,
-    block_length: int,
-    blocks: float,
-    level: float,
-) -> Measurement:
-    few = blocks < MINIMUM_BLOCKS
-    verdict = Verdict.TOO_FEW if few else Verdict.VALID
-    if not np.isfinite(value):
-        present = ", ".join(str(label) for label in np.unique(target))
-        return Measurement(
-            name=metric.name,
-            value=None,
-            unit=metric.unit,
-            sample_count=len(target),
-            verdict=verdict,
-            reason=f"undefined: {metric.degenerate} "
-            f"({len(target)} test cases of class {present}; {classes} classes)",
-        )
-    bounds = interval(
-        float(value),
-        resampled,
-        metric=metric,
-        case_count=len(target),
-        block_length=block_length,
-        level=level,
-    )
-    return Measurement(
-        name=metric.name,
-        value=float(value),
-        unit=metric.unit,
-        low=bounds.low,
-        high=bounds.high,
-        level=None if bounds.low is None else level,
-        sample_count=len(target),
-        verdict=verdict,
-        reason=bounds.reason,
-    )
-
-
 def _student(value: float, error: float, blocks: float, level: float) -> tuple[float, float, float]:
     """Low, high and the two-sided p-value of 0 for an estimate from `blocks` blocks."""
     from scipy.stats import t
@@ -450,14 +422,21 @@ def _student(value: float, error: float, blocks: float, level: float) -> tuple[f
     return value - reach, value + reach, p_value
 
 
-def _without_spread(value: float, metric: Metric, blocks: float, level: float) -> Interval:
+def _without_spread(value: float, metric: Score, blocks: float, level: float) -> Interval:
     """Bounds where every resample gives the same score.
 
     At an end of the range (all right, all wrong) the rule of three in blocks: had a share q
-    of blocks held an error, `blocks` blocks would all be free of it with (1 - q)^blocks.
+    of blocks held an error, `blocks` blocks would all be free of it with (1 - q)^blocks. How
+    large an error is that was never seen no rule knows, so of errors there is no interval.
     Inside the range the score does not depend on the cases (a constant prediction has AUROC
-    0.5 whatever comes), so the interval is the point.
+    0.5 whatever comes, the last close a MASE of 1), so the interval is the point.
     """
+    if value == metric.low and np.isinf(metric.high):
+        return Interval(
+            reason="every case was forecast exactly; how large an error may be is unseen"
+        )
+    if np.isinf(metric.high):
+        return Interval(low=value, high=value)
     reach = (1 - (1 - level) ** (1 / blocks)) * (metric.high - metric.low)
     return Interval(
         low=value - reach if value == metric.high else value,
