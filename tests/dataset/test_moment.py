@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from candlemark.candles.series import CandleSeries
 from candlemark.dataset.captions import captions
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset
-from candlemark.dataset.moment import moment
+from candlemark.dataset.moment import config_of, look_of, moment
 from candlemark.errors import ConfigError, DatasetError
 from candlemark.progress import Event
 
@@ -166,3 +167,21 @@ def test_an_unknown_caption_style_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match="unknown caption style 'poem'"):
         moment(make_series(60), make_config(), caption="poem")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_is_json_and_draws_the_same(
+    look: str, make_series: Callable[..., CandleSeries], make_config: Callable[..., DatasetConfig]
+) -> None:
+    config = make_config(**LOOKS[look])
+    kept = json.loads(json.dumps(look_of(config)))
+    again = config_of({**kept, "input_shape": [48, 48]})  # a model keeps more than this
+    series = make_series(80)
+    np.testing.assert_array_equal(moment(series, again).image, moment(series, config).image)
+    assert moment(series, again).caption == moment(series, config).caption
+    assert again.max_missing == config.max_missing
+
+
+def test_a_look_without_a_style_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="has no 'style', .* it has: window"):
+        config_of({"window": 10})

@@ -3,6 +3,8 @@
     now = moment(series, config)                          # the newest candles
     then = moment(series, config, at_ms=1_704_067_200_000)
     then.image, then.caption, then.features, then.last_close
+    kept = look_of(config)                                # into the config of a model
+    config = config_of(kept)                              # and back, when the model is asked
 
 Picture, caption and numbers come from the code that fills datasets, so a model that was trained
 on a dataset meets here what it was trained on: the same style, moving averages that read the
@@ -15,13 +17,15 @@ one that does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from candlemark.candles.series import CandleSeries, FloatArray, format_time
+from candlemark.config import parse
 from candlemark.dataset.captions import captions
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.drawing import Features, Painter
@@ -31,8 +35,11 @@ from candlemark.dataset.lazy import Rows
 from candlemark.dataset.select import MIN_CANDLES, enough_candles
 from candlemark.dataset.splits import OUTSIDE
 from candlemark.dataset.storage.base import Images
-from candlemark.errors import DatasetError
+from candlemark.errors import ConfigError, DatasetError
 from candlemark.progress import warning
+
+LOOK = ("window", "experiment", "missing_share", "max_missing", "style", "seed")
+"""The fields of a `DatasetConfig` that decide what a window looks like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,6 +101,27 @@ def moment(
         window_start_ms=int(windows.index.window_start_ms[0]),
         window_end_ms=int(windows.index.window_end_ms[0]),
     )
+
+
+def look_of(config: DatasetConfig) -> dict[str, Any]:
+    """What a model must keep to be shown other windows as it was shown these; JSON types."""
+    kept: dict[str, Any] = config.model_dump(mode="json", include=set(LOOK))
+    return kept
+
+
+def config_of(look: Mapping[str, Any]) -> DatasetConfig:
+    """A config for `moment` from what `look_of` gave; other keys are left alone.
+
+    Raises ConfigError: a field is missing where nothing stands for it, or has no such value.
+    """
+    known = {name: look[name] for name in LOOK if name in look}
+    for name in ("window", "style"):
+        if name not in known:
+            raise ConfigError(
+                f"the look has no '{name}', so nobody can tell how its pictures were drawn; "
+                f"it has: {', '.join(look) or 'nothing'}"
+            )
+    return parse(DatasetConfig, known, where="the look of a model")
 
 
 class _OneWindow:
