@@ -183,5 +183,5 @@ def test_a_look_is_json_and_draws_the_same(
 
 
 def test_a_look_without_a_style_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="has no 'style', .* it has: window"):
+    with pytest.raises(ConfigError, match=r"has no 'style', .* it has: window"):
         config_of({"window": 10})
