@@ -12,10 +12,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from candlemark import progress
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.benchmark.plan import Setting, Work, cheapest_model, plan
+from candlemark.benchmark.trial import TrainedWork
 from candlemark.candles import source
 from candlemark.candles.source import CandlesConfig
 from candlemark.dataset.audit import Audit, audit
@@ -25,6 +27,8 @@ from candlemark.dataset.lazy import Dataset
 from candlemark.errors import DatasetError
 from candlemark.models.catalog import resolve
 from candlemark.models.weights import weights_file
+
+WorkT = TypeVar("WorkT", bound=TrainedWork)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,35 +72,43 @@ def prepare(config: BenchmarkConfig, folder: Path) -> Prepared:
     Raises ModelError: nobody knows a model, or its weights cannot be had.
     """
     weights_sha256 = {model: _weights_sha256(model, config) for model in config.models}
-    resolved = config.model_copy(
-        update={"datasets": tuple(_resolved(dataset) for dataset in config.datasets)}
-    )
-    datasets = tuple(_build(dataset, folder) for dataset in resolved.datasets)
-    walks = tuple(_build(walk, folder) for walk in _control_walks(resolved, datasets))
-    return Prepared(config=resolved, datasets=datasets, walks=walks, weights_sha256=weights_sha256)
+    closed = config.model_copy(update={"datasets": resolve_all(config.datasets)})
+    datasets = build_all(closed.datasets, folder)
+    walks = build_all(control_walks(closed.controls, datasets), folder)
+    return Prepared(config=closed, datasets=datasets, walks=walks, weights_sha256=weights_sha256)
 
 
 def _weights_sha256(model: str, config: BenchmarkConfig) -> str | None:
     path = weights_file(resolve(model), config.weights, allow_pickle=config.allow_pickle)
-    if path is None:
-        return None
+    return None if path is None else file_sha256(path)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _resolved(config: DatasetConfig) -> DatasetConfig:
-    return config.model_copy(update={"candles": source.resolve(config.candles)})
+def resolve_all(configs: Iterable[DatasetConfig]) -> tuple[DatasetConfig, ...]:
+    """The same datasets with their open ends closed."""
+    return tuple(
+        config.model_copy(update={"candles": source.resolve(config.candles)}) for config in configs
+    )
 
 
-def _build(config: DatasetConfig, folder: Path) -> Dataset:
-    return build_dataset(config, root=folder)
+def build_all(configs: Iterable[DatasetConfig], folder: Path) -> tuple[Dataset, ...]:
+    """Each dataset below `folder`, built or opened."""
+    return tuple(build_dataset(config, root=folder) for config in configs)
 
 
-def _control_walks(config: BenchmarkConfig, datasets: Sequence[Dataset]) -> Iterable[DatasetConfig]:
-    """A random walk as long as each forecast's market, drawn and labelled the same way."""
-    if "random_walk" not in config.controls:
+def control_walks(controls: Sequence[str], datasets: Sequence[Dataset]) -> Iterable[DatasetConfig]:
+    """A random walk as long as each forecast's market, drawn and labelled the same way.
+
+    None where no control asks for it, or where one of the datasets is a random walk itself.
+    """
+    if "random_walk" not in controls:
         return
-    if any(dataset.candles.kind == "random_walk" for dataset in config.datasets):
+    if any(dataset.config.candles.kind == "random_walk" for dataset in datasets):
         return
     for dataset in datasets:
         if dataset.label_kind == "forecast":
@@ -109,7 +121,7 @@ def _control_walks(config: BenchmarkConfig, datasets: Sequence[Dataset]) -> Iter
             yield dataset.config.model_copy(update={"candles": candles})
 
 
-def audited(works: Sequence[Work], datasets: Iterable[Dataset]) -> list[Work]:
+def audited(works: Sequence[WorkT], datasets: Iterable[Dataset]) -> list[WorkT]:
     """The works with the audit of their dataset among their facts.
 
     Raises DatasetError where an audit finds a leak, unless the split is `random`, which

@@ -7,7 +7,8 @@ trial.id                                  # the hash of everything that decides 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from candlemark.records import content_id
 
@@ -42,3 +43,17 @@ class Work(Protocol):
     @property
     def trial(self) -> Trial:
         """What runs."""
+
+
+class TrainedWork(Work, Protocol):
+    """A trial that learns from a dataset on disk; a dataclass, so that a copy can carry more."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def dataset_path(self) -> Path:
+        """Where the dataset lies that the trial's config names by content."""
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where a killed training goes on."""

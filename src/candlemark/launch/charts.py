@@ -6,20 +6,19 @@ for record in finished.records: ...
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from candlemark import progress
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.benchmark.plan import Work
-from candlemark.benchmark.prepare import audited, prepare
+from candlemark.benchmark.prepare import prepare
 from candlemark.execution.base import Executor
-from candlemark.execution.local import LocalExecutor
 from candlemark.hardware.device import resolve_device
-from candlemark.launch.suite import FinishedRun, leave_copies, open_suite, run_pending
+from candlemark.launch.suite import FinishedRun
+from candlemark.launch.trained import local_executor, run_trained
 from candlemark.records import RunRecord, Status
-from candlemark.results.store import Results, open_results
+from candlemark.results.store import open_results
 
 
 def run_charts(
@@ -47,42 +46,17 @@ def run_charts(
         works = prepared.works(
             device=device, checkpoints=folder / "checkpoints", models=folder / "models"
         )
-        suite_id = open_suite(store, prepared.config, works)
-        pending = _pending(works, store, resume=resume)
-        if pending:
-            needed = {work.trial.config["dataset"] for work in pending}
-            datasets = (*prepared.datasets, *prepared.walks)
-            pending = audited(pending, [d for d in datasets if d.content_hash in needed])
-            checkpoints = {work.trial.id: work.checkpoint_dir for work in pending}
-            for record in run_pending(pending, store, suite_id, executor or _local(config)):
-                if record.status is Status.OK:  # one that timed out goes on from its checkpoint
-                    shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
-        leave_copies(store, suite_id, folder / "results", changed=bool(pending))
-        records = tuple(store.records(suite_id))
-        _say_what_is_not_kept(works, records)
-    return FinishedRun(
-        suite_id=suite_id,
-        results_dir=folder / "results",
-        records=records,
-        ran=len(pending),
-    )
-
-
-def _local(config: BenchmarkConfig) -> Executor:
-    """Models get a process each; baselines are cheap, need no device and share one."""
-    return LocalExecutor(timeout_s=config.timeout_s, share=_may_share)
-
-
-def _may_share(work: Work) -> bool:
-    return work.trial.role == "baseline" or not work.trial.config["isolate"]
-
-
-def _pending(works: list[Work], store: Results, *, resume: bool) -> list[Work]:
-    finished = store.finished_ids() if resume else frozenset()
-    if not resume:
-        for work in works:
-            shutil.rmtree(work.checkpoint_dir, ignore_errors=True)
-    return [work for work in works if work.trial.id not in finished]
+        finished = run_trained(
+            prepared.config,
+            works,
+            store,
+            (*prepared.datasets, *prepared.walks),
+            folder=folder / "results",
+            resume=resume,
+            executor=executor or local_executor(config.timeout_s),
+        )
+    _say_what_is_not_kept(works, finished.records)
+    return finished
 
 
 def _say_what_is_not_kept(works: Sequence[Work], records: Sequence[RunRecord]) -> None:

@@ -13,17 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from candlemark import progress
 from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks.base import FloatArray, History, IntArray, TaskResult
-from candlemark.dataset.lazy import Dataset, open_dataset
-from candlemark.errors import DatasetError
-from candlemark.execution import leases
-from candlemark.hardware.comparability import comparability_key
-from candlemark.hardware.conditions import watch
-from candlemark.hardware.snapshot import snapshot
+from candlemark.benchmark.tasks.steps import (
+    environment_of,
+    open_planned,
+    slices,
+    timed,
+    training_order,
+)
+from candlemark.dataset.lazy import Dataset
 from candlemark.metrics import summary
 from candlemark.records import Measurement, Predictions
 
@@ -54,14 +53,11 @@ class Row(Protocol):
 
 def run(work: Work) -> TaskResult:
     """Fit, predict, score and time one row; the dataset must be the one that was planned."""
-    dataset = open_dataset(work.dataset_path)
-    if dataset.content_hash != work.trial.config["dataset"]:
-        raise DatasetError(
-            f"{work.dataset_path} changed since the trial was planned; run the suite again"
-        )
-    rows = {name: dataset.split(name) for name in ("train", "validation", "test")}
+    dataset = open_planned(work)
+    rows = slices(dataset)
     row = _make_row(work, dataset)
-    row.fit(rows, _training_targets(work, dataset, rows))
+    order = training_order(work.trial, rows)
+    row.fit(rows, {name: dataset.targets(rows[name])[order[name]] for name in order})
     test = rows["test"]
     probability = row.predict(test)
     target = dataset.targets(test)
@@ -72,8 +68,8 @@ def run(work: Work) -> TaskResult:
         block_length=block_length,
         replicates=work.trial.config["measure"]["replicates"],
     )
-    environment = _environment(work.trial.config["device"], row.conditions())
-    measurements = (*scores, *_timed(work, row, test))
+    environment = environment_of(work.trial.config["device"], row.conditions())
+    measurements = (*scores, *timed(work.trial, lambda: row.measure(test)))
     kept = row.keep(work.models, scores) if work.models is not None else {}
     return TaskResult(
         measurements=measurements,
@@ -94,24 +90,6 @@ def run(work: Work) -> TaskResult:
     )
 
 
-def _timed(work: Work, row: Row, test: IntArray) -> tuple[Measurement, ...]:
-    """What `row` measures on windows at `test`, while nothing else of ours is timed or loads."""
-    import torch
-
-    device = torch.device(work.trial.config["device"])
-    with leases.timing(device), progress.timing(work.trial.row), watch(device) as seen:
-        measured = row.measure(test)
-    return seen.apply(measured)
-
-
-def _environment(device: str, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The machine and the conditions that the speed of a row depends on, with their key."""
-    import torch
-
-    fields = snapshot(torch.device(device), **conditions)
-    return {**fields, "comparability_key": comparability_key(fields)}
-
-
 def _make_row(work: Work, dataset: Dataset) -> Row:
     if work.trial.config["kind"] == "numeric":
         from candlemark.benchmark.tasks.numbers import NumericRow
@@ -120,14 +98,3 @@ def _make_row(work: Work, dataset: Dataset) -> Row:
     from candlemark.benchmark.tasks.images import ImageRow
 
     return ImageRow(work, dataset)
-
-
-def _training_targets(
-    work: Work, dataset: Dataset, rows: Mapping[str, IntArray]
-) -> dict[str, IntArray]:
-    """Targets to learn from; for the control they are shuffled, so nothing can be learnt."""
-    targets = {name: dataset.targets(rows[name]) for name in ("train", "validation")}
-    if work.trial.role != "control":
-        return targets
-    generator = np.random.default_rng([work.trial.config["seed"], len(rows["train"])])
-    return {name: generator.permutation(values) for name, values in targets.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,14 @@ import torch
 
 from candlemark.benchmark.plan import Work
 from candlemark.benchmark.tasks.base import FloatArray, History, IntArray
+from candlemark.benchmark.tasks.networks import forward_cost, training_cost, training_facts
 from candlemark.dataset.lazy import Dataset
 from candlemark.dataset.torch_dataset import ChartDataset
-from candlemark.metrics.clock import DeviceClock
-from candlemark.metrics.flops import count_flops
 from candlemark.metrics.memory import MemoryMeter
-from candlemark.metrics.timing import measure_latency, measure_throughput
 from candlemark.models.catalog import resolve
 from candlemark.models.store import save_model
 from candlemark.models.vision import load_classifier
-from candlemark.records import Measurement, Verdict
+from candlemark.records import Measurement
 from candlemark.training.config import TrainingConfig
 from candlemark.training.loop import fit, predict
 
@@ -63,15 +60,8 @@ class ImageRow:
                 checkpoint_dir=self.checkpoint_dir,
             )
         self.history = result.history
-        self._of_training = (
-            Measurement(name="training_time_s", value=result.duration_s, unit="s", sample_count=1),
-            self._memory(memory, resumed=result.resumed_at_step > 0),
-        )
-        self._facts = {
-            "best_epoch": result.best_epoch,
-            "stopped_early": result.stopped_early,
-            "resumed_at_step": result.resumed_at_step,
-        }
+        self._of_training = training_cost(result, memory, self.config, self.device)
+        self._facts = training_facts(result)
 
     def predict(self, rows: IntArray) -> FloatArray:
         """Probabilities by the weights of the best epoch."""
@@ -87,27 +77,15 @@ class ImageRow:
     def measure(self, rows: IntArray) -> tuple[Measurement, ...]:
         """Forward passes on prepared pictures: one at a time, and in batches."""
         plan = self.config["measure"]
-        module = self.classifier.module.eval()
-        one, batch = self._prepared(rows[:1]), self._prepared(rows[: plan["batch_size"]])
-        clock = DeviceClock(self.device)
-        clock.self_test()
-        with torch.inference_mode(), self._autocast():
-            latency = measure_latency(
-                lambda: module(one), clock, budget_s=plan["latency_budget_s"], minimum_samples=299
-            )
-            throughput = measure_throughput(
-                lambda: module(batch),
-                clock,
-                items_per_call=len(batch),
-                budget_s=plan["latency_budget_s"],
-            )
-        cost = count_flops(module, one)
-        return (
-            *self._of_training,
-            *latency.measurements,
-            *throughput.measurements,
-            *cost.measurements(),
+        of_forward = forward_cost(
+            self.classifier.module,
+            self._prepared(rows[:1]),
+            self._prepared(rows[: plan["batch_size"]]),
+            plan=plan,
+            device=self.device,
+            precision=self.training.precision,
         )
+        return (*self._of_training, *of_forward)
 
     def facts(self) -> Mapping[str, Any]:
         """How the model was loaded and what training did."""
@@ -132,17 +110,6 @@ class ImageRow:
         )
         return {"saved_model": saved.version}
 
-    def _memory(self, meter: MemoryMeter, *, resumed: bool) -> Measurement:
-        """The peak of training, and what keeps it from being quoted."""
-        measured = meter.measurement()
-        if resumed:
-            reason = f"{measured.reason}; training was resumed, and only its last part was seen"
-            return replace(measured, verdict=Verdict.UNSTABLE, reason=reason)
-        if self.config["isolate"] or self.device.type != "cpu":
-            return measured
-        reason = f"{measured.reason}; earlier trials used the same process"
-        return replace(measured, verdict=Verdict.CONTENDED, reason=reason)
-
     def conditions(self) -> Mapping[str, Any]:
         """What the speed of this row depends on beyond the machine."""
         return {
@@ -155,7 +122,3 @@ class ImageRow:
     def _prepared(self, rows: IntArray) -> torch.Tensor:
         images = torch.from_numpy(self.dataset.images(rows)).to(self.device)
         return self.classifier.prepare(images)
-
-    def _autocast(self) -> torch.autocast:
-        lower = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.training.precision)
-        return torch.autocast(self.device.type, dtype=lower, enabled=lower is not None)
