@@ -143,12 +143,102 @@ def test_triple_barrier_past_the_end_is_undefined_unless_touched_before() -> Non
 
 
 @pytest.mark.parametrize(
+    ("log_return", "expected"), [(0.011, 2), (0.009, 1), (-0.009, 1), (-0.011, 0), (0.0, 1)]
+)
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_direction_needs_more_than_the_usual_move(
+    log_return: float, expected: int, horizon: int
+) -> None:
+    """Two visible moves of 2.1 and 2.5 %: a band of 0.43 x 2.31 % = 0.99 %, doubled over four."""
+    closes = [100.0, 100 * math.exp(0.021), 100 * math.exp(-0.004)]
+    later = closes[-1] * math.exp(log_return * math.sqrt(horizon))
+    candles = [(c, c, c, c) for c in (*closes, *[50.0] * (horizon - 1), later)]
+    found = make_label(LabelConfig(name="direction", horizon=horizon)).compute(
+        slots_of(candles), np.array([0]), 3
+    )
+    assert found.target.tolist() == [expected]
+    assert found.value[0] == pytest.approx(log_return * math.sqrt(horizon))
+
+
+def test_direction_gives_each_class_a_third_of_normal_returns() -> None:
+    random = np.random.default_rng(2)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, 40_000)))
+    slots = slots_of(list(zip(close, close, close, close, strict=True)))
+    for horizon in (1, 4):
+        label = make_label(LabelConfig(name="direction", horizon=horizon))
+        found = label.compute(slots, np.arange(0, 39_000, 5), 60)
+        shares = np.bincount(found.target, minlength=3) / len(found.target)
+        np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+    assert label.class_names == ("bearish", "neutral", "bullish")
+
+
+def test_direction_equals_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(8)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, 300)))
+    close[random.random(300) < 0.15] = NAN
+    close[[20, 21, 22]] = -1.0, 0.0, 0.0
+    slots = slots_of(list(zip(close, close, close, close, strict=True)))
+    starts = random.permutation(300)
+    for window, horizon in ((2, 1), (5, 3)):
+        label = make_label(LabelConfig(name="direction", horizon=horizon))
+        found = label.compute(slots, starts, window)
+        expected = [_direction_by_hand(close, start, window, horizon) for start in starts]
+        assert found.target.tolist() == expected
+        assert {-1, 0, 1, 2} == set(expected)
+        monkeypatch.setattr(labels, "BATCH_CANDLES", 7)
+        assert label.compute(slots, starts, window).target.tolist() == expected
+
+
+def _direction_by_hand(close: np.ndarray, start: int, window: int, horizon: int) -> int:
+    price = [float(c) if c > 0 else NAN for c in close] + [NAN] * (window + horizon)
+    moves = [math.log(price[i + 1] / price[i]) for i in range(start, start + window - 1)]
+    squares = [move**2 for move in moves if not math.isnan(move)]
+    last = start + window - 1
+    value = math.log(price[last + horizon] / price[last])
+    if math.isnan(value) or not squares:
+        return -1
+    band = 0.43 * math.sqrt(sum(squares) / len(squares) * horizon)
+    return 0 if value < -band else 2 if value > band else 1
+
+
+def test_direction_in_a_market_that_stood_still() -> None:
+    """No visible move, no band: any move is one, and none is neutral."""
+    for ahead, expected in ((FLAT, 1), (RISE, 2), (FALL, 0)):
+        assert target(LabelConfig(name="direction"), [FLAT, FLAT, ahead]) == expected
+    assert target(LabelConfig(name="direction"), [MISSING, FLAT, RISE]) == -1
+    assert target(LabelConfig(name="direction", threshold=0.02), [MISSING, FLAT, RISE]) == 2
+    assert target(LabelConfig(name="direction", threshold=0.03), [MISSING, FLAT, RISE]) == 1
+
+
+def test_the_edge_of_a_fixed_band_is_neutral() -> None:
+    edge = math.log(103.0 / 100.0)
+    for threshold, expected in ((edge, 1), (math.nextafter(edge, 0), 2)):
+        config = LabelConfig(name="direction", threshold=threshold)
+        assert target(config, [FLAT, FLAT, RISE]) == expected
+    edge = -math.log(98.0 / 100.0)
+    for threshold, expected in ((edge, 1), (math.nextafter(edge, 0), 0)):
+        config = LabelConfig(name="direction", threshold=threshold)
+        assert target(config, [FLAT, FLAT, FALL]) == expected
+
+
+def test_direction_has_three_classes_without_being_told() -> None:
+    config = LabelConfig(name="direction")
+    assert config.classes == 3
+    assert parse(LabelConfig, config.model_dump(mode="json")) == config
+    with pytest.raises(
+        ConfigError, match="'direction' has three classes; for two of the next close take next_clo"
+    ):
+        parse(LabelConfig, {"name": "direction", "classes": 2})
+
+
+@pytest.mark.parametrize(
     ("name", "horizon", "reach", "kind"),
     [
         ("last_candle", 4, (29, 29), "recognition"),
         ("window_trend", 4, (0, 29), "recognition"),
         ("next_candle", 4, (30, 30), "forecast"),
         ("next_close", 4, (30, 30), "forecast"),
+        ("direction", 4, (30, 33), "forecast"),
         ("forward_return", 4, (30, 33), "forecast"),
         ("triple_barrier", 4, (30, 33), "forecast"),
     ],
@@ -176,9 +266,14 @@ def test_kind_is_decided_by_overlap_alone() -> None:
 def test_labels_read_their_reach_and_the_anchor_only(
     name: str, seed: int, window: int, horizon: int, classes: int
 ) -> None:
-    """Candles outside the reach, bar the last visible close, can hold anything."""
-    if classes == 3 and name in labels.TWO_CLASS_LABELS:
+    """Candles outside the reach, bar the last visible close, can hold anything.
+
+    And bar the visible closes where `direction` takes its band from them.
+    """
+    if name in labels.TWO_CLASS_LABELS:
         classes = 2
+    if name in labels.THREE_CLASS_LABELS:
+        classes = 3
     config = LabelConfig.model_validate({"name": name, "horizon": horizon, "classes": classes})
     label = make_label(config)
     random = np.random.default_rng(seed)
@@ -192,7 +287,8 @@ def test_labels_read_their_reach_and_the_anchor_only(
     changed = rows + random.normal(0, 50, rows.shape)
     read = slice(start + reach.first, start + reach.last + 1)
     changed[:, read] = rows[:, read]
-    changed[3, start + window - 1] = rows[3, start + window - 1]
+    anchors = slice(start if name == "direction" else start + window - 1, start + window)
+    changed[3, anchors] = rows[3, anchors]
     after = label.compute(slots_of(list(map(tuple, changed.T))), np.array([start]), window)
     np.testing.assert_array_equal(before.target, after.target)
     np.testing.assert_array_equal(before.value, after.value)

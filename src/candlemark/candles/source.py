@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -31,14 +31,18 @@ from candlemark.config import Config, parse
 from candlemark.errors import CandleError, ConfigError, NotFoundError
 from candlemark.progress import warning
 
+if TYPE_CHECKING:
+    from candlemark.candles.planted_pair import PlantedPair
+    from candlemark.candles.synthetic import PlantedMarket
+
 Market = Literal["spot", "um", "cm"]
-Kind = Literal["archive", "rest", "file", "random_walk", "planted"]
+Kind = Literal["archive", "rest", "file", "random_walk", "planted", "planted_pair"]
 
 URL_ENVIRONMENT = "CANDLEMARK_BINANCE_URL"
 DEFAULT_PERIOD = "30days"
 """What is loaded of a symbol when neither start nor period is named."""
 
-SYNTHETIC = ("random_walk", "planted")
+SYNTHETIC = ("random_walk", "planted", "planted_pair")
 _MISSING_WARNED = 0.5
 _SYMBOLS_AT_ONCE = 4
 
@@ -55,8 +59,9 @@ class CandlesConfig(Config):
     base_url: a mirror, instead of CANDLEMARK_BINANCE_URL or Binance itself
     path, columns: the file, and what its columns are called where that is unusual
     count, seed: length and seed of a synthetic market
-    strength: planted market: how often the label agrees with the pattern, 0.5 to 1
-    density: planted market: share of slots that carry the pattern, 0 to 1
+    strength: planted markets: how often the label agrees with the pattern, 0.5 to 1; with
+        both facts of a `planted_pair`
+    density: planted markets: share of slots that carry the pattern, 0 to 1; each of the two
     """
 
     kind: Kind = "archive"
@@ -192,7 +197,9 @@ def load_candles(
     via: Literal["archive", "rest"] = "archive",
     columns: Mapping[str, str] | None = None,
 ) -> CandleSeries:
-    """The candles of one source: a symbol, a file, "random_walk" or "planted".
+    """The candles of one source: a symbol, a file, or the name of a synthetic market.
+
+    The synthetic ones are "random_walk", "planted" and "planted_pair".
 
         load_candles("BTCUSDT", interval="1h", start="2024-01", end="2024-03")
 
@@ -323,14 +330,17 @@ def _load_file(config: CandlesConfig) -> CandleSeries:
 
 
 def _synthetic(config: CandlesConfig) -> CandleSeries:
-    from candlemark.candles import synthetic
+    from candlemark.candles import planted_pair, synthetic
 
     names = {"symbol": config.symbols[0]} if config.symbols else {}
     if config.kind == "random_walk":
         return synthetic.random_walk(
             config.count, interval=config.interval, seed=config.seed, **names
         )
-    market = synthetic.planted_market(
+    plant: Callable[..., PlantedMarket | PlantedPair] = (
+        synthetic.planted_market if config.kind == "planted" else planted_pair.planted_pair
+    )
+    market = plant(
         config.count,
         interval=config.interval,
         seed=config.seed,

@@ -11,6 +11,9 @@ shooting star), each equally often. After a hammer the next candle closes above 
 with probability `strength`, after a star with `1 - strength`, otherwise with one half.
 Nothing else in the market says anything about the next candle, so the best possible score
 follows from the two numbers alone.
+
+A third market, in which two facts that are told in two places foretell the next candle
+together, is `planted_pair`'s.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ def random_walk(
 ) -> CandleSeries:
     """`count` candles whose directions are fair coins; the same seed gives the same candles."""
     generator = np.random.default_rng([seed, 0])
-    pattern = np.zeros(_checked_count(count), dtype=np.int8)
+    pattern = np.zeros(checked_count(count), dtype=np.int8)
     return _market(generator, pattern, np.full(count, 0.5), symbol=symbol, interval=interval)
 
 
@@ -87,12 +90,9 @@ def planted_market(
     strength: probability in [0.5, 1] that the next candle agrees with the pattern.
     density: share in [0, 1] of candles that carry one.
     """
-    if not 0.5 <= strength <= 1:
-        raise ConfigError(f"strength = {strength}: must lie between 0.5 (no signal) and 1")
-    if not 0 <= density <= 1:
-        raise ConfigError(f"density = {density}: must lie between 0 and 1")
+    check_signal(strength, density)
     generator = np.random.default_rng([seed, 1])
-    planted = generator.random(_checked_count(count)) < density
+    planted = generator.random(checked_count(count)) < density
     pattern = np.where(planted, generator.choice([-1, 1], count), 0).astype(np.int8)
     rise_probability = np.full(count, 0.5)
     rise_probability[1:] += (strength - 0.5) * pattern[:-1]
@@ -100,7 +100,16 @@ def planted_market(
     return PlantedMarket(candles=candles, pattern=pattern, strength=strength, density=density)
 
 
-def _checked_count(count: int) -> int:
+def check_signal(strength: float, density: float) -> None:
+    """ConfigError unless the strength and the density of a planted signal can be had."""
+    if not 0.5 <= strength <= 1:
+        raise ConfigError(f"strength = {strength}: must lie between 0.5 (no signal) and 1")
+    if not 0 <= density <= 1:
+        raise ConfigError(f"density = {density}: must lie between 0 and 1")
+
+
+def checked_count(count: int) -> int:
+    """`count` itself; ConfigError for a market of no candles."""
     if count < 1:
         raise ConfigError(f"count = {count}: a market has at least 1 candle")
     return count
@@ -121,20 +130,54 @@ def _market(
     # A body of at least a tenth of the scale, so that no candle is without a colour.
     body = VOLATILITY * (0.1 + np.abs(generator.normal(0, 1, count)))
     body = np.where(marked, 0.4 * body, body)
-    log_close = np.log(FIRST_PRICE) + np.cumsum(direction * body)
-    log_open = log_close - direction * body
-    shadow = VOLATILITY * np.abs(generator.normal(0, 0.35, (2, count)))
-    long_shadow = VOLATILITY * generator.uniform(2.5, 3.5, count)
+    above, below = draw_shadows(generator, pattern)
+    activity = (body + above + below) / VOLATILITY
+    return series_of(
+        direction * body,
+        above,
+        below,
+        volume=1000 * activity * generator.lognormal(0, 0.3, count),
+        symbol=symbol,
+        interval=interval,
+    )
+
+
+def draw_shadows(
+    generator: np.random.Generator, pattern: npt.NDArray[np.int8]
+) -> tuple[FloatArray, FloatArray]:
+    """Shadows above and below, float64[N] each, as logs: long where the pattern says so.
+
+    Ordinary ones reach 0.015 in one candle of a hundred thousand, long ones begin at 0.025.
+    """
+    shadow = VOLATILITY * np.abs(generator.normal(0, 0.35, (2, len(pattern))))
+    long_shadow = VOLATILITY * generator.uniform(2.5, 3.5, len(pattern))
     above = np.where(pattern < 0, long_shadow, shadow[0])
     below = np.where(pattern > 0, long_shadow, shadow[1])
-    activity = (body + above + below) / VOLATILITY
+    return above, below
+
+
+def series_of(
+    move: FloatArray,
+    above: FloatArray,
+    below: FloatArray,
+    *,
+    volume: FloatArray,
+    symbol: str,
+    interval: str,
+) -> CandleSeries:
+    """Candles from float64[N] each: log(close / open), shadows as logs, volume.
+
+    Every candle opens at the close before it.
+    """
+    log_close = np.log(FIRST_PRICE) + np.cumsum(move)
+    log_open = log_close - move
     return CandleSeries(
         symbol=symbol,
         interval=interval,
-        open_time_ms=START_MS + np.arange(count) * interval_ms(interval),
+        open_time_ms=START_MS + np.arange(len(move)) * interval_ms(interval),
         open=np.exp(log_open),
         high=np.exp(np.maximum(log_open, log_close) + above),
         low=np.exp(np.minimum(log_open, log_close) - below),
         close=np.exp(log_close),
-        volume=1000 * activity * generator.lognormal(0, 0.3, count),
+        volume=volume,
     )

@@ -95,14 +95,17 @@ def bench(
     label: Annotated[
         str,
         typer.Option(
-            help="Forecasts: next_candle, forward_return, triple_barrier, next_close. "
+            help="Forecasts: next_candle, forward_return, triple_barrier, next_close, direction. "
             "Recognition: last_candle, window_trend."
         ),
     ] = "next_candle",
     horizon: Annotated[
-        int, typer.Option(help="Candles ahead, for forward_return and triple_barrier.")
+        int, typer.Option(help="Candles ahead, for forward_return, triple_barrier, direction.")
     ] = 1,
-    classes: Annotated[int, typer.Option(help="2 or 3, for the same labels.")] = 2,
+    classes: Annotated[
+        int | None,
+        typer.Option(help="2 (default) or 3 for forward_return, triple_barrier; direction has 3."),
+    ] = None,
     style: Annotated[str, typer.Option(help="candlestick, ohlc4 or jkx.")] = "candlestick",
     max_samples: Annotated[
         int, typer.Option(help="At most so many windows, evenly spaced in time; 0 for all.")
@@ -177,7 +180,11 @@ def bench(
         "window": window_size,
         "experiment": experiment_type,
         "missing_share": missing_share,
-        "label": {"name": label, "horizon": horizon, "classes": classes},
+        "label": {
+            "name": label,
+            "horizon": horizon,
+            **({} if classes is None else {"classes": classes}),
+        },
         "style": {"kind": style},
         "max_samples": max_samples,
     }

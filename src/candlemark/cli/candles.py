@@ -27,7 +27,8 @@ app = typer.Typer(
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="A symbol (BTCUSDT), a file (CSV, Parquet, Feather, zip), random_walk or planted."
+        help="A symbol (BTCUSDT), a file (CSV, Parquet, Feather, zip), or random_walk, planted "
+        "or planted_pair."
     ),
 ]
 IntervalOption = Annotated[

@@ -31,7 +31,8 @@ def build(
     symbol: Annotated[
         list[str] | None,
         typer.Option(
-            "--symbol", help="BTCUSDT, random_walk or planted; repeat or separate by commas."
+            "--symbol",
+            help="BTCUSDT, or random_walk, planted or planted_pair; repeat or separate by commas.",
         ),
     ] = None,
     file: Annotated[
@@ -66,7 +67,7 @@ def build(
         typer.Option(
             "--label",
             help="Recognition: last_candle (default), window_trend. Forecast: next_candle, "
-            "forward_return, triple_barrier, next_close.",
+            "forward_return, triple_barrier, next_close, direction.",
         ),
     ] = None,
     horizon: Annotated[
@@ -75,7 +76,9 @@ def build(
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Return between classes: 0.005 is 0.5 %.")
     ] = None,
-    classes: Annotated[int | None, typer.Option("--classes", help="2, or 3 with flat.")] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", help="2, or 3 with flat; direction has 3.")
+    ] = None,
     style: Annotated[
         str | None, typer.Option("--style", help="candlestick (default), ohlc4 or jkx.")
     ] = None,
@@ -251,6 +254,8 @@ def _candles(
     symbols: list[str] | None, file: Path | None, configured: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What --symbol and --file say about the source, which the config may have named already."""
+    from candlemark.candles.source import SYNTHETIC
+
     if symbols and file is not None:
         raise ConfigError("--symbol and --file are both given; a dataset has one source, name one")
     if file is not None:
@@ -258,7 +263,7 @@ def _candles(
     names = [name.strip() for text in symbols or [] for name in text.split(",") if name.strip()]
     if not names:
         return {}
-    if names[0] in {"random_walk", "planted"}:
+    if names[0] in SYNTHETIC:
         if len(names) > 1:
             raise ConfigError(f"--symbol {names[0]} is a market of its own; name it alone")
         return {"kind": names[0]}

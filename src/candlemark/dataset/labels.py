@@ -14,10 +14,12 @@ The base price of a return, the last visible close, is an *anchor* and no part o
 stands in the picture of every window alike, and knowing it says nothing about where the price
 goes from there. Counting it would call every honest forecast of a return recognition. Splits
 lose nothing by this: they purge by the whole span from the window's first slot to the end of
-its reach, and the anchor lies inside.
+its reach, and the anchor lies inside. The size of the visible moves, by which `direction` tells
+a move from a standstill, is an anchor for the same reason: it says how far, never which way.
 
 Ties: a candle is "up" only if close > open; close == open is "down", as is a return of exactly
-the threshold. With three classes a return of exactly +threshold or -threshold is "flat".
+the threshold. With three classes a return of exactly +threshold or -threshold is "flat"
+("neutral").
 A label whose candles are missing, or lie outside the series, is undefined: target -1, value
 NaN. Nothing is guessed from neighbours.
 
@@ -31,7 +33,7 @@ import difflib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,13 @@ from candlemark.errors import ConfigError
 
 Kind = Literal["recognition", "forecast"]
 
+NEUTRAL_SHARE_OF_DEVIATION = 0.43
+"""Half width of `direction`'s neutral band, in standard deviations: a normal variable lies within
+0.4307 of them with probability 1/3, so that each class has a third of normal returns."""
+
+BATCH_CANDLES = 1 << 20
+"""Visible candles looked at together: bounds the memory, whatever the window."""
+
 UNDEFINED = -1
 """Target of a window whose label cannot be known."""
 
@@ -52,11 +61,14 @@ ENTRY_POINT_GROUP = "candlemark.labels"
 class LabelConfig(Config):
     """Which label, and its numbers; a label ignores the numbers it has no use for.
 
-    horizon: candles after the window that `forward_return` and `triple_barrier` look at
-    threshold: simple return that separates the classes of `forward_return`
-        (None: 0 with two classes, 0.005 with three)
+    horizon: candles after the window that `forward_return`, `triple_barrier` and `direction`
+        look at
+    threshold: return that separates the classes: of `forward_return` a simple one (None: 0 with
+        two classes, 0.005 with three), of `direction` a log return (None: by the size of the
+        visible moves)
     barrier: half width of `triple_barrier`, as a share of the last visible close
-    classes: 2 (down, up) or 3 (down, flat, up), for `forward_return` and `triple_barrier`
+    classes: 2 (down, up) or 3 (down, flat, up), for `forward_return` and `triple_barrier`;
+        `direction` has 3 and needs no word of it, the others have 2
     """
 
     name: str = "last_candle"
@@ -65,16 +77,28 @@ class LabelConfig(Config):
     barrier: float = Field(default=0.01, gt=0, lt=1)
     classes: Literal[2, 3] = 2
 
+    @model_validator(mode="before")
+    @classmethod
+    def _three_where_there_is_no_choice(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("name") not in THREE_CLASS_LABELS:
+            return value
+        return {"classes": 3, **value}
+
     @model_validator(mode="after")
     def _fits_the_label(self) -> LabelConfig:
+        if self.classes == 2 and self.name in THREE_CLASS_LABELS:
+            raise ValueError(
+                f"label '{self.name}' has three classes; for two of the next close take next_close"
+            )
         if self.classes == 3 and self.name in TWO_CLASS_LABELS:
             allowed = ", ".join(name for name in LABELS if name not in TWO_CLASS_LABELS)
             raise ValueError(
                 f"label '{self.name}' has two classes; three are offered by: {allowed}"
             )
-        if self.threshold is not None and self.name in LABELS and self.name != "forward_return":
+        named = self.threshold is not None and self.name in LABELS
+        if named and self.name not in THRESHOLD_LABELS:
             raise ValueError(
-                f"label '{self.name}' has no threshold; forward_return has one, "
+                f"label '{self.name}' has no threshold; {' and '.join(THRESHOLD_LABELS)} have one, "
                 "triple_barrier has a barrier"
             )
         return self
@@ -279,6 +303,62 @@ class TripleBarrier(Label):
         return ahead
 
 
+class Direction(Label):
+    """Where does the close go within `horizon` candles: down, nowhere to speak of, up? Forecast.
+
+    Three classes: bearish below -threshold, bullish above +threshold, neutral between. Value:
+    log return from the last visible close to the close at the horizon.
+
+    threshold None: 0.43 x the standard deviation of the window's one-slot log returns, times
+    the square root of the horizon. Each class then has about a third of the cases in a calm
+    market and in a wild one alike. The deviation is taken about zero, as realised volatility
+    is: a steady trend is a move, and a window of two candles has a size.
+
+    Undefined where the close at either end is missing or not positive, and without a threshold
+    also where no two neighbouring candles of the window have a log return.
+    """
+
+    def reach(self, window: int) -> Reach:
+        """The candles after the window, up to the horizon."""
+        return Reach(first=window, last=window + self.config.horizon - 1)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Bearish, neutral, bullish."""
+        return ("bearish", "neutral", "bullish")
+
+    def compute(self, slots: Slots, starts: IntArray, window: int) -> LabelValues:
+        """Log return from the last visible close, against the neutral band."""
+        last = starts + window - 1
+        price = _positive(slots.close)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.log(_at(price, last + self.config.horizon) / _at(price, last))
+        threshold = self._threshold(price, starts, window)
+        with np.errstate(invalid="ignore"):
+            target = (value >= -threshold).astype(np.int64) + (value > threshold)
+        return LabelValues(
+            target=np.where(np.isnan(value) | np.isnan(threshold), UNDEFINED, target), value=value
+        )
+
+    def _threshold(self, price: FloatArray, starts: IntArray, window: int) -> FloatArray:
+        """float64[N], half the width of each window's neutral band, NaN where unknown."""
+        if self.config.threshold is not None:
+            return np.full(len(starts), self.config.threshold)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            squares = np.log(price[1:] / price[:-1]) ** 2
+        rolling = np.lib.stride_tricks.sliding_window_view(
+            np.concatenate([squares, np.full(window, np.nan)]), window - 1
+        )
+        first = np.minimum(starts, len(price) - 1)
+        mean = np.empty(len(starts))
+        batch = max(1, BATCH_CANDLES // window)
+        for begin in range(0, len(starts), batch):
+            part = slice(begin, begin + batch)
+            mean[part] = _mean_of_known(rolling[first[part]])
+        threshold: FloatArray = NEUTRAL_SHARE_OF_DEVIATION * np.sqrt(mean * self.config.horizon)
+        return threshold
+
+
 LABELS: dict[str, type[Label]] = {
     "last_candle": LastCandle,
     "window_trend": WindowTrend,
@@ -286,10 +366,15 @@ LABELS: dict[str, type[Label]] = {
     "forward_return": ForwardReturn,
     "triple_barrier": TripleBarrier,
     "next_close": NextClose,
+    "direction": Direction,
 }
 """Labels that ship with candlemark, by name."""
 
 TWO_CLASS_LABELS = ("last_candle", "window_trend", "next_candle", "next_close")
+THREE_CLASS_LABELS = ("direction",)
+"""Labels whose number of classes is no choice."""
+
+THRESHOLD_LABELS = ("forward_return", "direction")
 
 
 def make_label(config: LabelConfig) -> Label:
@@ -331,6 +416,15 @@ def _positive(price: FloatArray) -> FloatArray:
     """The price where it is positive, else NaN."""
     positive: FloatArray = np.where(price > 0, price, np.nan)
     return positive
+
+
+def _mean_of_known(numbers: FloatArray) -> FloatArray:
+    """float64[N], the mean of each row's numbers, NaN for a row of none."""
+    known = ~np.isnan(numbers)
+    count = known.sum(axis=1)
+    total = np.where(known, numbers, 0.0).sum(axis=1)
+    mean: FloatArray = np.divide(total, count, out=np.full(len(numbers), np.nan), where=count > 0)
+    return mean
 
 
 def _direction(start: FloatArray, end: FloatArray) -> LabelValues:

@@ -49,7 +49,7 @@ FORMAT_NAMES = {"h5": "hdf5", "hdf": "hdf5", "jpg": "jpeg", "null": "none"}
 class DataSection(Config):
     """Which candles.
 
-    symbol: one, or a list; also "random_walk" or "planted"
+    symbol: one, or a list; also "random_walk", "planted" or "planted_pair"
     start_date, end_date: dates, both of them part of the range
     """
 
