@@ -89,8 +89,8 @@ class SklearnBaseline:
         classes = np.unique(target)
         self._only = int(classes[0]) if len(classes) == 1 else None
         if self._only is None:
-            flat = _flat(features)
-            self._kept = _varying(flat)
+            flat = flatten(features)
+            self._kept = varying_columns(flat)
             if not self._kept.any():
                 raise DatasetError("no number in the training windows varies; nothing to learn")
             self._model = self.make().fit(flat[:, self._kept], target)
@@ -104,7 +104,7 @@ class SklearnBaseline:
             probability[:, self._only] = 1
         elif len(features):
             probability[:, self._model.classes_] = self._model.predict_proba(
-                _flat(features)[:, self._kept]
+                flatten(features)[:, self._kept]
             )
         return probability
 
@@ -181,11 +181,12 @@ BASELINES: dict[str, Callable[[int], Baseline]] = {
 """By name: a function of the seed. Only the learners use it, and both are deterministic."""
 
 
-def _flat(features: Features) -> npt.NDArray[np.float64]:
+def flatten(features: Features) -> npt.NDArray[np.float64]:
+    """(N, W, 5) as float64 (N, W * 5)."""
     return features.reshape(len(features), -1).astype(np.float64)
 
 
-def _varying(flat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def varying_columns(flat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Bool (W * 5,): columns with two values or more; scikit-learn's binning fails on others."""
     low = np.where(np.isnan(flat), np.inf, flat).min(axis=0)
     high = np.where(np.isnan(flat), -np.inf, flat).max(axis=0)

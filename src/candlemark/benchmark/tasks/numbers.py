@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,24 @@ WORTH_THREADS = 20_000
 and on a busy one they spin for each other: boosting 1,700 windows took 27 s instead of 0.4."""
 
 
+def threads_for(windows: int) -> int | None:
+    """Threads worth training so many windows with; None: as many as there are."""
+    return 1 if windows < WORTH_THREADS else None
+
+
+def measure_baseline(
+    ask: Callable[[], object], *, training_time_s: float
+) -> tuple[Measurement, ...]:
+    """Training time, and the latency of `ask`, which answers one window."""
+    clock = DeviceClock(torch.device("cpu"))
+    clock.self_test()
+    latency = measure_latency(ask, clock, budget_s=LATENCY_BUDGET_S)
+    return (
+        Measurement(name="training_time_s", value=training_time_s, unit="s", sample_count=1),
+        *latency.measurements,
+    )
+
+
 class NumericRow:
     """Fits and times one baseline, on the CPU."""
 
@@ -38,8 +56,7 @@ class NumericRow:
     def fit(self, rows: Mapping[str, IntArray], targets: Mapping[str, IntArray]) -> None:
         """Learn from the training slice; nothing here watches the validation slice."""
         features = self.dataset.features(rows["train"])
-        threads = 1 if len(features) < WORTH_THREADS else None
-        with threadpool_limits(threads):
+        with threadpool_limits(threads_for(len(features))):
             started = time.perf_counter()
             self.baseline.fit(features, targets["train"], class_count=len(self.dataset.class_names))
             self._training_time_s = time.perf_counter() - started
@@ -50,17 +67,9 @@ class NumericRow:
 
     def measure(self, rows: IntArray) -> tuple[Measurement, ...]:
         """Training time, and the latency of one window."""
-        clock = DeviceClock(torch.device("cpu"))
-        clock.self_test()
         one = self.dataset.features(rows[:1])
-        latency = measure_latency(
-            lambda: self.baseline.predict_proba(one), clock, budget_s=LATENCY_BUDGET_S
-        )
-        return (
-            Measurement(
-                name="training_time_s", value=self._training_time_s, unit="s", sample_count=1
-            ),
-            *latency.measurements,
+        return measure_baseline(
+            lambda: self.baseline.predict_proba(one), training_time_s=self._training_time_s
         )
 
     def conditions(self) -> Mapping[str, Any]:
