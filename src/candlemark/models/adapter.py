@@ -12,7 +12,7 @@ H' and W' differ from H and W only where a transformer needs whole patches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,23 +104,39 @@ class Classifier:
 
         Raises ModelError: another type or shape.
         """
-        if images.dtype != torch.uint8 or images.shape[1:3] != self.image_shape:
-            raise ModelError(
-                f"got {images.dtype} images of shape {tuple(images.shape)}; this model was built "
-                f"for uint8 (N, {self.image_shape[0]}, {self.image_shape[1]}[, 3])"
-            )
-        if images.ndim == 3:
-            pixels = images.unsqueeze(1)
-        elif images.ndim == 4 and images.shape[3] == 3:
-            pixels = images.permute(0, 3, 1, 2)
-        else:
-            raise ModelError(f"images have shape {tuple(images.shape)}; channels are 3 or none")
-        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1)
-        normal = (pixels.float() / 255 - mean) / std
+        normal = normalise(images, mean=self.mean, std=self.std, image_shape=self.image_shape)
         top = self.input_shape[0] - self.image_shape[0]
         left = self.input_shape[1] - self.image_shape[1]
         if top or left:
             normal = nn.functional.pad(normal, (left, 0, top, 0))
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return normal.contiguous(memory_format=layout)
+
+
+def normalise(
+    images: Tensor,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    image_shape: tuple[int, int],
+) -> Tensor:
+    """uint8 (N, H, W) grey or (N, H, W, 3) -> float32 (N, 3, H, W), on the images' device.
+
+    mean, std: of the pixels in 0..1. Grey is repeated over the three channels.
+
+    Raises ModelError: another type or shape.
+    """
+    if images.dtype != torch.uint8 or images.shape[1:3] != image_shape:
+        raise ModelError(
+            f"got {images.dtype} images of shape {tuple(images.shape)}; this model was built "
+            f"for uint8 (N, {image_shape[0]}, {image_shape[1]}[, 3])"
+        )
+    if images.ndim == 3:
+        pixels = images.unsqueeze(1)
+    elif images.ndim == 4 and images.shape[3] == 3:
+        pixels = images.permute(0, 3, 1, 2)
+    else:
+        raise ModelError(f"images have shape {tuple(images.shape)}; channels are 3 or none")
+    centre = torch.tensor(mean, device=images.device).view(1, 3, 1, 1)
+    spread = torch.tensor(std, device=images.device).view(1, 3, 1, 1)
+    return (pixels.float() / 255 - centre) / spread

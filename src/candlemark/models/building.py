@@ -10,6 +10,14 @@ from torch import nn
 LONGEST_LINE = 240
 
 
+def whole_patches(
+    shape: tuple[int, int], patch: int | tuple[int, ...] | list[int]
+) -> tuple[int, int]:
+    """`shape`, height and width, rounded up to whole patches."""
+    high, wide = (patch, patch) if isinstance(patch, int) else (patch[0], patch[1])
+    return -(-shape[0] // high) * high, -(-shape[1] // wide) * wide
+
+
 def open_batch_norms(network: nn.Module) -> None:
     """Start every batch norm at scale 1 and shift 0, as its paper does.
 

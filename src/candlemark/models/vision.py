@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from candlemark.errors import ModelError
 from candlemark.models.adapter import Classifier, ClassifierNet
-from candlemark.models.building import open_batch_norms, quiet
+from candlemark.models.building import open_batch_norms, quiet, whole_patches
 from candlemark.models.catalog import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, Triple
 from candlemark.models.files import find_file
 from candlemark.models.weights import weights_file
@@ -123,7 +123,7 @@ def _build_timm(request: _Request) -> _Built:
     published = dict(outline.pretrained_cfg)
     shape = request.image_shape
     if spec.fixed_size:
-        shape = _whole_patches(shape, _timm_patch(outline))
+        shape = whole_patches(shape, _timm_patch(outline))
     sizes = {"img_size": shape} if spec.fixed_size else {}
     if spec.folder:
         config = json.loads((spec.folder / "config.json").read_text(encoding="utf-8"))
@@ -176,7 +176,7 @@ def _build_transformers(request: _Request) -> _Built:
     native = getattr(config, "image_size", None)
     shape = request.image_shape
     if spec.fixed_size and getattr(config, "patch_size", None):
-        shape = _whole_patches(shape, config.patch_size)
+        shape = whole_patches(shape, config.patch_size)
     if request.file is None and spec.family == "transformer" and native is not None:
         config.image_size = shape[0] if shape[0] == shape[1] else shape
     model_class = getattr(transformers, spec.architecture or "AutoModelForImageClassification")
@@ -326,12 +326,6 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     if state and all(name.startswith("network.") for name in state):
         state = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     return state
-
-
-def _whole_patches(shape: Shape, patch: int | tuple[int, ...] | list[int]) -> Shape:
-    """`shape` rounded up to whole patches."""
-    high, wide = (patch, patch) if isinstance(patch, int) else (patch[0], patch[1])
-    return -(-shape[0] // high) * high, -(-shape[1] // wide) * wide
 
 
 def _names_of(network: nn.Module, head: nn.Module | tuple[nn.Module, ...]) -> tuple[str, ...]:
