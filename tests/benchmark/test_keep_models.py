@@ -20,7 +20,7 @@ from candlemark.errors import CandlemarkError
 from candlemark.models.catalog import resolve
 from candlemark.models.vision import load_classifier
 from candlemark.progress import Event
-from candlemark.training.loop import predict
+from candlemark.training.inference import predict
 
 MODEL = "timm/test_byobnet.r160_in1k"
 

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from candlemark.errors import ConfigError, DatasetError, ModelError
 from candlemark.training.config import TrainingConfig
-from candlemark.training.loop import FitResult, _Run, fit, predict
+from candlemark.training.inference import predict
+from candlemark.training.loop import FitResult, _Run, fit
+from candlemark.training.objectives import Classification
 
 CPU = torch.device("cpu")
 
@@ -404,7 +406,7 @@ def test_several_processes_never_meet_over_a_checkpoint(tmp_path: Path) -> None:
         train_data=Pictures(8),
         validation_data=None,
         config=TrainingConfig(checkpoint_every_s=0),
-        weight=torch.ones(2),
+        objective=Classification(torch.ones(2)),
         targets_hash="",
         device=CPU,
         seed=0,

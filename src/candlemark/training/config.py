@@ -1,8 +1,8 @@
-"""How a classifier learns; apart from the loop, so that a config can be read without torch."""
+"""How a model learns; apart from the loop, so that a config can be read without torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -10,9 +10,15 @@ from candlemark.config import Config
 
 
 class TrainingConfig(Config):
-    """How a classifier learns.
+    """How a model learns.
 
+    batch_size: samples of one forward pass; of an update times `accumulation_steps`
     learning_rate: the peak, after `warmup_share` of all steps
+    schedule: how the rate falls to zero after the warm-up, a half cosine or a line
+    accumulation_steps: batches whose gradients make one update, for models of which a large
+        batch does not fit; the samples of an update are those of one batch that many times as
+        large, and so is what is learnt, but for batch norm, which sees each batch by itself.
+        Checkpoints are written between updates: a kill costs the batches of one at the most
     patience: epochs without a better validation loss before stopping; None never stops
     mode: "full" trains every weight, "frozen" only the head, on features computed once
     class_weights: a rare class counts as much as a common one
@@ -30,3 +36,19 @@ class TrainingConfig(Config):
     mode: Literal["full", "frozen"] = "full"
     class_weights: bool = True
     checkpoint_every_s: float = Field(default=60.0, ge=0)
+    schedule: Literal["cosine", "linear"] = "cosine"
+    accumulation_steps: int = Field(default=1, ge=1)
+
+    def deciding(self) -> dict[str, Any]:
+        """What an id is made of, JSON types only.
+
+        Keys that came after the first release of ids are left out at their defaults, under which
+        training is what it was without them: trials and checkpoints of then keep their names.
+        """
+        later = {"schedule", "accumulation_steps"}
+        values = self.model_dump(mode="json")
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in later or value != type(self).model_fields[name].default
+        }

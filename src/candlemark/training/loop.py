@@ -1,4 +1,4 @@
-"""The learning loop: any classifier, any torch dataset, exact resume.
+"""The learning loop: any module, any torch dataset, any objective, exact resume.
 
     result = fit(
         model.module, model.prepare, train, validation, TrainingConfig(epochs=3),
@@ -6,10 +6,15 @@
     )
     probability = predict(model.module, model.prepare, test, device=device, class_count=2)
 
+`predict` is in `inference`. Inputs and targets are each a tensor or several by name; what is
+made of output and targets is the objective's business (`objectives`), by default cross-entropy.
+
 What promises exactness: the order of samples is a pure function of (seed, epoch), the random
 numbers of a step (dropout, stochastic depth) of (seed, step), the learning rate of the step.
-So weights, optimiser and position are all a checkpoint needs, and on a CPU a killed and
-resumed run ends with the bits of an undisturbed one.
+So weights, optimiser, the objective's own parameters and position are all a checkpoint needs, and
+on a CPU a killed and resumed run ends with the bits of an undisturbed one. A step is an update:
+where several batches make one, a checkpoint is written after the last of them, so nothing half
+added up is ever kept, and a resumed run begins with the first of them.
 """
 
 from __future__ import annotations
@@ -17,35 +22,38 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from candlemark import progress
-from candlemark.errors import ModelError
+from candlemark.errors import DatasetError, ModelError
 from candlemark.records import content_id
 from candlemark.training import checkpoint
 from candlemark.training.batches import (
+    Batch,
+    Indices,
     MapDataset,
     check_targets,
     class_weight,
     epoch_batches,
     fetched,
-    ordered_batches,
+    parts_of,
 )
 from candlemark.training.config import TrainingConfig
 from candlemark.training.devices import autocast, make_accelerator, own_random_state
-from candlemark.training.frozen import FeatureDataset, extract_features, head_of
+from candlemark.training.frozen import FeatureDataset, extract_features, feature_folder, head_of
+from candlemark.training.objectives import Classification, Objective
 from candlemark.training.optim import adamw, learning_rate_factor, set_learning_rate
+from candlemark.training.tensors import Prepare, Tensors, call
+from candlemark.training.validation import Columns, agreed, validate
 
-Prepare = Callable[[Tensor], Tensor]
 History = tuple[dict[str, float | int | None], ...]
 
 LOSS_READ_STEPS = 16
@@ -56,9 +64,10 @@ LOSS_READ_STEPS = 16
 class FitResult:
     """What training did; the module now holds the weights of `best_epoch`.
 
-    history: one mapping an epoch: epoch, train_loss, validation_loss, validation_accuracy,
-        learning_rate (of its last step), duration_s
+    history: one mapping an epoch: epoch, train_loss, validation_loss, the objective's columns
+        (by default validation_accuracy), learning_rate (of its last step), duration_s
     best_epoch: 1-based; the last epoch where there is no validation data
+    steps: updates of the weights
     duration_s: of all training, the parts before a kill included
     resumed_at_step: 0 for a run that was not interrupted
     """
@@ -76,7 +85,10 @@ class FitResult:
 
 @dataclass(slots=True)
 class _Position:
-    """Where training stands: everything of a checkpoint but the tensors."""
+    """Where training stands: everything of a checkpoint but the tensors.
+
+    batch: updates of this epoch that are done; step: of all epochs
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -103,92 +115,66 @@ def fit(
     class_count: int,
     device: torch.device,
     seed: int,
+    objective: Objective | None = None,
     checkpoint_dir: Path | None = None,
 ) -> FitResult:
     """Train `module` in place and leave it with its best weights, on `device`.
 
-    module: float (N, 3, H, W) -> logits (N, class_count); mode "frozen" also needs
-        `features` and `head`, as a `ClassifierNet` has
-    prepare: raw images of the data, on `device` -> what the module takes
+    module: what `prepare` gives, a mapping as keywords -> what the objective reads: logits
+        (N, class_count) by default. Mode "frozen" also needs `features` and `head`, as a
+        `ClassifierNet` has; `features` may give a mapping, which `head` takes as keywords
+    prepare: raw inputs of the data, on `device` -> what the module takes
     validation_data: decides early stopping and the best epoch; None or empty: neither
+    objective: trained in place along with the module, and left with its last values, not the
+        best epoch's; None: `Classification`, with weights by `config.class_weights`, which
+        decides nothing where an objective is given
     checkpoint_dir: where a killed run goes on; None keeps nothing
 
     Started by `accelerate launch`, every process trains on its share of each batch.
 
-    Raises DatasetError: no data, or a target outside the classes. ConfigError: a precision
-    the device does not have. ModelError: the loss is no longer a number; the checkpoint is
-    damaged or belongs to another run.
+    Raises DatasetError: no data, a target outside the classes, or no known value at all.
+    ConfigError: a precision the device does not have. ModelError: the loss is no longer a
+    number; the checkpoint is damaged or belongs to another run.
     """
     targets = check_targets(train_data, class_count)
+    weight = class_weight(targets, class_count, balanced=config.class_weights)
     accelerator = make_accelerator(config.precision, device)
     if accelerator.num_processes > 1:
         device = accelerator.device
     started = time.perf_counter()
-    if config.mode == "frozen":
-        size = config.batch_size
-        train_features = extract_features(
-            module, prepare, train_data, device=device, batch_size=size
-        )
-        validation_features: FeatureDataset | None = None
-        if validation_data is not None and len(validation_data):
-            validation_features = extract_features(
-                module, prepare, validation_data, device=device, batch_size=size
-            )
-        module, prepare = head_of(module), _as_is
-        train_data, validation_data = train_features, validation_features
     run = _Run(
         module=module.to(device),
         prepare=prepare,
         train_data=train_data,
         validation_data=validation_data,
         config=config,
-        weight=class_weight(targets, class_count, balanced=config.class_weights).to(device),
-        targets_hash=hashlib.sha256(targets.tobytes()).hexdigest(),
+        objective=(Classification(weight) if objective is None else objective).to(device),
+        targets_hash=_targets_hash(targets, train_data),
         device=device,
         seed=seed,
         accelerator=accelerator,
         file=checkpoint_dir / checkpoint.FILE_NAME if checkpoint_dir else None,
-        position=_Position(duration_s=time.perf_counter() - started),
     )
-    with own_random_state(device):
-        return run.train()
+    frozen = config.mode == "frozen"
+    place = feature_folder(checkpoint_dir, accelerator.process_index) if frozen else nullcontext()
+    with place as folder:
+        if folder is not None:
+            run.freeze(folder)
+        run.position.duration_s = time.perf_counter() - started
+        with own_random_state(device):
+            return run.train()
 
 
-def predict(
-    module: nn.Module,
-    prepare: Prepare,
-    data: MapDataset,
-    *,
-    device: torch.device,
-    class_count: int,
-    batch_size: int = 64,
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-) -> npt.NDArray[np.float64]:
-    """Class probabilities float64[N, C] in the data's order; rows sum to 1.
-
-    Raises ModelError: the module gave a number of classes other than `class_count`, or
-    logits that are not numbers.
-    """
-    parts = [np.empty((0, class_count))]
-    module.to(device).eval()
-    with (
-        torch.inference_mode(),
-        progress.track("predicting", total=len(data)) as bar,
-        closing(fetched(data, ordered_batches(len(data), batch_size), device)) as batches,
-    ):
-        for images, _ in batches:
-            with autocast(device, precision):
-                logits = module(prepare(images))
-            # float64 only after the move: some devices have none.
-            probability = logits.float().cpu().double().softmax(dim=1).numpy()
-            if probability.shape[1] != class_count or not np.isfinite(probability).all():
-                raise ModelError(
-                    f"the model gave logits of shape {tuple(logits.shape)} for {class_count} "
-                    "classes, or logits that are not numbers"
-                )
-            parts.append(probability)
-            bar.advance(len(images))
-    return np.concatenate(parts)
+def _targets_hash(targets: Indices, data: MapDataset) -> str:
+    """What a checkpoint knows its data by: all classes, and all values where there are any."""
+    digest = hashlib.sha256(targets.tobytes())
+    values = getattr(data, "values", None)
+    if values is not None and not callable(values):
+        array = np.asarray(values, dtype=np.float64)
+        if np.isnan(array).all():
+            raise DatasetError(f"none of the {len(array)} training samples has a known value")
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,7 +186,7 @@ class _Run:
     train_data: MapDataset
     validation_data: MapDataset | None
     config: TrainingConfig
-    weight: Tensor
+    objective: Objective
     targets_hash: str
     device: torch.device
     seed: int
@@ -212,11 +198,32 @@ class _Run:
     saved_at: float = field(default_factory=time.monotonic)
     pending: list[Tensor] = field(default_factory=list)
 
+    def freeze(self, folder: Path) -> None:
+        """From now on only the head learns, from features kept in memory or in `folder`."""
+
+        def seen(data: MapDataset, name: str) -> FeatureDataset:
+            return extract_features(
+                self.module,
+                self.prepare,
+                data,
+                device=self.device,
+                batch_size=self.config.batch_size,
+                path=folder / name,
+            )
+
+        self.train_data = seen(self.train_data, "train")
+        if self.validation_data is not None and len(self.validation_data):
+            self.validation_data = seen(self.validation_data, "validation")
+        self.module, self.prepare = head_of(self.module).to(self.device), _as_is
+
     def train(self) -> FitResult:
         """Go on from the checkpoint, if there is one, to the end."""
         config = self.config
         optimizer = adamw(
-            self.module, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+            self.module,
+            self.objective,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
         )
         resumed_at = self._restore(optimizer)
         position = self.position
@@ -249,73 +256,97 @@ class _Run:
             process_count=int(self.accelerator.num_processes),
         )
 
-    def _batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        return epoch_batches(
-            len(self.train_data), batch_size=self.config.batch_size, seed=self.seed, epoch=epoch
-        )
+    def _batches(self, epoch: int) -> list[Indices]:
+        """The samples of every update of an epoch."""
+        size = self.config.batch_size * self.config.accumulation_steps
+        return epoch_batches(len(self.train_data), batch_size=size, seed=self.seed, epoch=epoch)
 
     def _one_epoch(
         self, module: nn.Module, optimizer: Any, total_steps: int, bar: progress.Bar
     ) -> None:
-        """The batches of the current epoch that are not done yet."""
+        """The updates of the current epoch that are not done yet."""
         position, config = self.position, self.config
         module.train()
-        remaining = self._batches(position.epoch)[position.batch :]
-        shares = map(self._share, remaining)
+        updates = [
+            parts_of(indices, config.batch_size)
+            for indices in self._batches(position.epoch)[position.batch :]
+        ]
+        shares = (self._share(part) for parts in updates for part in parts)
         with closing(fetched(self.train_data, shares, self.device)) as batches:
-            for indices in remaining:
+            for parts in updates:
                 started = time.perf_counter()
-                rate = config.learning_rate * learning_rate_factor(
-                    position.step, total_steps=total_steps, warmup_share=config.warmup_share
+                factor = learning_rate_factor(
+                    position.step,
+                    total_steps=total_steps,
+                    warmup_share=config.warmup_share,
+                    schedule=config.schedule,
                 )
-                set_learning_rate(optimizer, rate)
-                # Dropout and the like: a pure function of (seed, step, process).
-                process = self.accelerator.process_index
-                torch.manual_seed(_step_seed(self.seed, position.step, process))
-                images, targets = next(batches)
-                loss = self._step(module, optimizer, images, targets, len(indices))
-                self.pending.append(loss)
-                position.epoch_sizes.append(len(indices))
+                set_learning_rate(optimizer, config.learning_rate, factor)
+                self.pending.append(self._update(module, optimizer, batches, parts))
+                count = sum(map(len, parts))
+                position.epoch_sizes.append(count)
                 position.batch += 1
                 position.step += 1
-                position.samples_seen += len(indices)
+                position.samples_seen += count
                 if self.device.type == "cpu" or len(self.pending) >= LOSS_READ_STEPS:
                     self._read_losses()
                 duration = time.perf_counter() - started
                 position.epoch_duration_s += duration
                 position.duration_s += duration
                 text = f"loss {position.epoch_losses[-1]:.3f}" if position.epoch_losses else ""
-                bar.advance(len(indices), text)
+                bar.advance(count, text)
                 self._save_if_due(optimizer)
         self._read_losses()
 
-    def _share(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _share(self, indices: Indices) -> Indices:
         """What this process learns of a batch, or one sample where nothing is left for it."""
         share = indices[self.accelerator.process_index :: self.accelerator.num_processes]
         return share if len(share) else indices[:1]
 
-    def _step(
-        self, module: nn.Module, optimizer: Any, images: Tensor, targets: Tensor, whole: int
+    def _update(
+        self, module: nn.Module, optimizer: Any, batches: Iterator[Batch], parts: list[Indices]
     ) -> Tensor:
         """One update; returns the loss of this process's share, detached, on the device.
 
-        whole: samples of the batch over all processes
+        parts: the samples of each batch of this update, over all processes
         """
         accelerator, config = self.accelerator, self.config
-        # A process left without a sample still takes part, with one that weighs nothing.
-        present = 1.0 if accelerator.process_index < whole else 0.0
-        with autocast(self.device, config.precision):
-            logits = module(self.prepare(images))
-        losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        # Divided by the whole batch, not by the share: then the mean that several processes
-        # take of their gradients is the gradient of one process with the whole batch.
-        loss = present * (losses * self.weight[targets]).sum() / whole
+        process, several = accelerator.process_index, accelerator.num_processes > 1
+        whole = sum(map(len, parts))
         optimizer.zero_grad()
-        accelerator.backward(loss * accelerator.num_processes)
+        total: Tensor | None = None
+        for number, part in enumerate(parts):
+            # Dropout and the like: a pure function of (seed, step, process, part).
+            torch.manual_seed(_step_seed(self.seed, self.position.step, process, number))
+            last = number == len(parts) - 1
+            # Processes exchange gradients once an update, with its last batch.
+            with nullcontext() if last or not several else accelerator.no_sync(module):
+                # A process left without a sample still takes part, with one that weighs nothing.
+                present = 1.0 if process < len(part) else 0.0
+                loss = present * self._losses(module, next(batches)).sum() / whole
+                accelerator.backward(loss * accelerator.num_processes)
+            total = loss.detach() if total is None else total + loss.detach()
+        if several:
+            for parameter in self.objective.parameters():
+                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
         if config.gradient_clip is not None:
             accelerator.clip_grad_norm_(module.parameters(), config.gradient_clip)
         optimizer.step()
-        return loss.detach()
+        if total is None:
+            raise ModelError("an update without a batch")
+        return total
+
+    def _losses(self, module: nn.Module, batch: Batch) -> Tensor:
+        """What each sample of the batch adds to the loss.
+
+        The update divides their sum by all of its samples, over batches and processes: then the
+        sum of the gradients of several batches, and the mean that several processes take of
+        theirs, are the gradient of one process with one batch.
+        """
+        inputs, targets = batch
+        with autocast(self.device, self.config.precision):
+            output = call(module, self.prepare(inputs))
+        return self.objective.losses(output, targets)
 
     def _read_losses(self) -> None:
         """Bring pending losses to the host; ModelError if one is not a number."""
@@ -341,7 +372,8 @@ class _Run:
         """Validate, keep the best weights, decide whether to go on."""
         position, config = self.position, self.config
         started = time.perf_counter()
-        loss, accuracy = self._validate()
+        columns = self._validate()
+        loss = self.objective.watched(columns)
         elapsed = time.perf_counter() - started
         position.duration_s += elapsed
         position.epoch_duration_s += elapsed
@@ -351,7 +383,8 @@ class _Run:
                 "epoch": position.epoch + 1,
                 "train_loss": float(np.average(position.epoch_losses, weights=sizes)),
                 "validation_loss": loss,
-                "validation_accuracy": accuracy,
+                **{name: value for name, value in columns.items() if name != "validation_loss"},
+                **self.objective.state_columns(),
                 "learning_rate": float(optimizer.param_groups[0]["lr"]),
                 "duration_s": position.epoch_duration_s,
             }
@@ -378,52 +411,38 @@ class _Run:
         position.finished = position.stopped_early or position.epoch >= config.epochs
         self._save_if_due(optimizer, always=position.finished)
 
-    def _validate(self) -> tuple[float | None, float | None]:
-        """(class-weighted loss, accuracy) on the validation data; Nones where there is none."""
+    def _validate(self) -> Columns:
+        """The objective's columns, the same in every process; Nones without validation data."""
         data = self.validation_data
         if data is None or len(data) == 0:
-            return None, None
-        self.module.eval()
-        loss_sum = weight_sum = correct = 0.0
-        order = ordered_batches(len(data), self.config.batch_size * 2)
-        with torch.inference_mode(), closing(fetched(data, order, self.device)) as batches:
-            for images, targets in batches:
-                with autocast(self.device, self.config.precision):
-                    logits = self.module(self.prepare(images)).float()
-                losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-                weights = self.weight[targets]
-                loss_sum += float((losses * weights).sum())
-                weight_sum += float(weights.sum())
-                correct += int((logits.argmax(dim=1) == targets).sum())
-        # A class never seen in training has no weight; alone it leaves nothing to average.
-        if weight_sum == 0:
-            return None, correct / len(data)
-        if not math.isfinite(loss_sum):
-            raise ModelError(
-                f"the validation loss became {loss_sum} after epoch {self.position.epoch + 1}; "
-                "try a lower learning rate or precision fp32"
-            )
-        loss, accuracy = loss_sum / weight_sum, correct / len(data)
-        if self.accelerator.num_processes > 1:
-            from accelerate.utils import broadcast
-
-            # Every process validates alone; the first one's figures decide for all.
-            loss, accuracy = broadcast(torch.tensor([loss, accuracy], device=self.device)).tolist()
-        return loss, accuracy
+            return dict.fromkeys(self.objective.columns)
+        columns = validate(
+            self.module,
+            self.prepare,
+            data,
+            self.objective,
+            device=self.device,
+            batch_size=self.config.batch_size * 2,
+            precision=self.config.precision,
+            epoch=self.position.epoch + 1,
+        )
+        return agreed(columns, self.accelerator, self.device)
 
     def _identity(self) -> str:
         """What a checkpoint must have in common with this run to be its own."""
         shapes = {k: list(v.shape) for k, v in self.module.state_dict().items()}
+        config = self.config.deciding()
+        del config["checkpoint_every_s"]
         return content_id(
             {
-                "config": self.config.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+                "config": config,
                 "seed": self.seed,
                 "samples": len(self.train_data),
                 "targets": self.targets_hash,
                 "validation": len(self.validation_data) if self.validation_data else 0,
-                "weight": self.weight.cpu().tolist(),
                 "processes": int(self.accelerator.num_processes),
                 "tensors": shapes,
+                **self.objective.identity(),
             }
         )
 
@@ -438,6 +457,8 @@ class _Run:
                 "model); delete it or choose another folder"
             )
         self.module.load_state_dict(state["module"])
+        # A checkpoint from before there were objectives has none, and needs none.
+        self.objective.load_state_dict(state.get("objective", {}))
         optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best_state"]
         self.position = _Position(**state["position"])
@@ -461,6 +482,7 @@ class _Run:
                 {
                     "identity": self._identity(),
                     "module": self.module.state_dict(),
+                    "objective": self.objective.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scaler": scaler.state_dict() if scaler is not None else None,
                     "best_state": self.best_state,
@@ -470,9 +492,11 @@ class _Run:
         self.saved_at = time.monotonic()
 
 
-def _as_is(features: Tensor) -> Tensor:
+def _as_is(features: Tensors) -> Tensors:
     return features
 
 
-def _step_seed(seed: int, step: int, process: int) -> int:
-    return int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0] >> 1)
+def _step_seed(seed: int, step: int, process: int, part: int) -> int:
+    """Of the first part it is that of a step with one part only."""
+    place = (seed, step, process, part) if part else (seed, step, process)
+    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)

@@ -19,7 +19,8 @@ from candlemark.models.store import save_model
 from candlemark.models.vision import load_classifier
 from candlemark.records import Measurement
 from candlemark.training.config import TrainingConfig
-from candlemark.training.loop import fit, predict
+from candlemark.training.inference import predict
+from candlemark.training.loop import fit
 
 
 class ImageRow:
