@@ -67,17 +67,17 @@ def svg(badge: Badge) -> str:
     label, message = _plain(badge.label), _plain(badge.message)
     left, right = _width(label) + 2 * PADDING, _width(message) + 2 * PADDING
     said = escape(f"{label}: {message}")
-    width = left + right
+    width, end = left + right, left + right - 3
+    # Two halves with their own round corners: a clip path needs an id, which a page that holds
+    # several badges would have twice.
+    label_half = f"M3 0H{left}V{HEIGHT}H3a3 3 0 0 1-3-3V3a3 3 0 0 1 3-3z"
+    message_half = f"M{left} 0H{end}a3 3 0 0 1 3 3V{HEIGHT - 3}a3 3 0 0 1-3 3H{left}z"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}" '
         f'viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{said}">\n'
         f"  <title>{said}</title>\n"
-        f'  <clipPath id="round"><rect width="{width}" height="{HEIGHT}" rx="3"/></clipPath>\n'
-        '  <g clip-path="url(#round)">\n'
-        f'    <rect width="{left}" height="{HEIGHT}" fill="{LABEL_COLOUR}"/>\n'
-        f'    <rect x="{left}" width="{right}" height="{HEIGHT}" '
-        f'fill="{COLOURS[badge.colour]}"/>\n'
-        "  </g>\n"
+        f'  <path fill="{LABEL_COLOUR}" d="{label_half}"/>\n'
+        f'  <path fill="{COLOURS[badge.colour]}" d="{message_half}"/>\n'
         '  <g fill="#fff" font-family="Verdana,DejaVu Sans,Geneva,sans-serif" font-size="11">\n'
         f"    {_text(label, PADDING)}\n"
         f"    {_text(message, left + PADDING)}\n"

@@ -70,8 +70,8 @@ def benchmark_section(
     sections = ["## Benchmark"]
     if badges:
         sections.append(" ".join(f"![{escaped(b.label)}]({BADGES}/{b.name}.svg)" for b in badges))
-    sections += [answer(boards)] if boards else []
-    sections += [cells_answer(cells)] if cells else []
+    sections += [escaped(answer(boards))] if boards else []
+    sections += [escaped(cells_answer(cells))] if cells else []
     for board in boards:
         sections += _board(board, hold(board))
     for family in families(cells):
@@ -162,9 +162,9 @@ def _failures(records: Sequence[RunRecord]) -> list[str]:
 
 
 _BOARDS_METHOD = (
-    f"Brackets hold {LEVEL:.0%} intervals from a bootstrap of blocks at least as long as a window "
-    "and its horizon, so that neighbouring windows do not pass for independent ones. A model "
-    "beats the controls if it beats every baseline and control in a paired test on the same "
+    f"Brackets hold {LEVEL * 100:g} % intervals from a bootstrap of blocks at least as long as a "
+    "window and its horizon, so that neighbouring windows do not pass for independent ones. A "
+    "model beats the controls if it beats every baseline and control in a paired test on the same "
     "cases, corrected by Holm over the models; what cannot be told apart is called tied."
 )
 _WALK_METHOD = "On the random walk every honest interval holds chance."
@@ -260,7 +260,7 @@ def _elsewhere(badges: Sequence[Badge], repo_id: str, kind: str, endpoint: str) 
         return []
     page = f"{endpoint.rstrip('/')}/{_URL_PREFIX.get(kind, '')}{repo_id}"
     lines = [
-        f"[![{escaped(badge.label)}](https://img.shields.io/endpoint?url="
+        f"[![{badge.label}](https://img.shields.io/endpoint?url="
         f"{quote(f'{page}/resolve/main/{BADGES}/{badge.name}.json', safe='')})]({page})"
         for badge in badges
     ]

@@ -38,6 +38,7 @@ _YAML_BEGIN = (
 _YAML_END = "# candlemark:end"
 _YAML_BEGINS = re.compile(r"# candlemark:begin\b")
 _KEY = re.compile(r"[\w'\"]")
+_LINES = re.compile(r"[^\n]*\n|[^\n]+")  # splitlines would also part at signs that YAML keeps
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -167,14 +168,20 @@ def _merge_front(front: str, data: Mapping[str, Any], where: str) -> str:
 
 def dump(data: Mapping[str, Any]) -> str:
     """A mapping as YAML, its keys in order, no line folded."""
+    text = _dump(data, readable=True)
+    # The library writes some line ends of Unicode as they are, and does not read them back.
+    return text if yaml.safe_load(text) == dict(data) else _dump(data, readable=False)
+
+
+def _dump(data: Mapping[str, Any], *, readable: bool) -> str:
     return yaml.safe_dump(
-        dict(data), sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=False
+        dict(data), sort_keys=False, allow_unicode=readable, width=10_000, default_flow_style=False
     )
 
 
 def _parts(front: str, where: str) -> tuple[str, str, str]:
     """What stands before our lines of the front matter, between them and after them."""
-    lines = front.splitlines(keepends=True)
+    lines = _LINES.findall(front)
     begins = [place for place, line in enumerate(lines) if _YAML_BEGINS.match(line)]
     ends = [place for place, line in enumerate(lines) if line.rstrip() == _YAML_END]
     if not begins and not ends:
@@ -192,7 +199,7 @@ def _parts(front: str, where: str) -> tuple[str, str, str]:
 def _without(text: str, key: str) -> str:
     """YAML without a key of the top level and what hangs on it."""
     kept, dropping = [], False
-    for line in text.splitlines(keepends=True):
+    for line in _LINES.findall(text):
         if _KEY.match(line):
             dropping = re.match(rf"['\"]?{re.escape(key)}['\"]?[ \t]*:", line) is not None
         if not dropping:

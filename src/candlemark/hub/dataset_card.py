@@ -161,7 +161,7 @@ def _gaps(description: Description) -> str:
     )
     told = (
         f"{which}. A missing candle is drawn as an empty place and is in no label; a window that "
-        f"lacks more than {description.config.max_missing:.0%} of its candles is left out."
+        f"lacks more than {description.config.max_missing * 100:g} % of its candles is left out."
     )
     return f"{told}\n\n{table(('symbol', 'from (UTC)', 'candles missing'), lines, right=(2,))}"
 

@@ -222,8 +222,8 @@ def _limits(trained: Trained) -> str:
     returns = trained.config.get("returns")
     if isinstance(returns, dict) and returns.get("level"):
         lines.append(
-            f"The interval of the next close is meant to hold {returns['level']:.0%} of cases, "
-            "worked out on the validation split; it holds less where the market changes."
+            f"The interval of the next close is meant to hold {returns['level'] * 100:g} % of "
+            "cases, worked out on the validation split; it holds less where the market changes."
         )
     lines.append("It is no advice to buy or sell; costs of trading are in no number here.")
     return "\n".join(f"- {line}" for line in lines)
@@ -237,13 +237,9 @@ def _results(trained: Trained) -> str:
     heads = [name for name in _HEADLINES if any(row.get(name) for row in rows)]
     cases = next((m.sample_count for m in run.measurements.values() if m.sample_count), None)
     level = next((m.level for m in run.measurements.values() if m.level), None)
-    told = "On the test split"
-    told += f", {cases:,} cases" if cases else ""
-    told += (
-        f"; in brackets {level:.0%} intervals from a bootstrap of blocks of neighbouring windows."
-        if level
-        else "."
-    )
+    told = f"On the test split{f', {cases:,} cases' if cases else ''}"
+    if level:
+        told += f"; brackets hold {level * 100:g} % intervals from a bootstrap of blocks of windows"
     measured = {m.name: m for row in rows for m in row.measurements.values()}
     lines = [
         (
@@ -255,7 +251,7 @@ def _results(trained: Trained) -> str:
     ]
     scores = [name for name in (*METRICS, *FORECASTS) if name in run.measurements]
     parts = [
-        told,
+        f"{told}.",
         table(
             ("row", "role", *(title(measured[name]) for name in heads)),
             lines,
