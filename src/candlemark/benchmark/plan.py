@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from candlemark.benchmark.attainable import attainable_auroc
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.benchmark.trial import Trial
-from candlemark.candles.synthetic import attainable_auroc
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset
 from candlemark.models.baselines import BASELINES
 from candlemark.models.catalog import resolve
 
-MARKETS = {"random_walk": "random_walk", "planted": "planted"}
+MARKETS = {"random_walk": "random_walk", "planted": "planted", "planted_pair": "planted"}
 """Market by the kind of candles; everything else is real."""
 
 
@@ -141,7 +141,7 @@ def _trained(setting: Setting, model: str) -> dict[str, Any]:
     return {
         "kind": "images",
         "device": setting.device,
-        "training": config.training.model_dump(mode="json"),
+        "training": config.training.deciding(),
         "weights_sha256": setting.weights_sha256[model],
         "isolate": config.isolate,
     }
@@ -157,7 +157,7 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "label": config.label.name,
         "label_kind": dataset.label_kind,
         "class_names": list(dataset.class_names),
-        "attainable_auroc": _attainable_auroc(config),
+        "attainable_auroc": attainable_auroc(config),
         "leaky_split": config.split.method == "random",
     }
 
@@ -165,21 +165,11 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
 def dataset_name(config: DatasetConfig) -> str:
     """A short name: `BTCUSDT 1h`, with the experiment where it is not the regular one."""
     candles = config.candles
-    names = {"random_walk": "random walk", "planted": "planted signal"}
+    names = {
+        "random_walk": "random walk",
+        "planted": "planted signal",
+        "planted_pair": "planted pair",
+    }
     market = names.get(candles.kind) or "+".join(candles.symbols) or Path(candles.path or "").stem
     experiment = "" if config.experiment == "regular" else f", {config.experiment}"
     return f"{market} {candles.interval}{experiment}"
-
-
-def _attainable_auroc(config: DatasetConfig) -> float | None:
-    """Known only where the planted pattern is drawn and decides the label; else None."""
-    label = config.label
-    foretells_next = label.name in {"next_candle", "next_close"} or (
-        label.name == "forward_return"
-        and label.horizon == 1
-        and label.classes == 2
-        and not label.threshold
-    )
-    if config.candles.kind != "planted" or config.experiment == "irregular" or not foretells_next:
-        return None
-    return attainable_auroc(config.candles.strength, config.candles.density)

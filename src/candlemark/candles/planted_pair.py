@@ -21,7 +21,7 @@ Where the facts speak (their sum is not 0) the body is 0.9 to 1.7 % of the price
 0.2 %. The neutral band of the label `direction` is 0.43 standard deviations of the moves in the
 window, and so never wider than 0.43 x 1.7 = 0.73 %: every move that is foretold lies outside it.
 It is wider than 0.2 % as long as an eighth of the window's moves are foretold ones, which fails
-in one window of 20 candles in five thousand (at density 1). So a candle is neutral exactly
+in one window of 20 candles in three thousand (at density 1). So a candle is neutral exactly
 where the facts are silent.
 
 All else is as in the random walk: shadows, the coin behind each direction, and a volume that
@@ -139,6 +139,11 @@ def planted_pair(
         strength=strength,
         density=density,
     )
+
+
+def foretold_share(density: float) -> float:
+    """Share of candles of which the two facts before them speak with one voice."""
+    return 1 - (1 - density) ** 2 - density**2 / 2
 
 
 def attainable_pair(
