@@ -27,6 +27,12 @@ def _charts(work: Any) -> TaskResult:
     return charts.run(work)
 
 
+def _fusion(work: Any) -> TaskResult:
+    from candlemark.benchmark.fusion import task
+
+    return task.run(work)
+
+
 def _inference(work: Any) -> TaskResult:
     from candlemark.benchmark.inference import task
 
@@ -35,6 +41,7 @@ def _inference(work: Any) -> TaskResult:
 
 TASKS: dict[str, Callable[[Any], TaskResult]] = {
     "charts": _charts,
+    "fusion": _fusion,
     "inference": _inference,
 }
 """Task by name: a function from work to its result, which loads only what that task needs."""

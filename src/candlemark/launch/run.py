@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from candlemark.benchmark.config import BenchmarkConfig
+from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
 from candlemark.benchmark.inference.config import InferenceConfig
 from candlemark.config import parse, read_mapping
 from candlemark.errors import ConfigError
 from candlemark.execution.base import Executor
 from candlemark.launch.charts import run_charts
+from candlemark.launch.fusion import run_fusion
 from candlemark.launch.inference import run_inference
 from candlemark.launch.suite import FinishedRun
 
-AnyConfig = BenchmarkConfig | InferenceConfig
+AnyConfig = BenchmarkConfig | FusionBenchmarkConfig | InferenceConfig
 
-CONFIGS: dict[str, type[BenchmarkConfig] | type[InferenceConfig]] = {
+CONFIGS: dict[str, type[AnyConfig]] = {
     "charts": BenchmarkConfig,
+    "fusion": FusionBenchmarkConfig,
     "inference": InferenceConfig,
 }
 """Kind of config by task; a config that names none is one of charts."""
@@ -48,6 +51,8 @@ def run(
     complete = as_config(config)
     if isinstance(complete, InferenceConfig):
         return run_inference(complete, output_dir=output_dir, resume=resume, executor=executor)
+    if isinstance(complete, FusionBenchmarkConfig):
+        return run_fusion(complete, output_dir=output_dir, resume=resume, executor=executor)
     return run_charts(complete, output_dir=output_dir, resume=resume, executor=executor)
 
 
@@ -56,7 +61,7 @@ def as_config(config: AnyConfig | dict[str, Any] | str | Path) -> AnyConfig:
 
     Raises ConfigError: the file cannot be read, the task is unknown, a key does not fit.
     """
-    if isinstance(config, BenchmarkConfig | InferenceConfig):
+    if isinstance(config, BenchmarkConfig | FusionBenchmarkConfig | InferenceConfig):
         return config
     where = "config" if isinstance(config, dict) else str(config)
     value = config if isinstance(config, dict) else read_mapping(Path(config))

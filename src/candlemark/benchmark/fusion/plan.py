@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from candlemark.benchmark.attainable import attainable_of_pair
 from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
 from candlemark.benchmark.plan import dataset_facts
 from candlemark.benchmark.trial import Trial
+from candlemark.candles.planted_pair import Known
 from candlemark.dataset.lazy import Dataset
 from candlemark.models.fusion.spec import FusionSpec
 
@@ -164,7 +166,7 @@ def _model(setting: Setting, dataset: Dataset, spec: FusionSpec, *, role: str, s
             "kind": "network",
             "model": read,
             "device": setting.device,
-            "training": config.training.model_dump(mode="json"),
+            "training": config.training.deciding(),
             "weights_sha256": {name: setting.weights_sha256[name] for name in encoders},
             "isolate": config.isolate,
         },
@@ -175,8 +177,26 @@ def _model(setting: Setting, dataset: Dataset, spec: FusionSpec, *, role: str, s
             "text_encoder": spec.text_encoder if "text" in encoders else None,
             "image_encoder": spec.image_encoder if "image" in encoders else None,
             "weights": spec.weights if encoders else "random",
+            "attainable_by_inputs": _attainable(dataset, spec),
         },
     )
+
+
+def _attainable(dataset: Dataset, spec: FusionSpec) -> float | None:
+    """AUROC that nothing shown these inputs can exceed, where the market makes it known."""
+    draws_volume = dataset.config.drawn_style.draws_volume
+    seen: dict[str, set[Known]] = {
+        # The form `classic` tells the last candle's volume and nothing of the candle before it.
+        "text": {"volume"} if spec.caption == "classic" else set(),
+        "image": {"volume", "shape"} if draws_volume else {"shape"},
+        "numbers": {"volume", "shape"},
+    }
+    seen["both"] = seen["text"] | seen["image"]
+    known = seen[spec.inputs]
+    if not known or (spec.caption != "classic" and spec.inputs in {"text", "both"}):
+        return None
+    both: Known = "both" if len(known) == 2 else next(iter(known))
+    return attainable_of_pair(dataset.config, both)
 
 
 def _deciding(setting: Setting, dataset: Dataset, *, role: str, seed: int) -> dict[str, Any]:
