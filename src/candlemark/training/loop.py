@@ -22,7 +22,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,7 +36,6 @@ from candlemark.errors import DatasetError, ModelError
 from candlemark.records import content_id
 from candlemark.training import checkpoint
 from candlemark.training.batches import (
-    Batch,
     Indices,
     MapDataset,
     check_targets,
@@ -47,14 +45,14 @@ from candlemark.training.batches import (
     parts_of,
 )
 from candlemark.training.config import TrainingConfig
-from candlemark.training.devices import autocast, make_accelerator, own_random_state
+from candlemark.training.devices import make_accelerator, own_random_state
 from candlemark.training.frozen import FeatureDataset, extract_features, feature_folder, head_of
+from candlemark.training.learner import Learner
 from candlemark.training.objectives import Classification, Objective
-from candlemark.training.optim import adamw, learning_rate_factor, set_learning_rate
-from candlemark.training.tensors import Prepare, Tensors, call
+from candlemark.training.optim import adamw
+from candlemark.training.position import History, Position, Row
+from candlemark.training.tensors import Prepare, Tensors
 from candlemark.training.validation import Columns, agreed, validate
-
-History = tuple[dict[str, float | int | None], ...]
 
 LOSS_READ_STEPS = 16
 """On a GPU the loss is read this often: every read makes the host wait for the device."""
@@ -81,28 +79,6 @@ class FitResult:
     duration_s: float
     resumed_at_step: int
     process_count: int
-
-
-@dataclass(slots=True)
-class _Position:
-    """Where training stands: everything of a checkpoint but the tensors.
-
-    batch: updates of this epoch that are done; step: of all epochs
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    epoch_losses: list[float] = field(default_factory=list)
-    epoch_sizes: list[int] = field(default_factory=list)
-    epoch_duration_s: float = 0.0
-    duration_s: float = 0.0
-    samples_seen: int = 0
-    history: list[dict[str, float | int | None]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_loss: float | None = None
-    finished: bool = False
-    stopped_early: bool = False
 
 
 def fit(
@@ -192,7 +168,7 @@ class _Run:
     seed: int
     accelerator: Any
     file: Path | None
-    position: _Position = field(default_factory=_Position)
+    position: Position = field(default_factory=Position)
     best_state: dict[str, Tensor] | None = None
     scaler_state: dict[str, Any] | None = None
     saved_at: float = field(default_factory=time.monotonic)
@@ -232,12 +208,22 @@ class _Run:
         module = self.accelerator.prepare_model(self.module) if several else self.module
         if self.accelerator.scaler is not None and self.scaler_state is not None:
             self.accelerator.scaler.load_state_dict(self.scaler_state)
-        count = len(self.train_data)
-        total_steps = config.epochs * len(self._batches(0))
-        with progress.track("training", total=config.epochs * count, unit="samples") as bar:
+        learner = Learner(
+            module=module,
+            prepare=self.prepare,
+            objective=self.objective,
+            optimizer=prepared,
+            accelerator=self.accelerator,
+            config=config,
+            device=self.device,
+            seed=self.seed,
+            total_steps=config.epochs * len(self._batches(0)),
+        )
+        total = config.epochs * len(self.train_data)
+        with progress.track("training", total=total, unit="samples") as bar:
             bar.advance(position.samples_seen)
             while not position.finished:
-                self._one_epoch(module, prepared, total_steps, bar)
+                self._one_epoch(learner, bar)
                 self._close_epoch(optimizer)
         for name in ("forward", "_original_forward") if several else ():
             vars(self.module).pop(name, None)  # accelerate's patches of a module it prepared
@@ -261,92 +247,26 @@ class _Run:
         size = self.config.batch_size * self.config.accumulation_steps
         return epoch_batches(len(self.train_data), batch_size=size, seed=self.seed, epoch=epoch)
 
-    def _one_epoch(
-        self, module: nn.Module, optimizer: Any, total_steps: int, bar: progress.Bar
-    ) -> None:
+    def _one_epoch(self, learner: Learner, bar: progress.Bar) -> None:
         """The updates of the current epoch that are not done yet."""
-        position, config = self.position, self.config
-        module.train()
-        updates = [
-            parts_of(indices, config.batch_size)
-            for indices in self._batches(position.epoch)[position.batch :]
-        ]
-        shares = (self._share(part) for parts in updates for part in parts)
+        position = self.position
+        learner.module.train()
+        remaining = self._batches(position.epoch)[position.batch :]
+        updates = [parts_of(indices, self.config.batch_size) for indices in remaining]
+        shares = (learner.share(part) for parts in updates for part in parts)
         with closing(fetched(self.train_data, shares, self.device)) as batches:
             for parts in updates:
                 started = time.perf_counter()
-                factor = learning_rate_factor(
-                    position.step,
-                    total_steps=total_steps,
-                    warmup_share=config.warmup_share,
-                    schedule=config.schedule,
-                )
-                set_learning_rate(optimizer, config.learning_rate, factor)
-                self.pending.append(self._update(module, optimizer, batches, parts))
+                self.pending.append(learner.update(batches, parts, step=position.step))
                 count = sum(map(len, parts))
-                position.epoch_sizes.append(count)
-                position.batch += 1
-                position.step += 1
-                position.samples_seen += count
+                position.learnt(count)
                 if self.device.type == "cpu" or len(self.pending) >= LOSS_READ_STEPS:
                     self._read_losses()
-                duration = time.perf_counter() - started
-                position.epoch_duration_s += duration
-                position.duration_s += duration
+                position.spent(time.perf_counter() - started)
                 text = f"loss {position.epoch_losses[-1]:.3f}" if position.epoch_losses else ""
                 bar.advance(count, text)
-                self._save_if_due(optimizer)
+                self._save_if_due(learner.optimizer)
         self._read_losses()
-
-    def _share(self, indices: Indices) -> Indices:
-        """What this process learns of a batch, or one sample where nothing is left for it."""
-        share = indices[self.accelerator.process_index :: self.accelerator.num_processes]
-        return share if len(share) else indices[:1]
-
-    def _update(
-        self, module: nn.Module, optimizer: Any, batches: Iterator[Batch], parts: list[Indices]
-    ) -> Tensor:
-        """One update; returns the loss of this process's share, detached, on the device.
-
-        parts: the samples of each batch of this update, over all processes
-        """
-        accelerator, config = self.accelerator, self.config
-        process, several = accelerator.process_index, accelerator.num_processes > 1
-        whole = sum(map(len, parts))
-        optimizer.zero_grad()
-        total: Tensor | None = None
-        for number, part in enumerate(parts):
-            # Dropout and the like: a pure function of (seed, step, process, part).
-            torch.manual_seed(_step_seed(self.seed, self.position.step, process, number))
-            last = number == len(parts) - 1
-            # Processes exchange gradients once an update, with its last batch.
-            with nullcontext() if last or not several else accelerator.no_sync(module):
-                # A process left without a sample still takes part, with one that weighs nothing.
-                present = 1.0 if process < len(part) else 0.0
-                loss = present * self._losses(module, next(batches)).sum() / whole
-                accelerator.backward(loss * accelerator.num_processes)
-            total = loss.detach() if total is None else total + loss.detach()
-        if several:
-            for parameter in self.objective.parameters():
-                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
-        if config.gradient_clip is not None:
-            accelerator.clip_grad_norm_(module.parameters(), config.gradient_clip)
-        optimizer.step()
-        if total is None:
-            raise ModelError("an update without a batch")
-        return total
-
-    def _losses(self, module: nn.Module, batch: Batch) -> Tensor:
-        """What each sample of the batch adds to the loss.
-
-        The update divides their sum by all of its samples, over batches and processes: then the
-        sum of the gradients of several batches, and the mean that several processes take of
-        theirs, are the gradient of one process with one batch.
-        """
-        inputs, targets = batch
-        with autocast(self.device, self.config.precision):
-            output = call(module, self.prepare(inputs))
-        return self.objective.losses(output, targets)
 
     def _read_losses(self) -> None:
         """Bring pending losses to the host; ModelError if one is not a number."""
@@ -374,41 +294,22 @@ class _Run:
         started = time.perf_counter()
         columns = self._validate()
         loss = self.objective.watched(columns)
-        elapsed = time.perf_counter() - started
-        position.duration_s += elapsed
-        position.epoch_duration_s += elapsed
+        position.spent(time.perf_counter() - started)
         sizes = np.asarray(position.epoch_sizes, dtype=np.float64)
-        position.history.append(
-            {
-                "epoch": position.epoch + 1,
-                "train_loss": float(np.average(position.epoch_losses, weights=sizes)),
-                "validation_loss": loss,
-                **{name: value for name, value in columns.items() if name != "validation_loss"},
-                **self.objective.state_columns(),
-                "learning_rate": float(optimizer.param_groups[0]["lr"]),
-                "duration_s": position.epoch_duration_s,
-            }
-        )
-        position.epoch += 1
-        position.batch = 0
-        position.epoch_losses.clear()
-        position.epoch_sizes.clear()
-        position.epoch_duration_s = 0.0
-        if loss is None:
-            position.best_epoch = position.epoch
-        elif position.best_loss is None or loss < position.best_loss:
-            position.best_loss, position.best_epoch = loss, position.epoch
+        row: Row = {
+            "epoch": position.epoch + 1,
+            "train_loss": float(np.average(position.epoch_losses, weights=sizes)),
+            "validation_loss": loss,
+            **{name: value for name, value in columns.items() if name != "validation_loss"},
+            **self.objective.state_columns(),
+            "learning_rate": float(optimizer.param_groups[0]["lr"]),
+            "duration_s": position.epoch_duration_s,
+        }
+        if position.close_epoch(row, loss, epochs=config.epochs, patience=config.patience):
             self.best_state = {
                 name: tensor.detach().cpu().clone()
                 for name, tensor in self.module.state_dict().items()
             }
-        waited = position.epoch - position.best_epoch
-        position.stopped_early = (
-            config.patience is not None
-            and waited >= config.patience
-            and position.epoch < config.epochs
-        )
-        position.finished = position.stopped_early or position.epoch >= config.epochs
         self._save_if_due(optimizer, always=position.finished)
 
     def _validate(self) -> Columns:
@@ -461,7 +362,7 @@ class _Run:
         self.objective.load_state_dict(state.get("objective", {}))
         optimizer.load_state_dict(state["optimizer"])
         self.best_state = state["best_state"]
-        self.position = _Position(**state["position"])
+        self.position = Position(**state["position"])
         self.scaler_state = state["scaler"]
         return self.position.step
 
@@ -494,9 +395,3 @@ class _Run:
 
 def _as_is(features: Tensors) -> Tensors:
     return features
-
-
-def _step_seed(seed: int, step: int, process: int, part: int) -> int:
-    """Of the first part it is that of a step with one part only."""
-    place = (seed, step, process, part) if part else (seed, step, process)
-    return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
