@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,3 +61,36 @@ def make_series() -> Callable[..., CandleSeries]:
         )
 
     return make
+
+
+@pytest.fixture
+def hub_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A running Hub on loopback (tests/hub/double.py), found by its variables, with its token set.
+
+    Clients in this process wait for nothing: what they would have waited is in `waits`.
+    """
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "hub"))
+    from double import HubDouble
+
+    with HubDouble(tmp_path / "hub_double") as double:
+        for name, value in double.environment(tmp_path / "hf_home").items():
+            monkeypatch.setenv(name, value)
+        _wait_for_nothing(monkeypatch, double.waits)
+        yield double
+
+
+def _wait_for_nothing(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+    import time
+    from types import SimpleNamespace
+
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    from candlemark.hub import faults
+
+    clock = SimpleNamespace(sleep=waits.append, time=time.time, monotonic=time.monotonic)
+    for module in (_http, file_download, faults):
+        monkeypatch.setattr(module, "time", clock)
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HF_XET_CACHE", "HF_TOKEN_PATH"):
+        home = Path(os.environ["HF_HOME"])
+        monkeypatch.setattr(constants, name, str(home / name.lower()))

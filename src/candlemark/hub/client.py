@@ -1,0 +1,517 @@
+"""The one door to a Hub: repos made, listed, compared, pushed to and read from.
+
+    hub = Hub()                                    # HF_ENDPOINT and HF_TOKEN, or `hf auth login`
+    hub.ensure_repo("user/name", "dataset", private=True)
+    upload = hub.upload("user/name", "dataset", local_files(folder), message="Candles of May")
+    upload.commit                                  # None where nothing had changed
+
+One push is one commit, on the head that was compared with: a push that someone else overtakes
+is refused by the Hub instead of undoing theirs, and a push whose answer was lost is recognised
+instead of made twice. Nothing to change makes no commit.
+
+Large files. The `hf_xet` package comes with huggingface_hub, and the library uses it whenever it
+is installed, whether or not the Hub has Xet storage. This client asks the Hub first: where it
+has Xet (huggingface.co has), pieces that have arrived are never sent again; where it has not,
+files go up by LFS, and files that have arrived whole are never sent again. Either way nothing
+need be set; HF_HUB_DISABLE_XET=1 is obeyed.
+
+The token is held in memory alone: not in a file, a message, a log or a repr, and never pickled.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
+from urllib.parse import quote, urlsplit
+
+from candlemark.errors import HubError
+from candlemark.hub.changes import Changes, LocalFile, RemoteFile, plan_changes
+from candlemark.hub.faults import ATTEMPTS, Errand, Moved, persist, quietly, status_of
+from candlemark.progress import Bar, track, warning
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+Kind = Literal["model", "dataset", "space"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+ENDPOINT = "https://huggingface.co"
+BATCH_FILES = 64
+BATCH_BYTES = 256 << 20
+"""Large files go up in batches of about this much, so that progress is seen."""
+
+_PREFIXES: dict[Kind, str] = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+_SHOWN = ("README.md",)
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """What a push did. `commit` is None where nothing had changed.
+
+    pull_request: address of the pull request, where one was asked for
+    """
+
+    url: str
+    commit: str | None
+    changes: Changes
+    pull_request: str | None = None
+
+
+class Hub:
+    """A Hub and who we are there.
+
+    endpoint: https://...; None: HF_ENDPOINT, or huggingface.co
+    token: None: HF_TOKEN, or what `hf auth login` stored; without one, public repos can be read
+
+    Raises HubError: the endpoint is no address.
+    """
+
+    def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
+        given = endpoint or os.environ.get("HF_ENDPOINT") or ENDPOINT
+        parts = urlsplit(given)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+            raise HubError(
+                f"'{given}' is no address of a Hub; write https://HOST: "
+                f"export HF_ENDPOINT={ENDPOINT}"
+            )
+        self.endpoint = given.rstrip("/")
+        self._given = token.strip() if token else None
+        self._found: tuple[HfApi, str | None] | None = None
+        if self._given and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            warning(f"the token goes to {self.endpoint} unencrypted; use https", task="hub")
+
+    def __repr__(self) -> str:
+        return f"Hub({self.endpoint!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Hub holds a token and is not pickled; make one where it is used")
+
+    @property
+    def has_token(self) -> bool:
+        """Whether requests carry a token."""
+        return self._connection()[1] is not None
+
+    def url(self, repo_id: str, kind: Kind) -> str:
+        """The page of a repo."""
+        return f"{self.endpoint}/{_PREFIXES[kind]}{repo_id}"
+
+    def user(self) -> str:
+        """The name behind the token. Raises HubError: there is no token, or it is not valid."""
+        if not self.has_token:
+            raise HubError(
+                f"no token for {self.endpoint}: make one at {self.endpoint}/settings/tokens "
+                "and export HF_TOKEN=..., or run: hf auth login"
+            )
+        found = self._ask("ask whose token this is", lambda api: api.whoami())
+        return str(found["name"])
+
+    def full_id(self, repo_id: str) -> str:
+        """`user/name`; a bare name is one of the user's own.
+
+        Raises HubError: it is no name of a repo, or it is bare and there is no token.
+        """
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils._validators import validate_repo_id
+
+        try:
+            validate_repo_id(repo_id)
+        except HFValidationError as error:
+            raise HubError(
+                f"'{repo_id}' is no name of a repo: {str(error).splitlines()[0]}; "
+                "write USER/NAME in letters, digits, '-', '_' and '.'"
+            ) from None
+        return repo_id if "/" in repo_id else f"{self.user()}/{repo_id}"
+
+    def head(self, repo_id: str, kind: Kind, revision: str | None = None) -> str | None:
+        """The commit that a revision stands for; None where there is no such repo.
+
+        Raises HubError: there is no such revision, or the Hub refuses.
+        """
+        found = self._info(repo_id, kind, revision)
+        return None if found is None else str(found.sha)
+
+    def ensure_repo(
+        self, repo_id: str, kind: Kind, *, private: bool | None = None, sdk: str = "gradio"
+    ) -> bool:
+        """Make the repo unless it is there; True where it was made.
+
+        private: what a new repo is; for one that is there, True is refused where it is public,
+        since the caller would believe the push is seen by nobody
+        sdk: of a new space
+
+        Raises HubError: the token may not, or a public repo is in the place of a private one.
+        """
+        found = self._info(repo_id, kind, None)
+        if found is not None:
+            if private and not found.private:
+                raise HubError(
+                    f"the {kind} {repo_id} is there and public, but --private was asked for; "
+                    f"make it private at {self.url(repo_id, kind)}/settings, or leave out --private"
+                )
+            return False
+        self.user()  # a missing token is named before anything else
+        self._ask(
+            f"make the {kind} {repo_id}",
+            lambda api: api.create_repo(
+                repo_id,
+                repo_type=kind,
+                private=private,
+                exist_ok=True,
+                space_sdk=sdk if kind == "space" else None,
+            ),
+        )
+        return True
+
+    def remote_files(
+        self, repo_id: str, kind: Kind, revision: str | None = None
+    ) -> dict[str, RemoteFile]:
+        """Every file of a revision by its path. Raises HubError: no such repo or revision."""
+        entries = self._ask(
+            f"list the files of the {kind} {repo_id}",
+            lambda api: list(
+                api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
+            ),
+            repo=f"{kind} {repo_id}",
+        )
+        from huggingface_hub.hf_api import RepoFile
+
+        return {
+            entry.path: RemoteFile(
+                size=entry.size, oid=entry.blob_id, sha256=entry.lfs.sha256 if entry.lfs else None
+            )
+            for entry in entries
+            if isinstance(entry, RepoFile)
+        }
+
+    def read(
+        self, repo_id: str, kind: Kind, path: str, revision: str | None = None
+    ) -> bytes | None:
+        """A small file of a revision, whole; None where there is none of that name."""
+        address = self._address(repo_id, kind, path, revision)
+        errand = f"read {path} of the {kind} {repo_id}"
+        response = self._ask(errand, lambda api: self._get(api, address), repo=f"{kind} {repo_id}")
+        return None if response is None else bytes(response.content)
+
+    def plan(
+        self,
+        repo_id: str,
+        kind: Kind,
+        files: Mapping[str, LocalFile],
+        *,
+        remove: Iterable[str] = (),
+        head: str | None = None,
+    ) -> Changes:
+        """What an upload would do; a repo that is not there yet is empty.
+
+        remove: folders or files of the repo in which whatever is not pushed is removed
+        head: the commit to compare with; None: the newest
+        """
+        head = head or self.head(repo_id, kind)
+        if head is None:
+            return plan_changes(files, {})
+        remote = self.remote_files(repo_id, kind, head)
+        texts = {}
+        for path in _SHOWN:
+            if path in files and path in remote and not files[path].is_same_as(remote[path]):
+                before = self.read(repo_id, kind, path, head)
+                texts[path] = (before or b"").decode(errors="replace")
+        return plan_changes(files, remote, remove=remove, texts=texts)
+
+    def upload(
+        self,
+        repo_id: str,
+        kind: Kind,
+        files: Mapping[str, LocalFile],
+        *,
+        message: str,
+        description: str = "",
+        remove: Iterable[str] = (),
+        create_pr: bool = False,
+    ) -> Upload:
+        """Make the repo's main branch hold these files, in one commit or a pull request.
+
+        Files of the repo that are not named stay as they are, save those below `remove`.
+
+        Raises HubError: the Hub refuses, or someone else changed the repo meanwhile.
+        """
+        head = self.head(repo_id, kind)
+        if head is None:
+            self._missing(repo_id, kind)
+        removed = tuple(remove)
+        changes = self.plan(repo_id, kind, files, remove=removed, head=head)
+        url = self.url(repo_id, kind)
+        if not changes:
+            return Upload(url=url, commit=None, changes=changes)
+        with track("uploading", total=changes.upload_bytes, unit="bytes") as bar:
+            additions = self._send_large(
+                repo_id, kind, files, changes, create_pr=create_pr, bar=bar
+            )
+        operations = [*additions, *self._deletions(changes)]
+        try:
+            made = self._ask(
+                f"commit to the {kind} {repo_id}",
+                lambda api: _commit(
+                    api,
+                    operations,
+                    repo_id=repo_id,
+                    repo_type=kind,
+                    commit_message=message,
+                    commit_description=description,
+                    parent_commit=head,
+                    create_pr=create_pr,
+                ),
+                repo=f"{kind} {repo_id}",
+                retry_lost=not create_pr,
+            )
+        except Moved:
+            return self._after_moved(repo_id, kind, files, removed, changes)
+        return Upload(url=url, commit=made.oid, changes=changes, pull_request=made.pr_url)
+
+    def _after_moved(
+        self,
+        repo_id: str,
+        kind: Kind,
+        files: Mapping[str, LocalFile],
+        remove: Sequence[str],
+        changes: Changes,
+    ) -> Upload:
+        """The branch moved: by our own commit whose answer was lost, or by someone else's."""
+        head = self.head(repo_id, kind)
+        if self.plan(repo_id, kind, files, remove=remove, head=head):
+            raise HubError(
+                f"someone else changed the {kind} {repo_id} during this push, so nothing was "
+                "changed; run the same command again"
+            )
+        return Upload(url=self.url(repo_id, kind), commit=head, changes=changes)
+
+    def _send_large(
+        self,
+        repo_id: str,
+        kind: Kind,
+        files: Mapping[str, LocalFile],
+        changes: Changes,
+        *,
+        create_pr: bool,
+        bar: Bar,
+    ) -> list[CommitOperationAdd]:
+        """Bring the bytes of large files to the Hub; what is there already is not sent."""
+        from huggingface_hub import CommitOperationAdd
+
+        by_reader = self._needs_readers(repo_id, kind, create_pr)
+        made: list[CommitOperationAdd] = []
+        for paths in _batches(files, (*changes.added, *changes.changed)):
+            readers = {path: _source(files[path], by_reader) for path in paths}
+            batch = [
+                CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
+                for path, source in readers.items()
+            ]
+            self._ask(
+                f"upload to the {kind} {repo_id}",
+                lambda api, batch=batch: api.preupload_lfs_files(  # type: ignore[misc]
+                    repo_id,
+                    batch,
+                    repo_type=kind,
+                    revision="main",
+                    create_pr=create_pr,
+                    free_memory=False,
+                ),
+                repo=f"{kind} {repo_id}",
+                attempts=1,  # each of its requests is tried again by the library
+            )
+            bar.advance(sum(files[path].size for path in paths), text=paths[-1])
+            made += batch
+        return made
+
+    def _needs_readers(self, repo_id: str, kind: Kind, create_pr: bool) -> bool:
+        """Whether the library would use Xet although this Hub has none.
+
+        The library takes Xet for every file it is given by path, and LFS for one that it is given
+        as a stream.
+        """
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
+            return False
+        address = f"{self.endpoint}/api/{kind}s/{repo_id}/xet-write-token/main"
+        address += "?create_pr=1" if create_pr else ""
+        answer = self._ask(
+            f"upload to the {kind} {repo_id}",
+            lambda api: self._get(api, address),
+            repo=f"{kind} {repo_id}",
+        )
+        return answer is None or "x-xet-cas-url" not in answer.headers
+
+    def _deletions(self, changes: Changes) -> list[Any]:
+        from huggingface_hub import CommitOperationDelete
+
+        return [CommitOperationDelete(path, is_folder=False) for path in changes.removed]
+
+    def _info(self, repo_id: str, kind: Kind, revision: str | None) -> Any:
+        """Facts of a repo; None where there is none that may be seen."""
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+        def find(api: HfApi) -> Any:
+            try:
+                return api.repo_info(repo_id, repo_type=kind, revision=revision)
+            except GatedRepoError:
+                raise
+            except RepositoryNotFoundError:
+                return None
+            except Exception as error:
+                if status_of(error) == 401 and self._connection()[1] is None:
+                    return None
+                raise
+
+        return self._ask(f"look at the {kind} {repo_id}", find, repo=f"{kind} {repo_id}")
+
+    def _missing(self, repo_id: str, kind: Kind) -> NoReturn:
+        if not self.has_token:
+            self.user()
+        raise HubError(
+            f"there is no {kind} {repo_id} at {self.endpoint} that this token may see; "
+            f"check the name, or make it: candlemark hub push-{kind} ... --repo-id {repo_id}"
+        )
+
+    def _address(self, repo_id: str, kind: Kind, path: str, revision: str | None) -> str:
+        """Where a file of a revision is read."""
+        return (
+            f"{self.endpoint}/{_PREFIXES[kind]}{repo_id}/resolve/"
+            f"{quote(revision or 'main', safe='')}/{quote(path)}"
+        )
+
+    def _get(self, api: HfApi, address: str) -> Any:
+        """A plain GET; None for a 404."""
+        from huggingface_hub import get_session
+        from huggingface_hub.utils._http import hf_raise_for_status
+
+        response = get_session().get(address, headers=self._headers(api), timeout=60)
+        if response.status_code == 404:
+            return None
+        hf_raise_for_status(response)
+        return response
+
+    def _headers(self, api: HfApi) -> dict[str, str]:
+        from huggingface_hub.utils._headers import build_hf_headers
+
+        return build_hf_headers(token=api.token, library_name="candlemark")
+
+    def _ask(
+        self,
+        doing: str,
+        action: Callable[[HfApi], ResultT],
+        *,
+        repo: str = "",
+        attempts: int = ATTEMPTS,
+        retry_lost: bool = True,
+    ) -> ResultT:
+        """Do something at the Hub; every failure is a HubError."""
+        api, token = self._connection()
+        errand = Errand(doing=doing, endpoint=self.endpoint, repo=repo, token=token)
+        with quietly(token):
+            return persist(lambda: action(api), errand, attempts=attempts, retry_lost=retry_lost)
+
+    def _connection(self) -> tuple[HfApi, str | None]:
+        """The library's client and the token it sends; made at first use."""
+        if self._found is None:
+            from huggingface_hub import HfApi, get_token
+
+            token = self._given or get_token()
+            api = HfApi(
+                endpoint=self.endpoint,
+                # False: no token at all, rather than one that the library finds by itself.
+                token=token or False,
+                library_name="candlemark",
+            )
+            self._found = api, token
+        return self._found
+
+
+def check_kind(kind: str) -> Kind:
+    """The kind of a repo. Raises HubError: it is none."""
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise HubError(f"kind '{kind}' is not known; choose one of {', '.join(KINDS)}")
+
+
+def _commit(api: HfApi, operations: Sequence[Any], **options: Any) -> Any:
+    try:
+        return api.create_commit(operations=operations, **options)
+    except Exception as error:
+        if status_of(error) in {409, 412}:
+            raise Moved from None
+        raise
+
+
+def _batches(files: Mapping[str, LocalFile], paths: Sequence[str]) -> Iterator[list[str]]:
+    """Paths in groups that are not too many and not too heavy."""
+    batch: list[str] = []
+    batch_bytes = 0
+    for path in paths:
+        if batch and (len(batch) == BATCH_FILES or batch_bytes >= BATCH_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(path)
+        batch_bytes += files[path].size
+    if batch:
+        yield batch
+
+
+def _source(file: LocalFile, by_reader: bool) -> Any:
+    """A file in the form that leads the library to the right storage."""
+    if file.content is not None:
+        return io.BytesIO(file.content) if by_reader else file.content
+    return _Reader(file.path_of()) if by_reader else str(file.path_of())
+
+
+class _Reader(io.BufferedIOBase):
+    """A file that is open only while it is read, so that thousands can wait for a commit."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+        self._stream: io.BufferedReader | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
+        if base is None:
+            base = self._path.stat().st_size
+        self._position = base + offset
+        self._release()
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._stream is None:
+            self._stream = self._path.open("rb")
+            self._stream.seek(self._position)
+        found = self._stream.read(-1 if size is None else size)
+        self._position += len(found)
+        if not found or size is None or size < 0:
+            self._release()
+        return found
+
+    def close(self) -> None:
+        self._release()
+        super().close()
+
+    def _release(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None

@@ -1,0 +1,284 @@
+"""What can go wrong between here and a Hub: tried again, or one HubError that says what next.
+
+    files = persist(lambda: api.list_repo_tree(...), Errand(doing="read", repo="dataset a/b", ...))
+
+Tried again: an answer 408, 429, 500, 502, 503 or 504, after `Retry-After` or the `RateLimit`
+header where the Hub gives one; a connection that ends early or never begins; an answer that is
+no JSON where JSON was due. Everything else, and what remains after the last attempt, becomes
+one line: what was being done, what the Hub said, and the next command.
+
+A token never leaves this module in a message: whatever text a Hub sends back is searched for
+it, and the library's own error, which holds the request with its headers, is not chained.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from candlemark.errors import HubError
+from candlemark.progress import note, warning
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+ATTEMPTS = 5
+LONGEST_WAIT_S = 300.0
+"""A Hub that asks for a longer wait ends the attempt with a line that says how long."""
+
+_LONGEST_PAUSE_S = 8.0
+_NOT_THERE = frozenset({"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError"})
+_WHAT_CHUNKS_SAY = re.compile(r"not supported by Xet Storage|No files have been modified")
+
+ResultT = TypeVar("ResultT")
+
+
+class Moved(Exception):  # noqa: N818  # never leaves this package
+    """The branch is no longer where it was when the changes were worked out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What is being done, in the words of its error message.
+
+    doing: "push to the dataset user/name"
+    repo: "dataset user/name", or "" where no repo is asked for
+    token: kept out of every message; None: none is sent
+    """
+
+    doing: str
+    endpoint: str
+    repo: str = ""
+    token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Errand({self.doing!r})"
+
+
+def persist(
+    action: Callable[[], ResultT],
+    errand: Errand,
+    *,
+    attempts: int = ATTEMPTS,
+    retry_lost: bool = True,
+) -> ResultT:
+    """Do it, and again where that may help.
+
+    attempts: how often in all; 1 where the library retries each request itself
+    retry_lost: False where doing it twice would be wrong; then only an answer that says
+    that nothing was done is tried again
+
+    Raises HubError. Moved, passed on.
+    """
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    for attempt in range(1, attempts + 1):
+        try:
+            return action()
+        except (HTTPError, OSError, ValueError, RuntimeError) as error:
+            cause = _cause(error)
+            wait_s = _wait_s(cause, attempt)
+            if not _may_help(cause, retry_lost=retry_lost) or attempt == attempts:
+                raise HubError(explain(cause, errand, attempts=attempt)) from None
+            if wait_s > LONGEST_WAIT_S:
+                raise HubError(_too_long(errand, wait_s)) from None
+            reason = _reason(cause, errand)
+            note(f"{errand.doing}: {reason}; trying again in {wait_s:g} s", task="hub")
+            time.sleep(wait_s)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def explain(error: BaseException, errand: Errand, *, attempts: int = 1) -> str:
+    """One line: what was being done, why it failed, and the next command."""
+    tried = f" {attempts} times" if attempts > 1 else ""
+    return hide(
+        f"cannot {errand.doing}: {_reason(error, errand)}{tried}; {_next(error, errand)}",
+        errand.token,
+    )
+
+
+def hide(text: str, token: str | None) -> str:
+    """The text on one line without the token and without signed parts of addresses."""
+    if token:
+        text = text.replace(token, "***")
+    text = re.sub(r"\bhf_[A-Za-z0-9_]{8,}", "***", text)
+    text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1", text)
+    return " ".join(text.split())
+
+
+@contextmanager
+def quietly(token: str | None) -> Iterator[None]:
+    """The library's bars off, and what it would log or warn of reported as progress."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    bars = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    logger = logging.getLogger("huggingface_hub")
+    handlers, own = logger.handlers[:], _Notes(token)
+    logger.handlers[:] = [own]
+    if bars:
+        disable_progress_bars()
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        logger.handlers[:] = handlers
+        if bars:
+            enable_progress_bars()
+    for item in caught:
+        if issubclass(item.category, DeprecationWarning):
+            continue  # between the library and its own dependencies
+        warning(hide(str(item.message), token), task="hub")
+
+
+class _Notes(logging.Handler):
+    """Reports what the library logs."""
+
+    def __init__(self, token: str | None) -> None:
+        super().__init__(level=logging.WARNING)
+        self._token = token
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if not _WHAT_CHUNKS_SAY.search(text):
+            note(hide(text, self._token), task="hub")
+
+
+def status_of(error: BaseException) -> int | None:
+    """The status of an answer that the library turned into an error."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What lies under the library's own wrapping."""
+    inner = error.__cause__
+    while inner is not None:
+        if status_of(inner) is not None and status_of(error) is None:
+            return inner
+        if isinstance(error, RuntimeError | FileNotFoundError) and not isinstance(inner, KeyError):
+            error = inner
+        inner = inner.__cause__
+    return error
+
+
+def _may_help(error: BaseException, *, retry_lost: bool) -> bool:
+    """Whether another attempt may end differently."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    status = status_of(error)
+    if status is not None:
+        return status in RETRIED
+    if not retry_lost:
+        return type(error).__name__ in {"ConnectError", "ConnectTimeout"}
+    return isinstance(error, HTTPError | json.JSONDecodeError)
+
+
+def _wait_s(error: BaseException, attempt: int) -> float:
+    headers: Any = getattr(getattr(error, "response", None), "headers", {})
+    asked = str(headers.get("retry-after", "")).strip()
+    if asked.isdigit():
+        return float(asked)
+    if asked:
+        return _until(asked)
+    limit = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", str(headers.get("ratelimit", "")))
+    if limit and status_of(error) == 429:
+        return float(limit[1]) + 1
+    return float(min(2 ** (attempt - 1), _LONGEST_PAUSE_S))
+
+
+def _until(date: str) -> float:
+    """Seconds until an HTTP date; a pause where it is none."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return _LONGEST_PAUSE_S
+
+
+def _too_long(errand: Errand, wait_s: float) -> str:
+    return (
+        f"cannot {errand.doing}: the Hub asks to wait {wait_s / 60:.0f} minutes (429 or 503); "
+        "run the same command again then, what has arrived is kept"
+    )
+
+
+def _said(error: BaseException) -> str:
+    """The Hub's own words, if it sent any, short."""
+    text = getattr(error, "server_message", None) or ""
+    return f": {text.splitlines()[0][:200]}" if text else ""
+
+
+def _reason(error: BaseException, errand: Errand) -> str:
+    status, name = status_of(error), type(error).__name__
+    own = str(error) or name
+    if status is not None:
+        reason = f"{errand.endpoint} answered {status}{_said(error)}"
+    elif name == "OfflineModeIsEnabled":
+        reason = "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub"
+    elif name in _NOT_THERE:
+        reason = f"there is no Hub at {errand.endpoint} ({own})"
+    elif isinstance(error, json.JSONDecodeError):
+        reason = f"{errand.endpoint} answered with something that no Hub says"
+    elif "Timeout" in name:
+        reason = f"{errand.endpoint} did not answer in time"
+    elif _is_transport(error):
+        reason = f"the connection to {errand.endpoint} ended early ({own})"
+    else:
+        reason = own
+    return reason
+
+
+def _is_transport(error: BaseException) -> bool:
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    return isinstance(error, HTTPError) and status_of(error) is None
+
+
+def _next(error: BaseException, errand: Errand) -> str:
+    """The next thing to type."""
+    status, name = status_of(error), type(error).__name__
+    again = "run the same command again"
+    if status in {401, 403}:
+        step = _about_token(status, errand)
+    elif name == "RevisionNotFoundError":
+        step = "name a branch, tag or commit that is there with --revision"
+    elif status == 404 and errand.repo:
+        owner = errand.repo.rpartition(" ")[2].rpartition("/")[0]
+        step = f"look for the name of the {errand.repo} at {errand.endpoint}/{owner}"
+    elif name in _NOT_THERE:
+        step = f"try: curl -I {errand.endpoint}, and look at HF_ENDPOINT"
+    elif isinstance(error, json.JSONDecodeError):
+        step = "look at HF_ENDPOINT, and whether a proxy stands between"
+    elif name == "OfflineModeIsEnabled":
+        step = "type: unset HF_HUB_OFFLINE TRANSFORMERS_OFFLINE"
+    elif status == 400 or isinstance(error, ValueError):
+        step = f"correct what it names and {again}"
+    else:
+        step = f"{again}, what has arrived is kept"
+    return step
+
+
+def _about_token(status: int | None, errand: Errand) -> str:
+    tokens = f"{errand.endpoint}/settings/tokens"
+    if status == 403:
+        return (
+            f"the token may not do that: make one that may write at {tokens} and export "
+            "HF_TOKEN=..., or propose the change with --create-pr"
+        )
+    if errand.token is None:
+        hint = f" (or there is no {errand.repo})" if errand.repo else ""
+        return f"it needs a token{hint}: make one at {tokens} and export HF_TOKEN=..."
+    return f"the token is not valid: make a new one at {tokens} and export HF_TOKEN=..."
