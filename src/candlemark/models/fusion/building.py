@@ -27,6 +27,9 @@ from candlemark.models.fusion.modeling import FusionConfig, FusionModel
 from candlemark.models.fusion.spec import FusionSpec
 from candlemark.models.fusion.vocabulary import make_tokenizer
 
+LARGEST_VOCABULARY = 30_522
+"""Tokens of a tokenizer made from captions, at most: as many as BERT has."""
+
 NUMBERS_WIDTH = 128
 """Width of a model that reads numbers alone, where the spec names none."""
 
@@ -222,7 +225,7 @@ def _text(spec: FusionSpec, texts: Sequence[str]) -> tuple[Encoder | None, Any, 
                 f"{spec.text_encoder} has no tokenizer beside its weights, so nobody can tell "
                 "what its tokens mean; use --weights random, or a folder with tokenizer.json"
             )
-        tokenizer = make_tokenizer(texts, max_tokens=spec.max_tokens)
+        tokenizer = make_tokenizer(texts, max_tokens=spec.max_tokens, limit=LARGEST_VOCABULARY)
         size, origin = len(tokenizer), "made from the training texts"
     encoder = load_text(spec.text_encoder, weights=spec.weights, vocabulary_size=size)
     known = int(encoder.config["vocab_size"])
@@ -256,6 +259,8 @@ def _published_tokenizer(name: str, folder: Any) -> Any:
             f"{first_line(error)}; see {folder}"
         ) from error
     tokenizer.padding_side = "right"
+    # What the model takes, so that `model(**tokenizer(text))` works with any encoder.
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
     if tokenizer.pad_token is None:
         raise ModelError(f"the tokenizer of {name} has no token for padding; use another encoder")
     return tokenizer

@@ -10,10 +10,11 @@ random, also those of `tiny:` names, which have no others. Code from the Hub is 
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ _SIDES = (4, 8, 14, 16, 32, 64)
 class Encoder:
     """An encoder of transformers, without a pooler, on the CPU.
 
+    name: as it was asked for; of a folder, the folder's own name
     config: what `modeling.build_encoder` makes it from again
     weights: what its weights are, whatever was asked for
     folder: where its files are; None: it was made from a table
@@ -92,6 +94,15 @@ class _Source:
     folder: Path | None
     weights: Weights
     spec: ModelSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Fit:
+    """A picture encoder told a size. stretch: its table of positions is of another size."""
+
+    source: _Source
+    shape: tuple[int, int]
+    stretch: bool
 
 
 def text_folder(name: str, *, weights: Weights) -> Path | None:
@@ -134,7 +145,7 @@ def load_text(name: str, *, weights: Weights, vocabulary_size: int | None) -> En
         source.config.pad_token_id = 0
     module, facts = _load(source)
     return Encoder(
-        name=name,
+        name=_shown(name),
         module=module,
         config=_kept(source.config),
         weights=source.weights,
@@ -150,37 +161,39 @@ def load_image(name: str, *, weights: Weights, image_shape: tuple[int, int]) -> 
     Raises ModelError: as `load_text`; the pictures have a size that it cannot look at.
     """
     source = _look_up(name, weights, tiny="image-")
-    config = source.config
-    native = getattr(config, "image_size", None)
-    shape, interpolate = _fit(source, image_shape)
-    module, facts = _load(source)
-    known = inspect.signature(module.forward).parameters
-    interpolate = interpolate and "interpolate_pos_encoding" in known
-    try:
-        layout = image_layout(module, config, shape, interpolate=interpolate)
-    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
-        raise ModelError(
-            f"{name} cannot look at pictures {image_shape[0]} high and {image_shape[1]} wide: "
-            f"{first_line(error)}; it was made for {native}"
-        ) from error
-    mean, std = _normalisation(source)
-    return Encoder(
-        name=name,
-        module=module,
-        config=_kept(config),
-        weights=source.weights,
-        folder=source.folder,
-        width=int(layout["width"]),
-        layout=layout,
-        input_shape=shape,
-        mean=mean or IMAGENET_MEAN,
-        std=std or IMAGENET_STD,
-        facts={
-            **facts,
-            "input_shape": list(shape),
-            "positions_interpolated": interpolate,
-            "normalisation": "checkpoint" if mean else "ImageNet, the checkpoint names none",
-        },
+    native = getattr(source.config, "image_size", None)
+    refusals: list[str] = []
+    for fitted in _fits(source, image_shape):
+        try:
+            module, facts = _load(fitted.source)
+            known = inspect.signature(module.forward).parameters
+            stretch = fitted.stretch and "interpolate_pos_encoding" in known
+            layout = image_layout(module, fitted.source.config, fitted.shape, interpolate=stretch)
+        except (ModelError, RuntimeError, ValueError, AssertionError, TypeError) as error:
+            refusals.append(first_line(error))
+            continue
+        mean, std = _normalisation(source)
+        return Encoder(
+            name=_shown(name),
+            module=module,
+            config=_kept(fitted.source.config),
+            weights=source.weights,
+            folder=source.folder,
+            width=int(layout["width"]),
+            layout=layout,
+            input_shape=fitted.shape,
+            mean=mean or IMAGENET_MEAN,
+            std=std or IMAGENET_STD,
+            facts={
+                **facts,
+                "input_shape": list(fitted.shape),
+                "positions_interpolated": fitted.stretch,
+                "normalisation": "checkpoint" if mean else "ImageNet, the checkpoint names none",
+            },
+        )
+    raise ModelError(
+        f"{name} cannot look at pictures {image_shape[0]} high and {image_shape[1]} wide: "
+        f"{refusals[0]}" + (f"; it was made for {native}" if native else "")
     )
 
 
@@ -262,6 +275,11 @@ def _look_up(name: str, weights: Weights, *, tiny: str) -> _Source:
     return _from_folder(name, find_weights(name, allow_pickle=False).parent, weights)
 
 
+def _shown(name: str) -> str:
+    """What a published model may tell of where its encoder lay: nothing of this machine."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
 def _inner(folder: Path) -> Path:
     """The folder itself, or the `model` in it, as Python packages of weights have it."""
     if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
@@ -316,30 +334,34 @@ def _read_config(name: str, folder: Path) -> Any:
         ) from error
 
 
-def _fit(source: _Source, shape: tuple[int, int]) -> tuple[tuple[int, int], bool]:
-    """Make the config look at `shape`; what it looks at then, and whether positions stretch."""
-    config, spec = source.config, source.spec
+def _fits(source: _Source, shape: tuple[int, int]) -> list[_Fit]:
+    """Ways in which the encoder may look at pictures of `shape`, the best first."""
+    config, spec = copy.deepcopy(source.config), source.spec
     if config.model_type == "timm_wrapper":
         config.do_pooling = False
-        if spec is None or not spec.fixed_size:
-            return shape, False
-        fitted = whole_patches(shape, _timm_patch(config.architecture))
-        arguments = dict(config.model_args or {})
-        if source.weights == "random":
-            arguments["img_size"] = list(fitted)
-        elif fitted != (spec.image_size, spec.image_size):
-            arguments["dynamic_img_size"] = True
-        config.model_args = arguments
-        return fitted, False
+        fitted = shape
+        if spec is not None and spec.fixed_size:
+            fitted = whole_patches(shape, _timm_patch(config.architecture))
+            arguments = dict(config.model_args or {})
+            if source.weights == "random":
+                arguments["img_size"] = list(fitted)
+            elif fitted != (spec.image_size, spec.image_size):
+                arguments["dynamic_img_size"] = True
+            config.model_args = arguments
+        stretch = "dynamic_img_size" in (config.model_args or {})
+        return [_Fit(source=replace(source, config=config), shape=fitted, stretch=stretch)]
     patch, native = getattr(config, "patch_size", None), getattr(config, "image_size", None)
-    if patch is None:
-        return shape, False
-    fitted = whole_patches(shape, patch)
+    fitted = shape if patch is None else whole_patches(shape, patch)
     published = (native, native) if isinstance(native, int) else tuple(native or fitted)
-    if source.weights == "random" and native is not None:
-        config.image_size = fitted[0] if fitted[0] == fitted[1] else list(fitted)
-        return fitted, False
-    return fitted, published != fitted
+    # A convolution has no table of positions, whatever size its config names.
+    stretch = patch is not None and published != fitted
+    as_it_is = _Fit(source=source, shape=fitted, stretch=stretch)
+    if source.weights == "pretrained" or not stretch:
+        return [as_it_is]
+    config.image_size = fitted[0] if fitted[0] == fitted[1] else list(fitted)
+    own_table = _Fit(source=replace(source, config=config), shape=fitted, stretch=False)
+    # DINOv2 stretches a square table itself, and knows no other.
+    return [own_table, as_it_is]
 
 
 def _timm_patch(architecture: str) -> int | tuple[int, ...]:
@@ -355,7 +377,7 @@ def _load(source: _Source) -> tuple[nn.Module, dict[str, Any]]:
     """The encoder and its facts. Raises ModelError: it cannot be built, or lacks tensors."""
     from transformers import AutoModel
 
-    facts: dict[str, Any] = {"name": source.name, "weights": source.weights}
+    facts: dict[str, Any] = {"name": _shown(source.name), "weights": source.weights}
     try:
         with quiet():
             if source.weights == "random" or source.folder is None:

@@ -2,7 +2,7 @@
 
     add_low_rank(model, rank=8, seed=0)      # encoders learn 2 x rank x width numbers a layer
     train(model)
-    merged = merged_state(model)             # a plain state dict: loading needs no peft
+    merged = merge_low_rank(model)           # a plain model: loading it needs no peft
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021). The head has nothing
 to be adapted from and learns whole.
@@ -36,8 +36,13 @@ def add_low_rank(model: nn.Module, *, rank: int, seed: int) -> list[str]:
         encoder = getattr(model, name, None)
         if encoder is None:
             continue
+        # Not those that no answer depends on: see `freeze_unused`.
+        layers = [
+            key
+            for key, part in encoder.named_modules()
+            if type(part) is nn.Linear and part.weight.requires_grad
+        ]
         encoder.requires_grad_(False)
-        layers = [key for key, part in encoder.named_modules() if type(part) is nn.Linear]
         if not layers:
             raise ModelError(
                 f"{type(encoder).__name__} has no linear layers for low-rank updates; use "

@@ -142,8 +142,8 @@ class FusionOutput(ModelOutput):  # type: ignore[misc]  # transformers has no ty
     logits: (N, C) of the classes
     forecast: (N,), the next log return in standard deviations of the training returns from
         their mean: `returns` of the config turns it back
-    attentions: (N, heads, P), how much of each patch the text asked for; rows sum to 1. None
-        unless asked for, and where no text asks a picture
+    attentions: (N, heads, P), how much of each patch the text asked for; rows sum to 1, but
+        for dropout while training. None unless asked for, and where no text asks a picture
     text_attentions: (N, heads, T), how much of each token the picture asked for, or None
     """
 
@@ -183,7 +183,6 @@ class FusionModel(PreTrainedModel):  # type: ignore[misc]  # transformers has no
         attention_mask: Tensor | None = None,
         numbers: Tensor | None = None,
         output_attentions: bool = False,
-        **_: Any,
     ) -> FusionOutput:
         """Class logits and the standardised next return.
 
@@ -207,11 +206,11 @@ class FusionModel(PreTrainedModel):  # type: ignore[misc]  # transformers has no
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         numbers: Tensor | None = None,
-        **_: Any,
     ) -> dict[str, Tensor]:
         """What the encoders make of the inputs: the keywords of `head`, N first in each.
 
-        Tokens are filled up to `max_tokens`, so that features of several batches join.
+        Where tokens are among them their mask is too: batches of texts of other lengths join
+        once they are filled up with zeros.
         """
         config, found = self.config, {}
         if config.inputs == "numbers":
@@ -222,9 +221,7 @@ class FusionModel(PreTrainedModel):  # type: ignore[misc]  # transformers has no
             tokens = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
             found["text"] = tokens[:, 0]
             if config.asks(ASKS_TEXT):
-                room = max(0, config.max_tokens - tokens.shape[1])
-                found["tokens"] = nn.functional.pad(tokens, (0, 0, 0, room))
-                found["mask"] = nn.functional.pad(mask, (0, room))
+                found["tokens"], found["mask"] = tokens, mask
         if config.reads_image:
             first, patches = self._look(_given(pixel_values, "pixel_values", config))
             if not config.asks(("text_to_image", "gated")):

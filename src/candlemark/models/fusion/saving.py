@@ -30,13 +30,17 @@ from candlemark.models.files import find_file
 from candlemark.models.fusion.building import Fusion, model_facts
 from candlemark.models.fusion.lora import merge_low_rank
 from candlemark.models.fusion.modeling import FORMAT, FusionConfig, FusionModel
-from candlemark.models.weights import PICKLE_NAME, SAFE_NAME, find_weights
+from candlemark.models.weights import PICKLE_NAME, SAFE_NAME, SHARDED_NAME, find_weights
 
 CONFIG = "config.json"
 TRAINING = "training.json"
 PREPROCESSOR = "preprocessor_config.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _OTHER_TOKENIZER = ("special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
+_OURS = frozenset(
+    {CONFIG, TRAINING, PREPROCESSOR, PICKLE_NAME, SHARDED_NAME, "modeling.py"}
+    | {*_TOKENIZER, *_OTHER_TOKENIZER}
+)
 
 
 def save_fusion(
@@ -48,7 +52,8 @@ def save_fusion(
     pickle: also write pytorch_model.bin
 
     Low-rank updates are merged in what is written, not in `fusion`. A model folder that is
-    there already is replaced as a whole. The same model always gives the same bytes.
+    there already is replaced as a whole; files in it that are none of ours, such as a card,
+    stay. The same model always gives the same bytes.
 
     Raises ModelError: the folder holds something else, or cannot be written; `training` is
     nothing that JSON can hold.
@@ -64,6 +69,7 @@ def save_fusion(
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch.mkdir()
         _write(fusion, scratch, told, pickle=pickle)
+        _take_along(folder, scratch)
         _replace(folder, scratch)
     except OSError as error:
         raise ModelError(f"cannot write {folder}: {error}") from error
@@ -158,6 +164,19 @@ def _is_fusion(file: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("model_type") == FusionConfig.model_type
+
+
+def _take_along(folder: Path, scratch: Path) -> None:
+    """Copy what lies in the folder and is not written by a save."""
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.name in _OURS or entry.name.endswith(".safetensors"):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, scratch / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, scratch / entry.name, follow_symlinks=False)
 
 
 def _replace(folder: Path, scratch: Path) -> None:
