@@ -108,6 +108,11 @@ def front_matter(text: str, *, where: str = README) -> dict[str, Any]:
     return _parse(_split(text.removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n"))[1], where)
 
 
+def without_front_matter(text: str) -> str:
+    """The text that follows the front matter."""
+    return _split(text.removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n"))[3]
+
+
 def begin_line(name: str) -> str:
     """The line that a part begins with."""
     return f"<!-- candlemark:begin {name} -->"
