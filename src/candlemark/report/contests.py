@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from candlemark.hardware import comparability
-from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.summary import Difference, difference, holm
-from candlemark.report.statistics import PRIMARY, Board, Row
+from candlemark.report.statistics import PRIMARY, SCORES, Board, Row
 
 ALPHA = 0.05
 
@@ -64,10 +63,10 @@ class Contest:
 def hold(board: Board) -> Contest:
     """All duels of a board."""
     models = board.models
-    hardest = {
+    toughest = {
         model.name: found
         for model in models
-        if (found := _hardest(model, board.yardsticks)) is not None
+        if (found := hardest(model, board.yardsticks)) is not None
     }
     best = models[0] if models else None
     to_best = {
@@ -81,42 +80,52 @@ def hold(board: Board) -> Contest:
     }
     return Contest(
         beats_controls=_corrected(
-            {name: (other, found) for name, (other, found, _) in hardest.items()},
-            {name: p_value for name, (_, _, p_value) in hardest.items()},
+            {name: (other, found) for name, (other, found, _) in toughest.items()},
+            {name: p_value for name, (_, _, p_value) in toughest.items()},
         ),
         against_best=against_best,
         tied_for_best=tuple(model.name for model in models if model.name not in told_apart),
     )
 
 
-def compare(first: Row, second: Row) -> Difference:
-    """AUROC of `first` minus that of `second`, on the same resamples of the same cases."""
-    one, two = first.resampled, second.resampled
+def compare(first: Row, second: Row, metric: str = PRIMARY) -> Difference:
+    """A score of `first` minus that of `second`, on the same resamples of the same cases.
+
+    metric: the AUROC, or the MASE of the next close
+    """
+    one, two = (row.resampled if metric == PRIMARY else row.forecast for row in (first, second))
     if one is None or two is None:
-        return Difference(metric=PRIMARY, value=None, reason="no predictions are stored")
+        kept = "predictions are" if metric == PRIMARY else "forecasts of the next close are"
+        return Difference(metric=metric, value=None, reason=f"no {kept} stored")
     if one.cases != two.cases:
-        return Difference(metric=PRIMARY, value=None, reason="the test cases differ")
+        return Difference(metric=metric, value=None, reason="the test cases differ")
     return difference(
         (one.value, one.replicates),
         (two.value, two.replicates),
-        metric=METRICS[PRIMARY],
+        metric=SCORES[metric],
         case_count=one.case_count,
         block_length=max(one.block_length, two.block_length),
         extra_variance=one.seed_variance + two.seed_variance,
     )
 
 
-def _hardest(model: Row, others: Sequence[Row]) -> tuple[Row, Difference, float | None] | None:
-    """The control a model is hardest to tell from, and the p-value of beating all of them."""
-    found = [(other, compare(model, other)) for other in others]
+def hardest(
+    model: Row, others: Sequence[Row], metric: str = PRIMARY
+) -> tuple[Row, Difference, float | None] | None:
+    """The row a model is hardest to tell from, and the p-value of beating all of them.
+
+    None where there is no other row; p is None where one of them cannot be compared.
+    """
+    found = [(other, compare(model, other, metric)) for other in others]
     unknown = next((pair for pair in found if pair[1].p_value is None), None)
     if not found or unknown:
         return None if not found or unknown is None else (*unknown, None)
+    sign = 1 if SCORES[metric].higher_is_better else -1
 
     def one_way(result: Difference) -> float:
-        return result.p_value or 0.0 if (result.value or 0.0) > 0 else 1.0
+        return result.p_value or 0.0 if sign * (result.value or 0.0) > 0 else 1.0
 
-    other, result = max(found, key=lambda pair: (one_way(pair[1]), -(pair[1].value or 0.0)))
+    other, result = max(found, key=lambda pair: (one_way(pair[1]), -sign * (pair[1].value or 0.0)))
     return other, result, one_way(result)
 
 

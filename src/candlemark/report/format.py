@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from candlemark.metrics.catalog import METRICS
+from candlemark.metrics.catalog import FORECAST_METRICS, METRICS, Score
 from candlemark.records import Measurement, Verdict
 
+_SCORES: dict[str, Score] = {**METRICS, **FORECAST_METRICS}
 _TITLES = {
     "training_time_s": "training time",
     "peak_memory_bytes": "peak memory",
@@ -29,10 +30,16 @@ def short(name: str) -> str:
     return " ".join(word.rsplit("/", 1)[-1] for word in name.split(" "))
 
 
+def listed(names: Sequence[str]) -> str:
+    """Rows in one phrase: `a`, `a and b`, `a, b and c`."""
+    words = [short(name) for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def title_of(name: str) -> str:
     """What a measurement is called."""
-    if name in METRICS:
-        return METRICS[name].title
+    if name in _SCORES:
+        return _SCORES[name].title
     return _TITLES.get(name, name.replace("_", " "))
 
 
@@ -40,8 +47,8 @@ def quantity(name: str, value: float | None) -> str:
     """A value with its unit, at the precision that it bears."""
     if value is None:
         return UNKNOWN
-    if name in METRICS:
-        return f"{value:.3f}"
+    if name in _SCORES:
+        return f"{value:.3f} {_SCORES[name].unit}".rstrip()
     for ending, written in _WRITTEN.items():
         if ending in name:
             return written(value)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from candlemark.report.contests import Contest, differing_fields, hold
-from candlemark.report.format import measured, quantity, short, title_of
+from candlemark.report.format import listed, measured, quantity, short, title_of
 from candlemark.report.statistics import PRIMARY, Board, Row
 
 CLOSE = 0.05  # single timings nearer than this share are a tie: repeats differ by as much
@@ -90,7 +90,7 @@ def _best_overall(worthy: Sequence[Row], contest: Contest) -> Recommendation:
         text = f"{short(names[0])} is the only model that beats every control."
     else:
         basis = ", ".join(["AUROC", *(title_of(cost) for cost in usable)])
-        text = f"{_listed(names)} {_has(names)} the best sum of places in {basis}"
+        text = f"{listed(names)} {_has(names)} the best sum of places in {basis}"
         text += f" among the {len(worthy)} models that beat every control."
     return Recommendation(title=title, names=names, text=text)
 
@@ -101,7 +101,7 @@ def _most_accurate(board: Board, contest: Contest) -> Recommendation:
     text = f"{short(best.name)}, AUROC {measured(best.scores[PRIMARY])}"
     others = [name for name in names if name != best.name]
     if others:
-        text += f"; a tie with {_listed(others)}: the difference is within chance"
+        text += f"; a tie with {listed(others)}: the difference is within chance"
     if not set(names) & set(contest.winners):
         text += "; not better than the controls"
     return Recommendation(title="Most accurate", names=names, text=f"{text}.")
@@ -116,11 +116,11 @@ def _cheapest(
         return Recommendation(title=title, names=(), text=f"{what} was not measured.")
     fields = differing_fields([row for row, _ in known])
     if fields:
-        text = f"No winner: {what} was measured under unlike conditions ({_listed(fields[:3])})."
+        text = f"No winner: {what} was measured under unlike conditions ({listed(fields[:3])})."
         return Recommendation(title=title, names=(), text=text)
     least = min(value for _, value in known)
     names = tuple(row.name for row, value in known if value <= least * (1 + CLOSE))
-    text = f"{_listed(names)}, {what} {quantity(cost, least)}"
+    text = f"{listed(names)}, {what} {quantity(cost, least)}"
     if among:
         text += f", {among}"
     if len(names) > 1:
@@ -219,7 +219,7 @@ def _walk_check(boards: Sequence[Board]) -> _Check:
     if outside:
         text = (
             f"a signal seen on the random walk, where there is none ({len(outside)} of {total} "
-            f"corrected intervals without 0.5: {_listed([row.name for row in outside])}), "
+            f"corrected intervals without 0.5: {listed([row.name for row in outside])}), "
             "so something leaks: trust no board"
         )
         return _Check(False, text)
@@ -252,14 +252,9 @@ def _board_sentence(board: Board) -> str:
     if board.leaky_split:
         return f"{where}: the split is random and leaks, so no score counts as prediction."
     tied = [name for name in contest.tied_for_best if name != best.name]
-    tie = f", tied with {_listed(tied)}" if tied else ""
+    tie = f", tied with {listed(tied)}" if tied else ""
     beats = "beats" if best.name in contest.winners else "leads but does not beat"
     return f"{where}: {short(best.name)} {beats} every control, {score}{tie}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    words = [short(name) for name in names]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _has(names: Sequence[str]) -> str:

@@ -3,7 +3,8 @@
     for board in build_boards(results.records()):
         board.title, board.rows, board.contests
 
-A board holds what may be compared: rows that answered the same question on the same cases.
+A board holds what may be compared: rows that answered the same question on the same cases, and
+of one task: charts, or fusion, whose rows forecast the next close as well.
 Rows of several seeds are one row: scores are means over seeds, and their intervals carry the
 spread over seeds as well as that over cases. AUROC intervals come twice: at 95 % each, and
 *simultaneous*, at 1 - 5 % / rows, so that all rows of a board hold together with 95 %; on a
@@ -12,22 +13,30 @@ random walk with 99 %, because there one interval without 0.5 is an alarm about 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.catalog import METRICS
+from candlemark.metrics.catalog import FORECAST_METRICS, METRICS, Score
+from candlemark.metrics.forecast import forecast_replicates_of
 from candlemark.metrics.summary import Interval, interval, replicates_of, time_order
 from candlemark.records import Measurement, Predictions, RunRecord, Status, Verdict
-from candlemark.results.naming import row_name
+from candlemark.report.forecasts import forecast_of
+from candlemark.results.naming import row_name, task_of
 
 FloatArray = npt.NDArray[np.float64]
 
+BOARD_TASKS = ("charts", "fusion")
+"""Tasks whose trials answer a question about cases."""
+
 PRIMARY = "auroc"
+OF_THE_CLOSE = "mase"  # what forecasts of the next close are compared by
+SCORES: dict[str, Score] = {**METRICS, **FORECAST_METRICS}
 REPLICATES = 1000
 _REPLICATES_OF_THE_REST = 300  # of other scores over several seeds; their bounds are only shown
 LEVEL = 0.95  # of each interval of several seeds, and of all of a board together
@@ -37,7 +46,7 @@ _MARKET_ORDER = {"real": 0, "planted": 1, "random_walk": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Resampled:
-    """AUROC of a row and its block resamples, the same resamples for all rows of a board.
+    """A score of a row and its block resamples, the same resamples for all rows of a board.
 
     cases: what must be equal for two rows to be compared resample by resample.
     seed_variance: variance of the mean over training seeds, 0 where there is one seed.
@@ -56,6 +65,7 @@ class Row:
     """One line of a board: a model, a baseline or a control, over all its seeds.
 
     scores: measurements by name, means over the seeds that ended well.
+    resampled: of the AUROC; forecast: of the MASE, None where the row forecasts no close.
     adjusted: the simultaneous AUROC interval.
     """
 
@@ -67,6 +77,12 @@ class Row:
     scores: dict[str, Measurement]
     resampled: Resampled | None
     adjusted: Interval
+    forecast: Resampled | None = None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Facts of the row's first record, a failed one where there is no other."""
+        return (*self.records, *self.failed)[0].facts
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -106,11 +122,17 @@ class Board:
     leaky_split: bool
     family_level: float
     rows: tuple[Row, ...]
+    task: str = "charts"
 
     @property
     def title(self) -> str:
         """Dataset and label, as a heading."""
-        return f"{self.dataset}: {self.label}"
+        return f"{self.dataset}: {self.label}" + (", text and chart" if self.is_fusion else "")
+
+    @property
+    def is_fusion(self) -> bool:
+        """Whether rows were shown texts beside pictures, and asked for the next close."""
+        return self.task == "fusion"
 
     @property
     def is_recognition(self) -> bool:
@@ -155,14 +177,20 @@ def build_boards(records: Iterable[RunRecord]) -> tuple[Board, ...]:
     return tuple(
         sorted(
             boards,
-            key=lambda b: (b.is_recognition, _MARKET_ORDER.get(b.market, 3), b.dataset, b.label),
+            key=lambda b: (
+                b.is_recognition,
+                _MARKET_ORDER.get(b.market, 3),
+                b.dataset,
+                b.label,
+                b.task,
+            ),
         )
     )
 
 
 def _question(record: RunRecord) -> tuple[str, ...]:
     names = ("dataset", "dataset_hash", "market", "label", "label_kind")
-    return tuple(str(record.facts.get(name, "unknown")) for name in names)
+    return *(str(record.facts.get(name, "unknown")) for name in names), task_of(record)
 
 
 def _board(records: Sequence[RunRecord]) -> Board:
@@ -172,7 +200,7 @@ def _board(records: Sequence[RunRecord]) -> Board:
     drafts = [_draft(group) for group in lines.values()]
     compared = sum(draft[1] is not None for draft in drafts)
     facts: dict[str, Any] = dict(records[0].facts)
-    dataset, dataset_hash, market, label, label_kind = _question(records[0])
+    dataset, dataset_hash, market, label, label_kind, task = _question(records[0])
     is_alarm = market == "random_walk" and label_kind != "recognition"
     family_level = ALARM_LEVEL if is_alarm else LEVEL
     level = 1 - (1 - family_level) / max(compared, 1)
@@ -188,6 +216,7 @@ def _board(records: Sequence[RunRecord]) -> Board:
         leaky_split=bool(facts.get("leaky_split", False)),
         family_level=family_level,
         rows=tuple(sorted(rows, key=_rank)),
+        task=task,
     )
 
 
@@ -215,15 +244,17 @@ def _row(
     level: float,
 ) -> Row:
     name, role, _ = _line(group[0])
+    ended = tuple(record for record in group if record.status is Status.OK)
     return Row(
         name=name,
         role=role,
         weights=group[0].facts.get("weights"),
-        records=tuple(record for record in group if record.status is Status.OK),
+        records=ended,
         failed=tuple(record for record in group if record.status is not Status.OK),
         scores=scores,
         resampled=resampled,
         adjusted=_interval_of(resampled, PRIMARY, level),
+        forecast=_resample(ended, OF_THE_CLOSE),
     )
 
 
@@ -233,7 +264,7 @@ def _interval_of(resampled: Resampled | None, name: str, level: float) -> Interv
     return interval(
         resampled.value,
         resampled.replicates,
-        metric=METRICS[name],
+        metric=SCORES[name],
         case_count=resampled.case_count,
         block_length=resampled.block_length,
         level=level,
@@ -241,25 +272,27 @@ def _interval_of(resampled: Resampled | None, name: str, level: float) -> Interv
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Cases:
+    """The cases of one record; `draw` makes so many resamples of a score of them."""
+
+    identity: bytes
+    count: int
+    draw: Callable[..., tuple[float, FloatArray]]
+
+
 def _resample(records: Sequence[RunRecord], name: str) -> Resampled | None:
     """The mean over seeds of one metric, resampled; None where it cannot be had."""
-    drawn = [(record, _ordered(record.predictions)) for record in records if record.predictions]
-    if not drawn or len({cases for _, (_, _, cases) in drawn}) != 1:
+    read = _closes if name in FORECAST_METRICS else _classes
+    drawn = [cases for record in records if (cases := read(record, name)) is not None]
+    if not drawn or len({cases.identity for cases in drawn}) != 1:
         return None
-    block_length = int(drawn[0][0].facts.get("block_length") or 1)
+    block_length = int(records[0].facts.get("block_length") or 1)
+    replicates = REPLICATES if name in {PRIMARY, OF_THE_CLOSE} else _REPLICATES_OF_THE_REST
     try:
-        parts = [
-            replicates_of(
-                name,
-                target,
-                probability,
-                block_length=block_length,
-                replicates=REPLICATES if name == PRIMARY else _REPLICATES_OF_THE_REST,
-            )
-            for _, (target, probability, _) in drawn
-        ]
+        parts = [cases.draw(block_length=block_length, replicates=replicates) for cases in drawn]
     except ConfigError:
-        # Probabilities of a model that diverged; its measurements carry the reason.
+        # Numbers of a model that diverged; its measurements carry the reason.
         return None
     values = np.asarray([value for value, _ in parts])
     if not np.all(np.isfinite(values)):
@@ -267,11 +300,27 @@ def _resample(records: Sequence[RunRecord], name: str) -> Resampled | None:
     return Resampled(
         value=float(values.mean()),
         replicates=np.mean([replicates for _, replicates in parts], axis=0),
-        cases=drawn[0][1][2],
-        case_count=len(drawn[0][1][0]),
+        cases=drawn[0].identity,
+        case_count=drawn[0].count,
         block_length=block_length,
         seed_variance=float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0,
     )
+
+
+def _classes(record: RunRecord, name: str) -> _Cases | None:
+    if record.predictions is None:
+        return None
+    target, probability, identity = _ordered(record.predictions)
+    draw = partial(replicates_of, name, target, probability)
+    return _Cases(identity=identity, count=len(target), draw=draw)
+
+
+def _closes(record: RunRecord, name: str) -> _Cases | None:
+    found = forecast_of(record)
+    if found is None or not len(found.value):
+        return None
+    draw = partial(forecast_replicates_of, name, found.value, found.forecast)
+    return _Cases(identity=found.cases, count=len(found.value), draw=draw)
 
 
 def _ordered(predictions: Predictions) -> tuple[npt.NDArray[np.int64], FloatArray, bytes]:
@@ -305,7 +354,7 @@ def _mean_over_seeds(records: Sequence[RunRecord], name: str) -> Measurement:
             reason=f"unknown for {len(records) - len(known)} of {len(records)} seeds: {missing}",
         )
     worst = next((m.verdict for m in known if m.verdict is not Verdict.VALID), Verdict.VALID)
-    resampled = _resample(records, name) if name in METRICS else None
+    resampled = _resample(records, name) if name in SCORES else None
     bounds = _interval_of(resampled, name, LEVEL) if resampled else Interval()
     return Measurement(
         name=name,

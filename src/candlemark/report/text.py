@@ -11,11 +11,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from candlemark.metrics.catalog import METRICS
 from candlemark.report.contests import Contest, Duel, flatten, hold
 from candlemark.report.format import UNKNOWN, measured, p_value, quantity, short, title_of
+from candlemark.report.fusion import text as fusion
+from candlemark.report.fusion.questions import ask
 from candlemark.report.recommendations import RECOGNITION, answer, recommendations
-from candlemark.report.statistics import PRIMARY, Board, Row
+from candlemark.report.statistics import PRIMARY, SCORES, Board, Row
+from candlemark.report.tables import fitting
 from candlemark.results.store import Suite
 
 if TYPE_CHECKING:
@@ -45,11 +47,15 @@ def board_parts(board: Board, contest: Contest, *, width: int) -> list[Renderabl
     """Heading, table, recommendations and failed rows of one board."""
     from rich.text import Text
 
-    parts: list[RenderableType] = [heading(board), _fitting_table(board, contest, width)]
+    costs = [cost for cost in _COSTS if any(row.value(cost) is not None for row in board.rows)]
+    table = fitting(lambda names: _table(board, contest, names), costs, width)
+    parts: list[RenderableType] = [heading(board), table]
     parts += [
         Text.assemble((f"{item.title}: ", "bold"), item.text)
         for item in recommendations(board, contest)
     ]
+    if board.is_fusion:
+        parts += [Text(""), *fusion.parts(board, ask(board), width=width)]
     for row in board.rows:
         for record in row.failed:
             line = f"failed: {short(row.name)}: {record.status}, {record.reason}"
@@ -75,27 +81,6 @@ def heading(board: Board) -> Text:
     if board.attainable_auroc is not None:
         text.append(f"  attainable AUROC {board.attainable_auroc:.3f}", "green")
     return text
-
-
-def _fitting_table(board: Board, contest: Contest, width: int) -> Table:
-    """The leaderboard; a narrow terminal gets fewer costs, never fewer rows or half a standing."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(width=1000, file=io.StringIO())
-    costs = [cost for cost in _COSTS if any(row.value(cost) is not None for row in board.rows)]
-    while True:
-        table = _table(board, contest, costs)
-        folding = (table.columns[0], table.columns[-1])
-        for column in folding:
-            column.width = column.min_width
-        needed = Measurement.get(console, console.options, table).maximum
-        for column in folding:
-            column.width = None
-            column.min_width = column.min_width if needed <= width else 10
-        if needed <= width or not costs:
-            return table
-        costs = costs[:-1]
 
 
 def _table(board: Board, contest: Contest, costs: Sequence[str]) -> Table:
@@ -165,7 +150,9 @@ def detailed(boards: Sequence[Board], suites: Sequence[Suite] = ()) -> str:
         target.rule(characters="-")
         for part in board_parts(board, contest, width=DETAIL_WIDTH):
             target.print(part)
-        target.print("\n".join(["", *_all_scores(board), *_duels(contest)]), markup=False)
+        found = ["", *_all_scores(board), *_duels(contest)]
+        found += fusion.lines(ask(board)) if board.is_fusion else []
+        target.print("\n".join(found), markup=False)
     lines = [*_environments(boards), *config_lines(suites)]
     target.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     file = target.file
@@ -181,7 +168,7 @@ def _all_scores(board: Board) -> list[str]:
         seeds = f", seeds {', '.join(map(str, row.seeds))}" if len(row.seeds) > 1 else ""
         weights = f", {row.weights} weights" if row.weights else ""
         lines.append(f"  {row.name} ({row.role}{weights}{seeds})")
-        names = [*METRICS, *(name for name in row.scores if name not in METRICS)]
+        names = [*SCORES, *(name for name in row.scores if name not in SCORES)]
         for name in names:
             m = row.scores.get(name)
             if m is not None:
