@@ -16,6 +16,7 @@ from candlemark.errors import ConfigError
 
 if TYPE_CHECKING:
     from candlemark.dataset.config import DatasetConfig
+    from candlemark.dataset.lazy import Dataset
     from candlemark.dataset.pipeline_config import PipelineConfig
 
 
@@ -124,6 +125,27 @@ def build(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of hidden candles and random splits.")
     ] = None,
+    upload_to_hf: Annotated[
+        bool, typer.Option("--upload-to-hf", help="Publish it on the Hugging Face Hub as well.")
+    ] = False,
+    hf_repo_id: Annotated[
+        str | None, typer.Option("--hf-repo-id", help="USER/NAME, or a NAME of your own.")
+    ] = None,
+    hf_private: Annotated[
+        bool, typer.Option("--hf-private", help="A new repository is seen by you alone.")
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token", help="Better in HF_TOKEN: an option can be read by others on this machine."
+        ),
+    ] = None,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Publish as a pull request.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build, and show what an upload would change.")
+    ] = False,
 ) -> None:
     """Build a dataset, or open it if it is there already.
 
@@ -136,6 +158,7 @@ def build(
     - `candlemark dataset build --symbol BTCUSDT --storage npz --images-per-file 5000`
     - `candlemark dataset build --symbol BTCUSDT --storage jpeg --jpeg-quality 90`
     - `candlemark dataset build --config dataset.yaml --window-size 60`
+    - `candlemark dataset build --symbol BTCUSDT --upload-to-hf --hf-repo-id me/btc --hf-private`
     """
     from candlemark.config import parse, read_mapping
     from candlemark.dataset.config import DatasetConfig
@@ -178,15 +201,52 @@ def build(
     complete = parse(DatasetConfig, values, where=where)
     if not values.get("candles"):
         raise ConfigError("no candles are named; give --symbol BTCUSDT, --file PATH or --config")
+    options = {"--hf-repo-id": hf_repo_id, "--hf-private": hf_private, "--token": token}
+    options |= {"--create-pr": create_pr, "--dry-run": dry_run}
+    push = _pusher(options, asked=upload_to_hf)
     if pipeline is None:
-        _build(complete, out, typer.echo)
+        push(_build(complete, out, typer.echo))
     else:
-        _build_logged(complete, out, pipeline)
+        push(_build_logged(complete, out, pipeline))
+
+
+def _pusher(options: dict[str, Any], *, asked: bool) -> Callable[[Dataset], None]:
+    """What is done with the dataset when it is built; what stands in the way is said before."""
+    if not asked:
+        stray = next((name for name, value in options.items() if value), None)
+        if stray is not None:
+            raise ConfigError(f"{stray} is about publishing; add --upload-to-hf, or leave it out")
+        return lambda _: None
+    repo_id = options["--hf-repo-id"]
+    if repo_id is None:
+        raise ConfigError("--upload-to-hf needs a name; add --hf-repo-id USER/NAME")
+    from candlemark.hub.client import Hub
+
+    hub = Hub(token=options["--token"])
+    repo_id = hub.full_id(repo_id)
+    if not options["--dry-run"]:
+        hub.user()
+
+    def push(dataset: Dataset) -> None:
+        from candlemark.cli.hub import tell
+        from candlemark.hub.publish import push_dataset
+
+        pushed = push_dataset(
+            dataset,
+            repo_id,
+            hub=hub,
+            private=options["--hf-private"],
+            create_pr=options["--create-pr"],
+            dry_run=options["--dry-run"],
+        )
+        tell(pushed)
+
+    return push
 
 
 def _build(
     config: DatasetConfig, out: Path | None, say: Callable[[str], None], *, root: Path | None = None
-) -> None:
+) -> Dataset:
     from candlemark.charts.threads import core_count
     from candlemark.dataset.build import DEFAULT_FOLDER, build_dataset
     from candlemark.progress import note
@@ -197,9 +257,10 @@ def _build(
     for line in summary(dataset):
         say(line)
     say(f"audit it with: candlemark dataset audit {dataset.path}")
+    return dataset
 
 
-def _build_logged(config: DatasetConfig, out: Path | None, pipeline: PipelineConfig) -> None:
+def _build_logged(config: DatasetConfig, out: Path | None, pipeline: PipelineConfig) -> Dataset:
     """As the file's `paths` say: where candles are kept, where the dataset goes, with a log."""
     import yaml
 
@@ -209,7 +270,7 @@ def _build_logged(config: DatasetConfig, out: Path | None, pipeline: PipelineCon
 
     paths = pipeline.paths
     with PipelineLog(paths.logs) as log, kept_in(paths.raw_data):
-        log.record("command", shlex.join(["candlemark", *sys.argv[1:]]))
+        log.record("command", shlex.join(["candlemark", *_without_token(sys.argv[1:])]))
         log.record("candlemark", __version__)
         for title, part in (("as written", pipeline), ("as built", config)):
             plain = part.model_dump(mode="json", exclude_none=True)
@@ -221,9 +282,20 @@ def _build_logged(config: DatasetConfig, out: Path | None, pipeline: PipelineCon
         if config.candles.kind == pipeline.data.symbol[0]:
             for line in pipeline.idle_dates():
                 note(line)
-        _build(config, out, log.say, root=paths.processed_data)
+        dataset = _build(config, out, log.say, root=paths.processed_data)
         log.say(f"models go to {paths.models}: candlemark models list --store {paths.models}")
         log.say(f"log         {log.path}")
+    return dataset
+
+
+def _without_token(words: list[str]) -> list[str]:
+    """The words of the command with stars for the token: a log is read by others."""
+    kept = []
+    for word, before in zip(words, ["", *words], strict=False):
+        name = word.partition("=")[0]
+        hidden = "***" if before == "--token" else word
+        kept.append("--token=***" if name == "--token" and "=" in word else hidden)
+    return kept
 
 
 def _put(values: dict[str, Any], section: str, changes: dict[str, Any]) -> None:

@@ -12,7 +12,18 @@ import typer
 from typer.core import TyperGroup
 
 from candlemark import __version__, progress
-from candlemark.cli import bench, candles, dataset, doctor, gate, models, profile, report, results
+from candlemark.cli import (
+    bench,
+    candles,
+    dataset,
+    doctor,
+    gate,
+    hub,
+    models,
+    profile,
+    report,
+    results,
+)
 from candlemark.errors import CandlemarkError
 from candlemark.progress import Event
 
@@ -65,6 +76,7 @@ app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
+app.add_typer(hub.app, name="hub")
 app.command("report")(report.report)
 app.command("doctor", short_help="Check Python, packages, devices, cache, disk and network.")(
     doctor.doctor
