@@ -73,7 +73,6 @@ class FeatureStore:
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         if self.path is None:
             return np.zeros((self.count, *shape), dtype)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         return np.lib.format.open_memmap(self.path, "w+", dtype, (self.count, *shape))
 
     def _grow(self, shape: tuple[int, ...]) -> None:
@@ -207,6 +206,14 @@ def _stores(rows: dict[str, Tensor], count: int, path: Path | None) -> dict[str,
     size = count * sum(tensor[0].numel() * tensor.element_size() for tensor in rows.values())
     if path is None or size <= IN_MEMORY_BYTES:
         return {name: FeatureStore(count, None) for name in rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        # A full disk under a memory map ends the process without a word.
+        raise ModelError(
+            f"the features of {count} samples take {size / 2**30:,.1f} GiB; {path.parent} has "
+            f"{free / 2**30:,.1f} GiB free; train fewer samples or use mode full"
+        )
     return {
         name: FeatureStore(count, path.with_name(f"{path.name}-{number}.npy"))
         for number, name in enumerate(rows)

@@ -13,7 +13,6 @@ along with the module.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -188,8 +187,8 @@ class ClassAndReturn(Objective):
         if self.balance == "equal":
             return {"class_loss_weight": 1.0, "value_loss_weight": 1.0}
         return {
-            "class_loss_weight": math.exp(-float(self.class_log_variance)),
-            "value_loss_weight": math.exp(-float(self.value_log_variance)),
+            "class_loss_weight": float(torch.exp(-self.class_log_variance.detach())),
+            "value_loss_weight": float(torch.exp(-self.value_log_variance.detach())),
         }
 
     def identity(self) -> dict[str, Any]:
