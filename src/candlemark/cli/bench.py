@@ -6,13 +6,16 @@ The reading order of the whole program starts here and goes on in `benchmark/run
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from candlemark.benchmark.config import BenchmarkConfig
+    from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
+    from candlemark.launch.suite import FinishedRun
 
 OutputDir = Annotated[
     Path, typer.Option("--output-dir", help="Folder for datasets, results and reports.")
@@ -164,7 +167,7 @@ def bench(
         period = DEFAULT_PERIOD
     candles = {
         "kind": "file" if coin is None else "archive",
-        "symbols": tuple(symbol.upper() for symbol in _words([coin or ""])),
+        "symbols": tuple(symbol.upper() for symbol in words([coin or ""])),
         "path": str(file) if file else None,
         "interval": interval or (_default_interval(period, start, end) if coin else None),
         "period": period,
@@ -190,14 +193,14 @@ def bench(
     }
     config = suites.bench(
         dataset,
-        models=tuple(_words(models)) or suites.models_of(model_set or "quick_test"),
+        models=tuple(words(models)) or suites.models_of(model_set or "quick_test"),
         training=parse(
             TrainingConfig,
             {"epochs": epochs, "batch_size": batch_size, "precision": precision, "mode": mode},
         ),
         weights=weights,
         allow_pickle=allow_pickle,
-        seeds=_numbers(seeds),
+        seeds=whole_numbers(seeds),
         device=device,
         timeout_s=timeout,
         keep_models=keep_models,
@@ -227,16 +230,43 @@ def run(
 
 
 def _run_and_report(
-    config: BenchmarkConfig, output_dir: Path, *, prefix: str, resume: bool, json: bool
+    config: BenchmarkConfig | FusionBenchmarkConfig,
+    output_dir: Path,
+    *,
+    prefix: str,
+    resume: bool,
+    json: bool,
 ) -> None:
     """Run, then show: the part that demo, bench and run share."""
-    from candlemark.cli.output import print_json
     from candlemark.launch import run as launch
+
+    finished = launch.run(config, output_dir=output_dir, resume=resume)
+    lines = []
+    if config.keep_models and config.task == "charts":
+        lines = [f"models:  candlemark models list --store {output_dir / 'models'}"]
+    elif config.keep_models:
+        lines = [f"models:  {output_dir / 'models'}"]
+    show_finished(finished, output_dir, prefix=prefix, json=json, lines=lines)
+
+
+def show_finished(
+    finished: FinishedRun,
+    output_dir: Path,
+    *,
+    prefix: str,
+    json: bool,
+    lines: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the report of a suite, then print its tables or one JSON object.
+
+    lines: printed below the tables; more: further keys of the object
+    """
+    from candlemark.cli.output import print_json
     from candlemark.report.build import build_report
     from candlemark.report.text import show
     from candlemark.results.store import open_results
 
-    finished = launch.run(config, output_dir=output_dir, resume=resume)
     with open_results(finished.results_dir, read_only=True) as results:
         report = build_report(
             results, output_dir / "reports", prefix=prefix, suite_id=finished.suite_id
@@ -247,14 +277,15 @@ def _run_and_report(
                 "suite_id": finished.suite_id,
                 "trained": finished.ran,
                 "results": str(finished.results_dir),
+                **(more or {}),
                 **report.to_dict(),
             }
         )
         return
     show(report.boards)
     typer.echo(f"\nreport:  {report.html}\nresults: {finished.results_dir}")
-    if config.keep_models:
-        typer.echo(f"models:  candlemark models list --store {output_dir / 'models'}")
+    for line in lines:
+        typer.echo(line)
     if not finished.ran:
         typer.echo("every trial had been finished before; --no-resume runs them again")
 
@@ -274,21 +305,22 @@ def _default_interval(period: str | None, start: str | None, end: str | None) ->
     return "1m" if length_ms <= SHORT_PERIOD_DAYS * 86_400_000 else "1h"
 
 
-def _words(values: list[str] | None) -> list[str]:
+def words(values: list[str] | None) -> list[str]:
     """`["a,b", "c"]` as a, b, c."""
     return [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """`--seeds 0,1` as 0, 1; ConfigError for anything else."""
     from candlemark.errors import ConfigError
 
-    words = _words([text])
-    if not words or not all(word.isascii() and word.isdigit() for word in words):
+    found = words([text])
+    if not found or not all(word.isascii() and word.isdigit() for word in found):
         raise ConfigError(
             f"--seeds '{text}' is not understood; write whole numbers from 0, separated by "
             "commas, e.g. 0,1,2"
         )
-    return tuple(int(word) for word in words)
+    return tuple(int(word) for word in found)
 
 
 def _list_data(base_url: str | None, *, json: bool) -> None:

@@ -17,6 +17,7 @@ from candlemark.cli import (
     candles,
     dataset,
     doctor,
+    fuse,
     gate,
     hub,
     models,
@@ -74,6 +75,7 @@ app.command("gate", short_help="Fail where this version is slower than a baselin
 app.command("run", short_help="Run a benchmark from a config file, such as a saved one.")(bench.run)
 app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(fuse.app, name="fuse")
 app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
 app.add_typer(hub.app, name="hub")
