@@ -21,6 +21,9 @@ from candlemark.records import RunRecord
 from candlemark.report import dashboard, figures, text
 from candlemark.report.comparison import Speedup, speedups
 from candlemark.report.contests import Duel, hold
+from candlemark.report.fusion.figures import draw as draw_inputs
+from candlemark.report.fusion.questions import Answer, ask
+from candlemark.report.fusion.sentences import findings, headline
 from candlemark.report.inference.cells import Cell, all_attempts, build_cells
 from candlemark.report.inference.cells import answer as cells_answer
 from candlemark.report.inference.figures import draw_all as draw_cells
@@ -155,11 +158,14 @@ def _figures(boards: Sequence[Board], out: Path, prefix: str) -> list[Path]:
     written: list[Path] = []
     taken: set[str] = set()
     for place, board in enumerate(boards):
-        name = prefix if place == 0 else f"{prefix}_{file_stem(f'{board.dataset}_{board.label}')}"
+        own = f"{board.dataset}_{board.label}" + ("_fusion" if board.is_fusion else "")
+        name = prefix if place == 0 else f"{prefix}_{file_stem(own)}"
         # Two boards may share dataset and label names and differ in content alone.
         name = name if name not in taken else f"{name}_{board.dataset_hash[:8]}"
         taken.add(name)
         written += figures.draw_all(board, out, prefix=name)
+        if board.is_fusion:
+            written += draw_inputs(board, ask(board), out, prefix=name)
     return written
 
 
@@ -176,6 +182,7 @@ def board_to_dict(board: Board) -> dict[str, Any]:
     """A board as JSON types."""
     contest = hold(board)
     return {
+        "task": board.task,
         "dataset": board.dataset,
         "dataset_hash": board.dataset_hash,
         "market": board.market,
@@ -189,7 +196,24 @@ def board_to_dict(board: Board) -> dict[str, Any]:
         "against_best": {n: _duel_to_dict(d) for n, d in contest.against_best.items()},
         "tied_for_best": list(contest.tied_for_best),
         "recommendations": [asdict(item) for item in recommendations(board, contest)],
+        "inputs": fusion_to_dict(board) if board.is_fusion else None,
     }
+
+
+def fusion_to_dict(board: Board) -> dict[str, Any]:
+    """What each input adds, and how forecasts of the close stand to the last one."""
+    study = ask(board)
+    return {
+        "headline": headline(study),
+        "findings": [asdict(finding) for finding in findings(study)],
+        "comparisons": study.comparisons,
+        "answers": [_answer_to_dict(answer) for answer in study.answers],
+        "against_last_close": {n: _answer_to_dict(a) for n, a in study.closes.items()},
+    }
+
+
+def _answer_to_dict(answer: Answer) -> dict[str, Any]:
+    return {**asdict(answer), "verdict": answer.verdict, "gain": answer.gain}
 
 
 def _row_to_dict(row: Row) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from html import escape
 from candlemark.report import charts
 from candlemark.report.contests import Contest, hold
 from candlemark.report.format import p_value, quantity, short, title_of
+from candlemark.report.fusion.questions import ask
+from candlemark.report.fusion.section import section as fusion_section
 from candlemark.report.page import Chart, chart, configs, document, environments
 from candlemark.report.recommendations import RECOGNITION, answer, recommendations
 from candlemark.report.statistics import PRIMARY, Board, Row
@@ -108,6 +110,8 @@ def _board_section(board: Board, contest: Contest, place: int, drawn: dict[str, 
     ]
     parts += ["</ul>", chart(f"forest-{place}", charts.forest(board), drawn)]
     parts.append(_leaderboard(board, contest))
+    if board.is_fusion:
+        parts.append(fusion_section(board, ask(board), place=place, drawn=drawn))
     if board.market != "random_walk" and not board.is_recognition:
         parts.append('<div class="pair">')
         for cost in ("parameters", "latency_p50_ms", "peak_memory_bytes"):

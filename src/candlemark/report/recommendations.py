@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from candlemark.report.contests import Contest, differing_fields, hold
 from candlemark.report.format import listed, measured, quantity, short, title_of
+from candlemark.report.fusion.questions import ask
+from candlemark.report.fusion.sentences import alarm, headline
 from candlemark.report.statistics import PRIMARY, Board, Row
 
 CLOSE = 0.05  # single timings nearer than this share are a tie: repeats differ by as much
@@ -137,11 +139,16 @@ def random_walk_sentence(boards: Sequence[Board]) -> str:
 
 
 def answer(boards: Sequence[Board]) -> str:
-    """What a whole report says, in one or two sentences.
+    """What a whole report says, in a few sentences.
 
     With a real market: its most real forecast board, then the checks that stand beside it.
-    Without one, but with a planted signal: the check against the truth alone.
+    Without one, but with a planted signal: the check against the truth alone. Where text and
+    picture were asked together, what each of them adds.
     """
+    return " ".join([_boards_answer(boards), *_inputs_sentences(boards)])
+
+
+def _boards_answer(boards: Sequence[Board]) -> str:
     forecasts = [board for board in boards if not board.is_recognition]
     asked = [b for b in forecasts if b.market not in {"planted", "random_walk"}]
     walks = [b for b in forecasts if b.market == "random_walk"]
@@ -156,6 +163,15 @@ def answer(boards: Sequence[Board]) -> str:
     if sentences:
         return " ".join(sentences)
     return f"Nothing was forecast here; {RECOGNITION}." if boards else "There are no trials."
+
+
+def _inputs_sentences(boards: Sequence[Board]) -> list[str]:
+    """What the most real board of fusion says of its inputs, and what a random walk must not."""
+    fusion = [board for board in boards if board.is_fusion]
+    asked = [b for b in fusion if b.market != "random_walk" and not b.leaky_split]
+    sentences = [f"Of its inputs: {headline(ask(asked[0]))}."] if asked else []
+    alarms = [alarm(ask(board)) for board in fusion if board.market == "random_walk"]
+    return sentences + [text for text in alarms if text is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,11 @@ def headline(study: Study) -> str:
     """All answers in one sentence without a full stop, to stand after a name."""
     if all(answer.verdict == "not answered" for answer in study.answers):
         return "nothing could be compared"
-    return "; ".join(_clause(question, study) for question in QUESTIONS)
+    *helps, numbers, persistence = (_clause(question, study) for question in QUESTIONS)
+    stem = numbers.removesuffix("the numbers")
+    if stem + "persistence" == persistence:
+        return "; ".join([*helps, f"{numbers} {'or' if ' not ' in stem else 'and'} persistence"])
+    return "; ".join([*helps, numbers, persistence])
 
 
 def alarm(study: Study) -> str | None:
