@@ -20,9 +20,8 @@ The token is held in memory alone: not in a file, a message, a log or a repr, an
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +31,7 @@ from urllib.parse import quote, urlsplit
 from candlemark.errors import HubError
 from candlemark.hub.changes import Changes, LocalFile, RemoteFile, plan_changes
 from candlemark.hub.faults import ATTEMPTS, Errand, Moved, persist, quietly, status_of
+from candlemark.hub.transfer import TIMEOUT_S, batches, fetch, source
 from candlemark.progress import Bar, track, warning
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ Kind = Literal["model", "dataset", "space"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 ENDPOINT = "https://huggingface.co"
-BATCH_FILES = 64
-BATCH_BYTES = 256 << 20
-"""Large files go up in batches of about this much, so that progress is seen."""
-
 _PREFIXES: dict[Kind, str] = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 _SHOWN = ("README.md",)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -200,6 +196,42 @@ class Hub:
         response = self._ask(errand, lambda api: self._get(api, address), repo=f"{kind} {repo_id}")
         return None if response is None else bytes(response.content)
 
+    def download(
+        self,
+        repo_id: str,
+        kind: Kind,
+        path: str,
+        target: Path,
+        *,
+        size: int,
+        revision: str,
+        bar: Bar,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """Bring what `target` lacks of a file; its bytes are for the caller to check.
+
+        Raises HubError; what has arrived then stays in `target`, for the next call to go on from.
+        """
+        address = self._address(repo_id, kind, path, revision)
+        self._ask(
+            f"download {path} of the {kind} {repo_id}",
+            lambda api: fetch(address, target, size=size, headers=self._headers(api), bar=bar),
+            repo=f"{kind} {repo_id}",
+            attempts=attempts,
+        )
+
+    def missing(self, repo_id: str, kind: Kind) -> HubError:
+        """What to raise where there is no such repo."""
+        told = (
+            "that this token may see"
+            if self.has_token
+            else "that may be seen without a token (export HF_TOKEN=... for a private one)"
+        )
+        return HubError(
+            f"there is no {kind} {repo_id} at {self.endpoint} {told}; look for its name at "
+            f"{self.url(repo_id, kind).rpartition('/')[0]}"
+        )
+
     def plan(
         self,
         repo_id: str,
@@ -244,7 +276,7 @@ class Hub:
         """
         head = self.head(repo_id, kind)
         if head is None:
-            self._missing(repo_id, kind)
+            raise self.missing(repo_id, kind)
         removed = tuple(remove)
         changes = self.plan(repo_id, kind, files, remove=removed, head=head)
         url = self.url(repo_id, kind)
@@ -307,8 +339,8 @@ class Hub:
 
         by_reader = self._needs_readers(repo_id, kind, create_pr)
         made: list[CommitOperationAdd] = []
-        for paths in _batches(files, (*changes.added, *changes.changed)):
-            readers = {path: _source(files[path], by_reader) for path in paths}
+        for paths in batches(files, (*changes.added, *changes.changed)):
+            readers = {path: source(files[path], by_reader) for path in paths}
             batch = [
                 CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
                 for path, source in readers.items()
@@ -372,14 +404,6 @@ class Hub:
 
         return self._ask(f"look at the {kind} {repo_id}", find, repo=f"{kind} {repo_id}")
 
-    def _missing(self, repo_id: str, kind: Kind) -> NoReturn:
-        if not self.has_token:
-            self.user()
-        raise HubError(
-            f"there is no {kind} {repo_id} at {self.endpoint} that this token may see; "
-            f"check the name, or make it: candlemark hub push-{kind} ... --repo-id {repo_id}"
-        )
-
     def _address(self, repo_id: str, kind: Kind, path: str, revision: str | None) -> str:
         """Where a file of a revision is read."""
         return (
@@ -389,10 +413,9 @@ class Hub:
 
     def _get(self, api: HfApi, address: str) -> Any:
         """A plain GET; None for a 404."""
-        from huggingface_hub import get_session
-        from huggingface_hub.utils._http import hf_raise_for_status
+        from huggingface_hub import get_session, hf_raise_for_status
 
-        response = get_session().get(address, headers=self._headers(api), timeout=60)
+        response = get_session().get(address, headers=self._headers(api), timeout=TIMEOUT_S)
         if response.status_code == 404:
             return None
         hf_raise_for_status(response)
@@ -449,69 +472,3 @@ def _commit(api: HfApi, operations: Sequence[Any], **options: Any) -> Any:
         if status_of(error) in {409, 412}:
             raise Moved from None
         raise
-
-
-def _batches(files: Mapping[str, LocalFile], paths: Sequence[str]) -> Iterator[list[str]]:
-    """Paths in groups that are not too many and not too heavy."""
-    batch: list[str] = []
-    batch_bytes = 0
-    for path in paths:
-        if batch and (len(batch) == BATCH_FILES or batch_bytes >= BATCH_BYTES):
-            yield batch
-            batch, batch_bytes = [], 0
-        batch.append(path)
-        batch_bytes += files[path].size
-    if batch:
-        yield batch
-
-
-def _source(file: LocalFile, by_reader: bool) -> Any:
-    """A file in the form that leads the library to the right storage."""
-    if file.content is not None:
-        return io.BytesIO(file.content) if by_reader else file.content
-    return _Reader(file.path_of()) if by_reader else str(file.path_of())
-
-
-class _Reader(io.BufferedIOBase):
-    """A file that is open only while it is read, so that thousands can wait for a commit."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-        self._stream: io.BufferedReader | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
-        if base is None:
-            base = self._path.stat().st_size
-        self._position = base + offset
-        self._release()
-        return self._position
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self._stream is None:
-            self._stream = self._path.open("rb")
-            self._stream.seek(self._position)
-        found = self._stream.read(-1 if size is None else size)
-        self._position += len(found)
-        if not found or size is None or size < 0:
-            self._release()
-        return found
-
-    def close(self) -> None:
-        self._release()
-        super().close()
-
-    def _release(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None

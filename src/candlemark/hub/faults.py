@@ -13,13 +13,15 @@ it, and the library's own error, which holds the request with its headers, is no
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -113,32 +115,61 @@ def hide(text: str, token: str | None) -> str:
 
 @contextmanager
 def quietly(token: str | None) -> Iterator[None]:
-    """The library's bars off, and what it would log or warn of reported as progress."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    """The library's bars off, and what it would log or warn of reported as progress.
 
-    bars = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
-    logger = logging.getLogger("huggingface_hub")
-    handlers, own = logger.handlers[:], _Notes(token)
-    logger.handlers[:] = [own]
-    if bars:
-        disable_progress_bars()
+    This is the process's state, so threads that are inside at once share one change of it.
+    """
+    with _QUIET.lock:
+        _QUIET.depth += 1
+        if _QUIET.depth == 1:
+            _QUIET.begin(token)
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
+        yield
     finally:
-        logger.handlers[:] = handlers
-        if bars:
-            enable_progress_bars()
-    for item in caught:
-        if issubclass(item.category, DeprecationWarning):
-            continue  # between the library and its own dependencies
-        warning(hide(str(item.message), token), task="hub")
+        with _QUIET.lock:
+            _QUIET.depth -= 1
+            if _QUIET.depth == 0:
+                _QUIET.end()
+
+
+class _Quiet:
+    """What the library is kept from, and how it was before."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.depth = 0
+        self._undo = ExitStack()
+
+    def begin(self, token: str | None) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.utils.tqdm import (
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
+
+        logger = logging.getLogger("huggingface_hub")
+        self._undo.callback(logger.handlers.__setitem__, slice(None), logger.handlers[:])
+        logger.handlers[:] = [_Notes(token)]
+        if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled():
+            self._undo.callback(enable_progress_bars)
+            disable_progress_bars()
+        caught = self._undo.enter_context(warnings.catch_warnings(record=True))
+        self._undo.callback(_tell_warnings, caught, token)
+        warnings.simplefilter("always")
+
+    def end(self) -> None:
+        self._undo.close()
+
+
+_QUIET = _Quiet()
+
+
+def _tell_warnings(caught: list[warnings.WarningMessage] | None, token: str | None) -> None:
+    for item in caught or []:
+        # Between the library and its own dependencies; nobody here can do anything about it.
+        if not issubclass(item.category, DeprecationWarning):
+            warning(hide(str(item.message), token), task="hub")
 
 
 class _Notes(logging.Handler):
@@ -234,6 +265,10 @@ def _reason(error: BaseException, errand: Errand) -> str:
         reason = f"{errand.endpoint} answered with something that no Hub says"
     elif "Timeout" in name:
         reason = f"{errand.endpoint} did not answer in time"
+    elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        reason = "the disk is full"
+    elif isinstance(error, OSError) and error.strerror and error.filename:
+        reason = f"{error.filename}: {error.strerror}"
     elif _is_transport(error):
         reason = f"the connection to {errand.endpoint} ended early ({own})"
     else:

@@ -1,0 +1,151 @@
+"""Bytes on their way to and from a Hub: batches, streams that wait closed, ranges.
+
+for paths in batches(files, changes.added): ...
+fetch(address, Path("part"), size=123, headers={}, bar=bar)    # goes on after what is there
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from candlemark.hub.changes import LocalFile
+from candlemark.progress import Bar
+
+BATCH_FILES = 64
+BATCH_BYTES = 256 << 20
+"""Large files go up in batches of about this much, so that progress is seen."""
+
+TIMEOUT_S = 60.0
+"""Longest silence of a connection that reads."""
+
+
+def fetch(address: str, target: Path, *, size: int, headers: Mapping[str, str], bar: Bar) -> None:
+    """Bring what `target` lacks of the `size` bytes at an address.
+
+    Whatever arrives before a failure stays in `target`, so that the next call goes on from
+    there. The bytes are not checked here.
+
+    Raises HfHubHTTPError and the errors of its HTTP library. OSError: the disk.
+    """
+    from huggingface_hub import get_session, hf_raise_for_status
+
+    have = target.stat().st_size if target.exists() else 0
+    if have > size:
+        target.unlink()
+        have = 0
+    if have == size:
+        target.touch()
+        return
+    asked = {**headers, "Accept-Encoding": "identity"}
+    if have:
+        asked["Range"] = f"bytes={have}-"
+    with get_session().stream("GET", address, headers=asked, timeout=TIMEOUT_S) as response:
+        hf_raise_for_status(response)
+        place = response.headers.get("content-range", "")
+        if not (response.status_code == 206 and place.startswith(f"bytes {have}-")):
+            have = 0
+        with target.open("r+b" if have else "wb") as stream:
+            stream.seek(have)
+            for chunk in response.iter_bytes():
+                stream.write(chunk)
+                bar.advance(len(chunk))
+                have += len(chunk)
+                if have > size:  # not what was listed; its hash will tell
+                    return
+
+
+def batches(files: Mapping[str, LocalFile], paths: Sequence[str]) -> Iterator[list[str]]:
+    """Paths in groups that are not too many and not too heavy, no two of the same bytes.
+
+    The library sends what one group holds twice from one stream in two threads, and mixes them
+    up; in the next group the Hub has it already.
+    """
+    waiting = list(paths)
+    hashes: dict[str, str] = {}
+
+    def content(path: str) -> str:
+        if path not in hashes:
+            hashes[path] = files[path].sha256()
+        return hashes[path]
+
+    while waiting:
+        batch: list[str] = []
+        later: list[str] = []
+        by_size: dict[int, list[str]] = {}
+        batch_bytes = 0
+        for number, path in enumerate(waiting):
+            if len(batch) == BATCH_FILES or batch_bytes >= BATCH_BYTES:
+                later += waiting[number:]
+                break
+            size = files[path].size
+            alike = by_size.setdefault(size, [])
+            if alike and content(path) in {content(other) for other in alike}:
+                later.append(path)
+                continue
+            alike.append(path)
+            batch.append(path)
+            batch_bytes += size
+        yield batch
+        waiting = later
+
+
+def source(file: LocalFile, by_reader: bool) -> Any:
+    """A file in the form that leads the library to the right storage."""
+    if file.content is not None:
+        return io.BytesIO(file.content) if by_reader else file.content
+    return Reader(file.path_of()) if by_reader else str(file.path_of())
+
+
+class Reader(io.BufferedIOBase):
+    """A file that is open only while it is read, so that thousands can wait for a commit."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._position = 0
+        self._stream: io.BufferedReader | None = None
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move there; the file is opened again at the next read."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
+        if base is None:
+            base = self._path.stat().st_size
+        self._position = base + offset
+        self._release()
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As a file does."""
+        if self._stream is None:
+            self._stream = self._path.open("rb")
+            self._stream.seek(self._position)
+        found = self._stream.read(-1 if size is None else size)
+        self._position += len(found)
+        if not found or size is None or size < 0:
+            self._release()
+        return found
+
+    def close(self) -> None:
+        """Nothing is read after this."""
+        self._release()
+        super().close()
+
+    def _release(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
