@@ -52,6 +52,9 @@ KEPT_S = 3600
 VEIL = (179, 89, 0)
 """The colour over the places that were looked at, as in the figures of reports."""
 
+DARKEST = 0.7
+"""Opacity of the veil where it is full: the chart stays legible under it."""
+
 WORDS = Words(market="a symbol, on the first tab")
 
 CSS = """
@@ -62,6 +65,7 @@ CSS = """
   border: 1px solid var(--border-color-primary); border-radius: 99px; font-size: .82rem;
   color: var(--body-text-color);}
 .answer .asked {font-size: .85rem; color: var(--body-text-color-subdued); margin: 0 0 .7rem;}
+.answer .asked span {display: inline-block; color: inherit;}
 .answer .row {display: grid; grid-template-columns: minmax(4.5rem, max-content) 1fr 3.6rem;
   gap: .7rem; align-items: center; margin: .4rem 0;}
 .answer .track {height: .8rem; border-radius: 99px; background: var(--border-color-primary);
@@ -117,7 +121,7 @@ def build_page(predictor: Predictor, *, name: str) -> Any:
                     with gr.Tab(_own_name(predictor), id="given"):
                         given = _given_boxes(gr, predictor)
             with gr.Column(scale=6, min_width=320):
-                shown = _answer_boxes(gr, predictor)
+                shown = _answer_boxes(gr)
         _connect(gr, "market", market, _market_question(predictor), shown)
         if given:
             _connect(gr, "chart", given, _given_question(predictor), shown)
@@ -140,7 +144,7 @@ def _market_boxes(gr: Any, predictor: Predictor) -> list[Any]:
     )
     taken = gr.Dropdown(
         list(INTERVAL_MS),
-        label="Candles of",
+        label="Candle length",
         value=interval or DEFAULT_INTERVAL,
         info=f"The model was trained on {interval}." if interval else None,
         elem_id="interval",
@@ -151,7 +155,7 @@ def _market_boxes(gr: Any, predictor: Predictor) -> list[Any]:
 def _given_boxes(gr: Any, predictor: Predictor) -> list[Any]:
     size = " x ".join(str(side) for side in predictor.image_shape[1::-1])
     chart = gr.Image(
-        label=f"A chart, drawn as the model's own ({size} pixels)",
+        label=f"A chart of {size} pixels",
         type="filepath",
         image_mode=None,
         sources=["upload", "clipboard"],
@@ -159,6 +163,9 @@ def _given_boxes(gr: Any, predictor: Predictor) -> list[Any]:
         visible=predictor.reads_image,
         elem_id="chart",
     )
+    # gradio would open the file first, and answer a damaged one with an error of its own. A
+    # subclass is no way: gradio writes a .pyi beside the module of each.
+    chart.preprocess = lambda given: None if given is None else given.path
     text = gr.Textbox(
         label="What the chart shows" if predictor.reads_image else "What the window shows",
         placeholder=EXAMPLE_TEXT,
@@ -176,14 +183,14 @@ def _given_boxes(gr: Any, predictor: Predictor) -> list[Any]:
     return [chart, text, last_close, gr.Button("Ask", variant="primary", elem_id="ask-given")]
 
 
-def _answer_boxes(gr: Any, predictor: Predictor) -> list[Any]:
+def _answer_boxes(gr: Any) -> list[Any]:
     answer = gr.HTML(_EMPTY, elem_id="answer")
     looked = gr.Image(
         label="Where it looked",
         interactive=False,
         format="png",
         buttons=["download", "fullscreen"],
-        visible=predictor.reads_image,
+        visible=False,
         elem_id="looked",
     )
     read = gr.Textbox(
@@ -191,7 +198,7 @@ def _answer_boxes(gr: Any, predictor: Predictor) -> list[Any]:
         interactive=False,
         lines=3,
         buttons=["copy"],
-        visible=predictor.reads_text,
+        visible=False,
         elem_id="read",
     )
     return [answer, looked, read]
@@ -202,13 +209,17 @@ def _connect(
 ) -> None:
     """Ask by button or by the enter key, and by programs under `name`."""
     *inputs, button = boxes
+    hidden = (gr.update(value=None, visible=False),) * 2
+
+    def shown_if(value: Any) -> Any:
+        return hidden[0] if value is None else gr.update(value=value, visible=True)
 
     def answer(*values: Any) -> tuple[Any, ...]:
         try:
             asked = ask(*values)
         except CandlemarkError as error:
-            return problem_html(str(error)), None, None
-        return answer_html(asked), looked_at(asked), asked.text
+            return problem_html(str(error)), *hidden
+        return answer_html(asked), shown_if(looked_at(asked)), shown_if(asked.text)
 
     def serve(*values: Any) -> tuple[dict[str, Any], UInt8Array | None]:
         try:
@@ -226,6 +237,7 @@ def _connect(
         shown,
         api_visibility="private",
         show_progress_on=shown[0],
+        scroll_to_output=True,
         trigger_mode="once",
     )
     told, drawn = gr.JSON(visible=False), gr.Image(visible=False, format="png")
@@ -303,11 +315,13 @@ def answer_html(asked: Asked) -> str:
         f'<span class="share">{100 * share:.1f} %</span></div>'
         for name, share in answer.probabilities.items()
     )
+    # A time is not broken over two lines.
+    title = " to ".join(f"<span>{escape(part)}</span>" for part in asked.title.split(" to "))
     notes = "".join(f'<p class="small note">{escape(_sentence(note))}</p>' for note in asked.notes)
     if answer.attention_reason and asked.picture is not None:
         notes += f'<p class="small">No attention is shown: {escape(answer.attention_reason)}.</p>'
     return (
-        f'<div class="answer" role="status"><p class="asked">{escape(asked.title)}</p>{rows}'
+        f'<div class="answer" role="status"><p class="asked">{title}</p>{rows}'
         f'<div class="close">{_close_html(answer)}</div>{notes}</div>'
     )
 
@@ -342,19 +356,19 @@ def _sentence(text: str) -> str:
 def looked_at(asked: Asked) -> UInt8Array | None:
     """uint8 (H', W', 3): the chart in whole multiples of its pixels, under what was looked at.
 
-    The strongest place is veiled most; the least looked-at is bare. None without a picture.
+    A veil lies where attention is above an even share, the darker the more; full where it is
+    the most, or three even shares. Attention that singles out nothing leaves the chart bare.
+    None without a picture.
     """
     if asked.picture is None:
         return None
-    picture = asked.picture
+    picture, attention = asked.picture, asked.answer.attention
     coloured = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
     shown = coloured.astype(np.float32)
-    attention = asked.answer.attention
     if attention is not None:
-        lowest, highest = float(attention.min()), float(attention.max())
-        if highest > lowest:
-            opacity = 0.7 * ((attention - lowest) / (highest - lowest))[..., None]
-            shown = shown * (1 - opacity) + np.array(VEIL, dtype=np.float32) * opacity
+        shares = attention / attention.mean()
+        opacity = DARKEST * np.clip((shares - 1) / (max(float(shares.max()), 3.0) - 1), 0, 1)
+        shown += (np.array(VEIL, dtype=np.float32) - shown) * opacity[..., None]
     times = max(1, -(-SHOWN_SIDE // max(picture.shape[:2])))
     large = np.rint(shown).astype(np.uint8).repeat(times, axis=0).repeat(times, axis=1)
     return np.ascontiguousarray(large)

@@ -13,7 +13,7 @@ import typer
 from candlemark.errors import ConfigError
 
 
-def app(
+def page(
     model: Annotated[str, typer.Argument(help="A model folder, or an id on the Hub.")],
     port: Annotated[
         int | None,
@@ -57,13 +57,13 @@ def app(
 
     if share and host not in {"127.0.0.1", "localhost"}:
         raise ConfigError("--share needs no --host; leave one of them out")
-    page = build_page(Predictor.load(model, device), name=_name_of(model))
+    blocks = build_page(Predictor.load(model, device), name=_name_of(model))
     try:
-        with serve(page, host=host, port=port, share=share) as address:
+        with serve(blocks, host=host, port=port, share=share) as address:
             typer.echo(f"{model} answers at {address}; stop with Ctrl-C")
             if open_browser:
                 typer.launch(address)
-            while page.is_running:
+            while blocks.is_running:
                 time.sleep(0.2)
     except KeyboardInterrupt:
         typer.echo("stopped")

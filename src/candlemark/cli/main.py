@@ -25,6 +25,7 @@ from candlemark.cli import (
     report,
     results,
 )
+from candlemark.cli.app import page
 from candlemark.errors import CandlemarkError
 from candlemark.progress import Event
 
@@ -80,6 +81,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
 app.add_typer(hub.app, name="hub")
 app.command("report")(report.report)
+app.command("app", short_help="Serve a page on which a trained model can be tried.")(page)
 app.command("doctor", short_help="Check Python, packages, devices, cache, disk and network.")(
     doctor.doctor
 )

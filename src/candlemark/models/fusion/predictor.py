@@ -352,15 +352,16 @@ def read_picture(path: str | Path) -> UInt8Array:
     """
     from PIL import Image, UnidentifiedImageError
 
+    name = Path(path).name
     try:
         with Image.open(path) as picture:
             whole = picture.convert("RGBA")
     except FileNotFoundError as error:
         raise ModelError(f"there is no file {path}; give a picture of a chart") from error
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ModelError(f"{path} is no picture that can be read (PNG, JPEG, ...)") from error
+        raise ModelError(f"{name} is no picture that can be read (PNG, JPEG, ...)") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise ModelError(f"{path} cannot be read as a picture: {error}") from error
+        raise ModelError(f"{name} cannot be read as a picture: {error}") from error
     paper = Image.new("RGBA", whole.size, "white")
     return np.asarray(Image.alpha_composite(paper, whole).convert("RGB"))
 
