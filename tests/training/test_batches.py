@@ -21,6 +21,7 @@ from candlemark.training.batches import (
     fetch,
     fetched,
     ordered_batches,
+    parts_of,
 )
 
 
@@ -171,6 +172,85 @@ def test_a_dataset_that_gives_too_little_is_named() -> None:
 
     with pytest.raises(DatasetError, match="asked for 3 samples, got images"):
         fetch(Short(), np.array([0, 1, 2]))
+
+
+class Named:
+    """Inputs and targets by name, one by one."""
+
+    def __init__(self, **targets: object) -> None:
+        self.more = targets
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[dict[str, object], dict[str, object]]:
+        inputs = {"image": torch.full((2, 2), index, dtype=torch.uint8), "ids": np.arange(3)}
+        return inputs, {"target": np.int32(index % 2), "value": np.float64(index / 4), **self.more}
+
+
+class NamedWhole(Named):
+    """The same as whole batches."""
+
+    def batch(self, indices: np.ndarray) -> tuple[dict[str, object], dict[str, object]]:
+        samples = [self[int(index)] for index in indices]
+        return tuple(  # type: ignore[return-value]
+            {name: np.stack([np.asarray(pair[side][name]) for pair in samples]) for name in first}
+            for side, first in enumerate(samples[0])
+        )
+
+
+@pytest.mark.parametrize("kind", [Named, NamedWhole])
+def test_inputs_and_targets_may_have_names(kind: type[Named]) -> None:
+    batches = fetched(kind(), [np.array([3, 0]), np.array([5])], CPU)
+    inputs, targets = next(batches)
+    assert isinstance(inputs, dict)
+    assert isinstance(targets, dict)
+    assert inputs["image"][:, 0, 0].tolist() == [3, 0]
+    assert inputs["image"].dtype == torch.uint8
+    assert inputs["ids"].tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert targets["target"].tolist() == [1, 0]
+    assert targets["value"].tolist() == [0.75, 0.0]
+    assert (targets["target"].dtype, targets["value"].dtype) == (torch.int64, torch.float32)
+    assert len(list(batches)) == 1
+    assert all_targets(kind(), batch_size=4).tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_targets_by_name_need_a_class_and_a_row_a_sample() -> None:
+    class Wrong(Named):
+        def __init__(self, inputs: object, targets: object) -> None:
+            super().__init__()
+            self.items = inputs, targets
+
+        def batch(self, indices: np.ndarray) -> tuple[object, object]:
+            return self.items
+
+    ids, target = torch.zeros(2, 3), {"target": torch.zeros(2)}
+    with pytest.raises(
+        DatasetError, match=r"targets by name are \['value'\]; one must be 'target'"
+    ):
+        fetch(Wrong({"ids": ids}, {"value": torch.zeros(2)}), np.array([0, 1]))
+    for inputs, targets in (
+        ({"ids": ids[:1]}, target),
+        ({"ids": ids, "mask": ids[:1]}, target),
+        ({}, target),
+        ({"ids": ids}, {"target": torch.zeros(2, 1)}),
+        ({"ids": ids}, {**target, "value": torch.tensor(0.0)}),
+    ):
+        with pytest.raises(DatasetError, match=r"asked for 2 samples, got inputs .* and targets"):
+            fetch(Wrong(inputs, targets), np.array([0, 1]))
+
+
+@given(st.integers(2, 200), st.integers(1, 16), st.integers(1, 5))
+def test_the_parts_of_an_update_are_the_samples_of_one_large_batch(
+    count: int, size: int, steps: int
+) -> None:
+    for batch in epoch_batches(count, batch_size=size * steps, seed=0, epoch=1):
+        parts = parts_of(batch, size)
+        assert np.concatenate(parts).tolist() == batch.tolist()
+        assert max(map(len, parts)) <= size + 1
+        assert len(parts) <= steps + (size == 1)
+        if size > 1 and len(batch) > 1:
+            assert min(map(len, parts)) > 1
 
 
 def test_targets_are_taken_without_images_where_the_data_has_them() -> None:
