@@ -43,6 +43,18 @@ def write_space(folder: Path) -> tuple[Path, ...]:
     Raises ConfigError: the folder holds no model, or another app.py. HubError: the front matter
     of its README is no YAML mapping.
     """
+    for name, text in space_files(folder).items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
+            write_text(path, text)
+    return folder / APP, folder / REQUIREMENTS, folder / README
+
+
+def space_files(folder: Path) -> dict[str, str]:
+    """What `write_space` would have in the folder, by name; nothing is written.
+
+    Raises the same as `write_space`.
+    """
     if not (folder / MODEL_CONFIG).is_file():
         raise ConfigError(
             f"{folder} holds no {MODEL_CONFIG}, so it is no model folder; make one with: "
@@ -53,13 +65,10 @@ def write_space(folder: Path) -> tuple[Path, ...]:
         raise ConfigError(f"{program} is a program of your own; move it away first")
     readme = folder / README
     told = readme.read_bytes().decode("utf-8") if readme.is_file() else None
-    files = {program: PROGRAM, readme: with_keys(told, space_keys(folder))}
+    files = {APP: PROGRAM, README: with_keys(told, space_keys(folder))}
     if not (folder / REQUIREMENTS).is_file():
-        files[folder / REQUIREMENTS] = requirements()
-    for path, text in files.items():
-        if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
-            write_text(path, text)
-    return program, folder / REQUIREMENTS, readme
+        files[REQUIREMENTS] = requirements()
+    return files
 
 
 def make_space(model: str | Path, folder: Path) -> Path:

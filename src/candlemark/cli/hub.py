@@ -117,8 +117,18 @@ def push_model(
         create_pr=create_pr,
         dry_run=dry_run,
         kind="space" if space else "model",
+        extra=_page_of(folder),
     )
     tell(pushed, as_json=as_json)
+
+
+def _page_of(folder: Path) -> dict[str, str]:
+    """What makes the folder a Space, as far as it is a model without a page."""
+    from candlemark.app.space import APP, MODEL_CONFIG, space_files
+
+    if not (folder / MODEL_CONFIG).is_file() or (folder / APP).exists():
+        return {}
+    return space_files(folder)
 
 
 @app.command("push-results")
@@ -186,17 +196,26 @@ def pull(
     - `candlemark hub pull me/btc-fusion --out models/btc-fusion`
     - `candlemark hub pull me/btc --kind dataset --revision main`
     """
+    from dataclasses import asdict
+
     from candlemark.cli.output import print_json
     from candlemark.hub import pull as pulling
+    from candlemark.hub.changes import human_bytes
     from candlemark.hub.client import Hub, check_kind
 
-    hub, checked = Hub(token=token), check_kind(kind)
+    checked = check_kind(kind)
     target = out if out is not None else Path(repo.rpartition("/")[2])
-    pulled = pulling.pull(repo, checked, target, revision=revision, hub=hub)
+    pulled = pulling.pull(repo, checked, target, revision=revision, hub=Hub(token=token))
     if as_json:
-        print_json(pulled.to_dict())
+        print_json({**asdict(pulled), "folder": str(pulled.folder)})
         return
-    typer.echo(f"{target}")
+    fetched = human_bytes(pulled.fetched_bytes) if pulled.fetched_bytes else "nothing"
+    typer.echo(
+        f"{pulled.folder}  {pulled.files:,} files, {human_bytes(pulled.size_bytes)}, of which "
+        f"{fetched} had to be brought; every byte is as its hash says"
+    )
+    typer.echo(f"commit {pulled.commit}")
+    typer.echo(_PULLED[checked].format(folder=pulled.folder))
 
 
 def tell(pushed: Pushed, *, as_json: bool = False, of: str | None = None) -> None:
@@ -217,7 +236,7 @@ def told(pushed: Pushed, *, of: str | None = None) -> list[str]:
     """The lines of `tell`."""
     if pushed.dry_run:
         return [pushed.changes.text(), f"dry run: nothing was sent to {pushed.url}"]
-    lines = [pushed.url, pushed.changes.summary()]
+    lines = [pushed.url, pushed.changes.summary().replace(" to send", " sent")]
     if pushed.pull_request is not None:
         return [*lines, f"merge it at: {pushed.pull_request}"]
     if pushed.commit is not None:
@@ -231,4 +250,10 @@ _NEXT = {
     "trust_remote_code=True)",
     "space": "open it at: {url}",
     "results": "badges for other pages: {url}/tree/main/badges",
+}
+
+_PULLED = {
+    "dataset": 'load it with: datasets.load_dataset("{folder}")',
+    "model": "ask it with: candlemark fuse predict {folder} --chart FILE",
+    "space": "open it with: candlemark app {folder}",
 }

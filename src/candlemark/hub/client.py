@@ -267,14 +267,18 @@ class Hub:
         description: str = "",
         remove: Iterable[str] = (),
         create_pr: bool = False,
+        head: str | None = None,
     ) -> Upload:
         """Make the repo's main branch hold these files, in one commit or a pull request.
 
         Files of the repo that are not named stay as they are, save those below `remove`.
 
+        head: the commit that the files were made for, refused where it is no longer the newest;
+            None: whatever is the newest now
+
         Raises HubError: the Hub refuses, or someone else changed the repo meanwhile.
         """
-        head = self.head(repo_id, kind)
+        head = head or self.head(repo_id, kind)
         if head is None:
             raise self.missing(repo_id, kind)
         removed = tuple(remove)

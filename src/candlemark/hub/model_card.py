@@ -22,7 +22,7 @@ from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, Verdict
 from candlemark.report.contests import flatten
-from candlemark.report.format import quantity, title_of
+from candlemark.report.format import title_of
 
 METRIC_TYPES = {
     "auroc": "roc_auc",
@@ -299,8 +299,10 @@ def _readings(trained: Trained, run: Run) -> list[str]:
     roles = {row.role for row in trained.beside}
     if "control" in roles:
         said.append("A control must not succeed: it learned from labels that were shuffled.")
-    if not roles:
-        said.append("No baseline and no control is recorded beside it.")
+    else:
+        said.append("No control that learned from shuffled labels was trained beside it.")
+    if "baseline" not in roles:
+        said.append("No baseline is recorded beside it.")
     return [" ".join(said)] if said else []
 
 
@@ -338,22 +340,28 @@ def _epochs(history: Sequence[Any]) -> str:
 
 
 def _cost(run: Run) -> str:
-    """Time, size and energy, as far as they were measured."""
+    """Time, size and energy, as far as they were measured, with the verdict that a number has."""
+    energy = [name for name in run.measurements if _is_energy(name)]
+    names = ("training_time_s", "parameters", "flops", "latency_p50_ms", *energy)
     lines = [
-        (title_of(name), quantity(name, m.value))
-        for name in ("training_time_s", "parameters", "flops", "latency_p50_ms")
+        (MEASURES[name].title if name in MEASURES else title_of(name), _amount(m))
+        for name in names
         if (m := run.get(name)) is not None
     ]
-    energy = [
-        m
-        for m in run.measurements.values()
-        if m.value is not None and m.name in MEASURES and MEASURES[m.name].group == "energy"
-    ]
-    lines += [(MEASURES[m.name].title, f"{number(m.name, m.value)} {m.unit}") for m in energy]
     text = table(("cost", ""), lines, right=(1,)) if lines else ""
-    if not energy:
+    if not any(run.get(name) is not None for name in energy):
         text += "\n\nEnergy and carbon were not measured."
     return text.strip()
+
+
+def _is_energy(name: str) -> bool:
+    return name in MEASURES and MEASURES[name].group == "energy"
+
+
+def _amount(m: Measurement) -> str:
+    text = number(m.name, m.value)
+    text += f" {m.unit}" if _is_energy(m.name) else ""
+    return text if m.verdict is Verdict.VALID else f"{text} {m.verdict}"
 
 
 def _machine(run: Run) -> str:

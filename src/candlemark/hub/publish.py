@@ -147,6 +147,7 @@ def push_model(
     create_pr: bool = False,
     dry_run: bool = False,
     kind: Kind = "model",
+    extra: Mapping[str, str] | None = None,
 ) -> Pushed:
     """Publish a model's folder with a card; every file goes under its own name.
 
@@ -154,6 +155,7 @@ def push_model(
     a model and a Space. Hidden files stay here.
 
     kind: "model", or "space" for a folder with an app
+    extra: texts by name that go along, in the place of the folder's own of that name
 
     Other arguments and errors as `push_dataset`; HubError also where the folder is no model, or
     as a Space has no app.
@@ -164,6 +166,7 @@ def push_model(
         for path, file in local_files(folder).items()
         if not any(part.startswith(".") for part in path.split("/"))
     }
+    files |= {name: LocalFile(content=text.encode()) for name, text in (extra or {}).items()}
     missing = [name for name in ("app.py", README) if name not in files]
     if kind == "space" and missing:
         raise HubError(
@@ -271,7 +274,7 @@ class _Place:
             tags = [*(theirs.get("tags") or []), *card.data.get("tags", [])]
             data = {**theirs, **card.data, "tags": list(dict.fromkeys(tags))}
             card = Card(name=card.name, body=card.body, data=data)
-        begin = own and without_front_matter(own)
+        begin = _beginning(own) if own is not None else None
         text = merge(begin if there is None else _text(there, where), card, where=where)
         return LocalFile(content=text.encode())
 
@@ -296,7 +299,13 @@ class _Place:
                 dry_run=True,
             )
         done = self.hub.upload(
-            self.repo_id, self.kind, files, message=message, remove=remove, create_pr=create_pr
+            self.repo_id,
+            self.kind,
+            files,
+            message=message,
+            remove=remove,
+            create_pr=create_pr,
+            head=self.head,  # what somebody writes into its card meanwhile is not written over
         )
         return Pushed(
             repo_id=self.repo_id,
@@ -306,6 +315,13 @@ class _Place:
             changes=done.changes,
             pull_request=done.pull_request,
         )
+
+
+def _beginning(own: str) -> str:
+    """What a README of the folder's own has to say; a heading alone says no more than ours."""
+    text = without_front_matter(own)
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "" if len(lines) == 1 and lines[0].startswith("# ") else text
 
 
 def _check_audit(found: Audit, dataset: Dataset) -> None:
