@@ -25,7 +25,7 @@ from candlemark.models.fusion.encoders import Encoder, load_image, load_text, te
 from candlemark.models.fusion.lora import add_low_rank, is_low_rank
 from candlemark.models.fusion.modeling import FusionConfig, FusionModel
 from candlemark.models.fusion.spec import FusionSpec
-from candlemark.models.fusion.vocabulary import make_tokenizer
+from candlemark.models.fusion.vocabulary import make_tokenizer, read_tokenizer
 
 LARGEST_VOCABULARY = 30_522
 """Tokens of a tokenizer made from captions, at most: as many as BERT has."""
@@ -244,20 +244,10 @@ def _text(spec: FusionSpec, texts: Sequence[str]) -> tuple[Encoder | None, Any, 
 
 def _published_tokenizer(name: str, folder: Any) -> Any:
     """The tokenizer in the folder, or None. Raises ModelError: it cannot be read."""
-    from transformers import AutoTokenizer
-
     files = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
     if not any((folder / file).is_file() for file in files):
         return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # tokenizers raises Exception itself
-        raise ModelError(
-            f"the tokenizer of {name} cannot be read: {type(error).__name__}: "
-            f"{first_line(error)}; see {folder}"
-        ) from error
+    tokenizer = read_tokenizer(folder, name=name)
     tokenizer.padding_side = "right"
     # What the model takes, so that `model(**tokenizer(text))` works with any encoder.
     tokenizer.model_input_names = ["input_ids", "attention_mask"]

@@ -171,10 +171,14 @@ class FusionModel(PreTrainedModel):  # type: ignore[misc]  # transformers has no
             self.image_encoder = build_encoder(config.image_config, "image_config")
         self.head = FusionHead(config)
         self.post_init()
-        unused = set(config.unused)
-        for name, parameter in self.named_parameters():
-            if name in unused:
-                parameter.requires_grad_(False)
+        self._freeze_unused()
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        """As transformers does it; what asks for no gradient still asks for none."""
+        loaded = super().from_pretrained(*arguments, **options)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._freeze_unused()  # noqa: SLF001
+        return loaded
 
     def forward(
         self,
@@ -259,6 +263,12 @@ class FusionModel(PreTrainedModel):  # type: ignore[misc]  # transformers has no
                 f"{allowed} (height, width)"
             )
         return nn.functional.pad(pixels, (left, 0, top, 0))
+
+    def _freeze_unused(self) -> None:
+        unused = set(self.config.unused)
+        for name, parameter in self.named_parameters():
+            if name in unused:
+                parameter.requires_grad_(False)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Torch's own starts for what is not an encoder: 0.02 is too narrow for a small head."""

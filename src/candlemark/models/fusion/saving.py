@@ -30,6 +30,7 @@ from candlemark.models.files import find_file
 from candlemark.models.fusion.building import Fusion, model_facts
 from candlemark.models.fusion.lora import merge_low_rank
 from candlemark.models.fusion.modeling import FORMAT, FusionConfig, FusionModel
+from candlemark.models.fusion.vocabulary import read_tokenizer, write_tokenizer
 from candlemark.models.weights import PICKLE_NAME, SAFE_NAME, SHARDED_NAME, find_weights
 
 CONFIG = "config.json"
@@ -115,7 +116,7 @@ def _write(fusion: Fusion, scratch: Path, training: str, *, pickle: bool) -> Non
     with quiet():
         merged.save_pretrained(scratch)
         if fusion.tokenizer is not None:
-            fusion.tokenizer.save_pretrained(scratch)
+            write_tokenizer(fusion.tokenizer, scratch)
     if fusion.config.reads_image:
         text = json.dumps(_preprocessor(fusion.config), indent=2, sort_keys=True) + "\n"
         (scratch / PREPROCESSOR).write_text(text, encoding="utf-8")
@@ -220,19 +221,10 @@ def _read_config(folder: Path) -> FusionConfig:
 
 
 def _read_tokenizer(name: str, folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
     for file in (*_TOKENIZER, *_OTHER_TOKENIZER):  # of a model on the Hub, this brings them
         if find_file(name, file) is None and file in _TOKENIZER:
             raise ModelError(f"{name} lacks {file}: a model that reads texts needs it")
-    try:
-        return AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # tokenizers raises Exception itself
-        raise ModelError(
-            f"the tokenizer of {name} is damaged: {type(error).__name__}: {first_line(error)}"
-        ) from error
+    return read_tokenizer(folder, name=name)
 
 
 def _read_network(folder: Path, config: FusionConfig, weights: Path) -> FusionModel:

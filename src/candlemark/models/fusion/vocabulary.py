@@ -13,9 +13,11 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from candlemark.errors import ModelError
+from candlemark.models.building import first_line
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Tokens that are no words; the padding's id is 0, as encoders take it."""
@@ -24,6 +26,36 @@ _ROLES = dict(
     zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
 )
 _LETTERS = string.digits + string.ascii_lowercase + string.punctuation
+
+
+def read_tokenizer(folder: Path, *, name: str) -> Any:
+    """The tokenizer in a folder; name: whose it is, for messages.
+
+    Raises ModelError: it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ModelError(
+            f"the tokenizer of {name} cannot be read: {type(error).__name__}: "
+            f"{first_line(error)}; see {folder}"
+        ) from error
+    # The library keeps how it was loaded, and would write that beside the vocabulary.
+    for said in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(said, None)
+    return tokenizer
+
+
+def write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """The tokenizer's files, the same whatever it was last asked."""
+    if getattr(tokenizer, "backend_tokenizer", None) is not None:
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(folder)
 
 
 def make_tokenizer(texts: Iterable[str], *, max_tokens: int, limit: int | None = None) -> Any:
