@@ -48,7 +48,10 @@ def page(
         from candlemark.app.space import make_space
 
         folder = make_space(model, space)
-        typer.echo(f"{folder} is a Space; publish it with: candlemark hub push-model {folder} NAME")
+        typer.echo(
+            f"{folder} is a Space; publish it with: candlemark hub push-model {folder} "
+            "USER/NAME --space"
+        )
         return
     import time
 
