@@ -19,6 +19,7 @@ HOUR_MS = 3_600_000
 BLOCK = 25
 WHEN = "2025-06-01T09:30:00+00:00"
 VOLATILITY = 0.01
+SCORES = ("accuracy", "auroc", "brier", "ece")
 UNKNOWN_EVERY = 50
 """The next close of each so-manieth case is not known."""
 
@@ -93,9 +94,9 @@ def fusion_record(
         started_at=WHEN,
         duration_s=12.0,
         measurements=(
-            *score(target, probability, block_length=BLOCK, replicates=200),
+            *score(target, probability, block_length=BLOCK, replicates=100, names=SCORES),
             *(
-                score_forecast(value[known], forecast[known], block_length=BLOCK, replicates=200)
+                score_forecast(value[known], forecast[known], block_length=BLOCK, replicates=100)
                 if forecasts
                 else ()
             ),

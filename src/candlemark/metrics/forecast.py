@@ -6,7 +6,17 @@
 
 Values and forecasts are log returns; `metrics.regression` says how they become errors of the
 price, and `metrics.summary` how intervals come from blocks of neighbouring cases. Errors are
-skewed and know no upper bound, so their intervals are made on a logarithm.
+skewed and know no upper bound, so their intervals are made on a logarithm. Share of samples whose
+95 % interval held the truth, in simulation: 500 to 2000 cases in blocks of 25, with a volatility
+and with errors of the forecast that remember as much.
+
+    MASE                  95 to 96 %      difference of the MASE, equal skill      95 to 96 %
+    MAE                   90 to 91 %      difference of the MASE, unequal skill    95 to 96 %
+    RMSE                  86 to 90 %
+    directional accuracy  93 to 97 %
+
+Turbulence lasts longer than a block, which the errors themselves feel and their ratio does not:
+compare models by the MASE. `python -m pytest -m slow tests/metrics` measures this again.
 """
 
 from __future__ import annotations

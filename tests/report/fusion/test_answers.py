@@ -1,0 +1,256 @@
+"""What each input adds, on markets where the truth is known; and when there is no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+
+from candlemark.metrics.summary import Difference, holm
+from candlemark.report.fusion.questions import Answer, Study, ask
+from candlemark.report.fusion.sentences import alarm, effect, findings, headline, signed
+from candlemark.report.recommendations import answer
+from candlemark.report.statistics import Board, build_boards
+
+Make = Callable[..., Board]
+
+
+def verdicts(study: Study) -> dict[tuple[str, str], str]:
+    return {(found.question, found.metric): found.verdict for found in study.answers}
+
+
+class TestKnownAnswers:
+    def test_text_and_pixels_help_where_each_tells_what_the_other_does_not(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        study = ask(board(*fakes.ROWS))
+        assert set(verdicts(study).values()) == {"yes"}
+        assert headline(study) == (
+            "the text helps; the pixels help; together they beat the numbers and persistence"
+        )
+        over = {(found.question, found.metric): found.other for found in study.answers}
+        assert over["text", "auroc"] == "image only"
+        assert over["pixels", "mase"] == "text only"
+        assert over["persistence", "auroc"] == "baseline: persistence"
+        assert over["persistence", "mase"] == "the last close"
+
+    def test_text_that_tells_the_answer_helps_and_pixels_of_noise_do_not(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        blind = replace(fakes.IMAGE, image=0.0)
+        deaf = replace(fakes.BOTH, image=0.0)
+        study = ask(board(deaf, blind, fakes.TEXT, fakes.NUMBERS, fakes.PERSISTENCE))
+        assert verdicts(study)["text", "auroc"] == "yes"
+        assert verdicts(study)["text", "mase"] == "yes"
+        assert verdicts(study)["pixels", "auroc"] == "not shown"
+        assert verdicts(study)["pixels", "mase"] == "not shown"
+        assert headline(study).startswith("the text helps; the pixels are not shown to help; ")
+
+    def test_the_same_model_twice_is_a_tie_of_exactly_0(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        pair = fakes.fusion_record(fakes.BOTH)
+        twin = replace(
+            pair, trial_id="twin", facts={**pair.facts, "row": "text only", "inputs": "text"}
+        )
+        (both,) = build_boards([pair, twin])
+        pixels = ask(both).of("pixels")
+        assert [(a.gain, a.gain_bounds, a.p_value, a.verdict) for a in pixels] == [
+            (0.0, (0.0, 0.0), 1.0, "not shown")
+        ] * 2
+        assert effect(pixels[1]) == "MASE 0.0000 against text only [0.0000, 0.0000], p = 1.000"
+
+    def test_pixels_that_harm_are_named(self, fakes: ModuleType, board: Make) -> None:
+        confused = replace(fakes.BOTH, image=0.0, text=0.5, noise=1.2)
+        study = ask(board(confused, fakes.TEXT, fakes.IMAGE, fakes.PERSISTENCE))
+        assert verdicts(study)["pixels", "mase"] == "worse"
+        assert "the pixels make it worse" in headline(study)
+        assert verdicts(study)["persistence", "mase"] == "worse"
+        sentence = next(found.text for found in findings(study) if "pixels" in found.title)
+        assert "no, it is worse" in sentence.lower()
+
+    def test_a_help_for_one_measure_alone_is_told_for_that_one(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        study = ask(board(*fakes.ROWS))
+        kept = tuple(
+            replace(found, p_value=0.4) if found.metric == "mase" else found
+            for found in study.answers
+        )
+        said = headline(replace(study, answers=kept))
+        assert said.startswith(
+            "the text helps for the class, not for the next close; the pixels help for the class, "
+        )
+        assert "together they beat persistence for the class, not for the next close" in said
+
+
+class TestWhoIsAsked:
+    def test_every_way_to_fuse_is_asked_and_all_are_corrected_together(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        deaf = replace(fakes.GATED, text=0.0, noise=0.16)
+        study = ask(board(*fakes.ROWS, deaf))
+        assert study.comparisons == len(study.answers) == 16
+        assert "the text helps with text + image (text_to_image); " in headline(study)
+        text = findings(study)[0].text
+        assert "text + image (text_to_image): Yes: " in text
+        assert "text + image (gated): Not shown: " in text
+
+    def test_p_values_are_those_of_one_family(self, fakes: ModuleType, board: Make) -> None:
+        one = ask(board(fakes.BOTH, fakes.TEXT))
+        two = ask(board(fakes.BOTH, fakes.TEXT, fakes.GATED))
+
+        def of_text(study: Study) -> list[float]:
+            return [
+                found.p_value
+                for found in study.of("pixels")
+                if found.row == fakes.BOTH.name and found.p_value is not None
+            ]
+
+        assert all(
+            first <= second for first, second in zip(of_text(one), of_text(two), strict=True)
+        )
+        plain = [a.p_value for a in one.answers if a.p_value is not None]
+        assert len(plain) == one.comparisons == 3
+        assert holm([0.01, 0.02, 0.03]) == pytest.approx((0.03, 0.04, 0.04))
+
+    def test_the_numbers_are_beaten_where_every_learner_is(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        strong = replace(fakes.BOOSTING, text=1.0, image=1.0)
+        study = ask(board(fakes.BOTH, fakes.NUMBERS, strong))
+        found = {a.metric: a for a in study.of("numbers")}
+        assert found["auroc"].other == strong.name
+        assert found["auroc"].verdict == "not shown"
+        assert ask(board(fakes.BOTH, fakes.NUMBERS)).of("numbers")[0].verdict == "yes"
+
+    def test_without_both_the_single_inputs_are_asked_what_can_be_asked(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        study = ask(board(fakes.TEXT, fakes.IMAGE, fakes.MAJORITY))
+        assert not study.together
+        assert headline(study) == (
+            "whether the text helps is not answered; whether the pixels help is not answered; "
+            "whether text only and image only beat the numbers is not answered; "
+            "text only and image only beat persistence for the next close"
+        )
+        assert findings(study)[0].text == (
+            "Not answered: no row was shown text and image together."
+        )
+        assert "there is no row baseline: persistence" in findings(study)[3].text
+
+    def test_controls_are_never_asked(self, fakes: ModuleType, board: Make) -> None:
+        study = ask(board(fakes.SHUFFLED, fakes.TEXT, fakes.IMAGE))
+        assert {found.row for found in study.answers} == {fakes.TEXT.name, fakes.IMAGE.name}
+
+
+class TestNoAnswer:
+    def test_too_few_cases(self, fakes: ModuleType, board: Make) -> None:
+        study = ask(board(fakes.BOTH, fakes.TEXT, fakes.IMAGE, cases=100))
+        assert set(verdicts(study).values()) == {"not answered"}
+        assert headline(study) == "nothing could be compared"
+        assert findings(study)[0].text == (
+            "Not answered: 100 cases are 4.0 blocks of 25; an interval needs 5 blocks, 25 more "
+            "cases; 98 cases are 3.9 blocks of 25; an interval needs 5 blocks, 27 more cases."
+        )
+
+    def test_a_failed_row_is_named_with_its_reason(self, fakes: ModuleType, board: Make) -> None:
+        study = ask(board(fakes.BOTH, fakes.TEXT, failing=(fakes.IMAGE,)))
+        assert findings(study)[0].text == (
+            "Not answered: image only failed "
+            "(out_of_memory: asked for 24.0 GiB, 15.6 GiB are free)."
+        )
+        assert verdicts(study)["pixels", "auroc"] == "yes"
+
+    def test_a_fusion_that_failed_answers_nothing(self, fakes: ModuleType, board: Make) -> None:
+        study = ask(board(fakes.TEXT, fakes.IMAGE, fakes.PERSISTENCE, failing=(fakes.BOTH,)))
+        assert headline(study) == "nothing could be compared"
+        assert all("failed (out_of_memory" in (found.reason or "") for found in study.answers)
+
+    def test_a_learner_that_failed_is_told_beside_the_other(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        study = ask(board(fakes.BOTH, fakes.NUMBERS, failing=(fakes.BOOSTING,)))
+        found = study.of("numbers")[0]
+        assert found.verdict == "yes"
+        assert effect(found).endswith(
+            "; baseline: gradient_boosting failed "
+            "(out_of_memory: asked for 24.0 GiB, 15.6 GiB are free)"
+        )
+
+    def test_rows_without_forecasts_are_compared_by_class_alone(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        both, image = (fakes.fusion_record(row) for row in (fakes.BOTH, fakes.IMAGE))
+        (one,) = build_boards([both, replace(image, samples={})])
+        text = {found.metric: found for found in ask(one).of("text")}
+        assert text["auroc"].verdict == "yes"
+        assert text["mase"].reason == "no forecasts of the next close are stored"
+
+    def test_other_test_cases_are_not_compared(self, fakes: ModuleType) -> None:
+        (one,) = build_boards(
+            [fakes.fusion_record(fakes.BOTH), fakes.fusion_record(fakes.IMAGE, cases=700)]
+        )
+        assert {found.reason for found in ask(one).of("text")} == {"the test cases differ"}
+
+    def test_a_board_of_baselines_has_no_questions(self, fakes: ModuleType, board: Make) -> None:
+        study = ask(board(fakes.PERSISTENCE, fakes.MAJORITY))
+        assert study.answers == ()
+        assert headline(study) == "nothing could be compared"
+        assert {found.text for found in findings(study)} == {
+            "Not answered: no row was shown text or image."
+        }
+
+
+class TestMarkets:
+    def test_nothing_helps_on_a_random_walk(self, fakes: ModuleType, board: Make) -> None:
+        walk = board(*fakes.ROWS, market="random_walk")
+        assert ask(walk).found == ()
+        assert alarm(ask(walk)) is None
+        assert "Of its inputs" not in answer([walk])
+
+    def test_what_helps_on_a_random_walk_is_an_alarm(self, fakes: ModuleType) -> None:
+        # What was planted in a real market stands in for a leak.
+        records = [fakes.fusion_record(row) for row in (fakes.BOTH, fakes.TEXT, fakes.IMAGE)]
+        leaks = [replace(r, facts={**r.facts, "market": "random_walk"}) for r in records]
+        (walk,) = build_boards(leaks)
+        said = alarm(ask(walk))
+        assert said == (
+            "On the random walk, where nothing can help, yes was found (Does the text help? Do "
+            "the pixels help? Do they beat persistence?): it leaks."
+        )
+        assert said in answer([walk])
+
+    def test_a_random_walk_asks_for_more(self) -> None:
+        found = Answer(
+            question="text",
+            row="both",
+            other="image only",
+            metric="auroc",
+            difference=Difference(metric="auroc", value=0.03, low=0.01, high=0.05, p_value=0.02),
+            p_value=0.02,
+        )
+        assert found.verdict == "yes"
+        assert replace(found, alpha=0.01).verdict == "not shown"
+
+    def test_where_the_class_is_visible_only_the_close_is_asked(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        study = ask(board(*fakes.ROWS, kind="recognition"))
+        assert {found.metric for found in study.answers} == {"mase"}
+        assert headline(study).startswith("the text helps for the next close; the pixels help for ")
+
+    def test_charts_and_fusion_never_share_a_board(self, fakes: ModuleType) -> None:
+        fusion = fakes.fusion_record(fakes.BOTH)
+        charts = replace(fusion, trial_id="other", trial={"task": "charts"})
+        found = build_boards([fusion, charts])
+        assert [(board.task, len(board.rows)) for board in found] == [("charts", 1), ("fusion", 1)]
+        assert found[0].title != found[1].title
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_sign() -> None:
+    assert signed(-0.0001, "auroc") == "0.000"
+    assert signed(-0.0001, "mase") == "-0.0001"
+    assert signed(0.0123, "auroc") == "+0.012"
