@@ -132,7 +132,13 @@ class NetworkRow:
 
     def facts(self) -> Mapping[str, Any]:
         """How the model was built and what training did."""
-        return {**self.fusion.facts, **self._facts}
+        began = self.fusion.config.origin.get("weights", {})
+        kinds = {part: kind for part, kind in began.items() if kind is not None}
+        if len(set(kinds.values())) > 1:
+            weights = ", ".join(f"{part} {kind}" for part, kind in kinds.items())
+        else:
+            weights = next(iter(kinds.values()), "random")
+        return {**self.fusion.facts, **self._facts, "weights": weights}
 
     def keep(self, folder: Path, residuals: Residuals, training: Mapping[str, Any]) -> None:
         """Save the weights of the best epoch, with all that an answer needs."""

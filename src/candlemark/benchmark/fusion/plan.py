@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from candlemark.benchmark.attainable import attainable_of_pair
 from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
@@ -33,6 +33,8 @@ ROWS = {
 }
 """The name of a model's row in tables, by what it is shown."""
 
+Encoder = Literal["text", "image"]
+
 _OF_TEXT = ("text_encoder", "caption", "max_tokens")
 _OF_IMAGES = ("image_encoder",)
 _OF_ENCODERS = ("weights", "lora_rank")
@@ -44,7 +46,12 @@ UNREAD: dict[str, frozenset[str]] = {
 }
 """Fields of a spec that decide nothing, by what the model is shown."""
 
-ENCODERS = {"both": ("text", "image"), "image": ("image",), "text": ("text",), "numbers": ()}
+ENCODERS: dict[str, tuple[Encoder, ...]] = {
+    "both": ("text", "image"),
+    "image": ("image",),
+    "text": ("text",),
+    "numbers": (),
+}
 """The encoders that a model has, by what it is shown."""
 
 

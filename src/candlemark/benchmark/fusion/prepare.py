@@ -13,6 +13,7 @@ from pathlib import Path
 from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
 from candlemark.benchmark.fusion.plan import (
     ENCODERS,
+    Encoder,
     FusionWork,
     Setting,
     main_variant,
@@ -27,7 +28,6 @@ from candlemark.benchmark.prepare import (
 )
 from candlemark.dataset.lazy import Dataset, open_dataset
 from candlemark.errors import ConfigError, DatasetError
-from candlemark.models.weights import find_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,8 +116,15 @@ def _refuse_repeats(datasets: Sequence[Dataset]) -> None:
 
 def _weights_sha256(config: FusionBenchmarkConfig) -> dict[str, str | None]:
     """Hashes of the files that the encoders in use start from."""
-    needed = sorted({name for spec in variants(config) for name in ENCODERS[spec.inputs]})
-    if config.model.weights == "random":
-        return dict.fromkeys(needed)
-    names = {"text": config.model.text_encoder, "image": config.model.image_encoder}
-    return {name: file_sha256(find_weights(names[name], allow_pickle=False)) for name in needed}
+    from candlemark.models.fusion.encoders import encoder_weights  # with torch, for real needs
+
+    names: dict[Encoder, str] = {
+        "text": config.model.text_encoder,
+        "image": config.model.image_encoder,
+    }
+    needed = {name for spec in variants(config) for name in ENCODERS[spec.inputs]}
+    files = {
+        kind: encoder_weights(names[kind], kind=kind, weights=config.model.weights)
+        for kind in sorted(needed)
+    }
+    return {kind: None if path is None else file_sha256(path) for kind, path in files.items()}

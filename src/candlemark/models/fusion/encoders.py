@@ -54,6 +54,9 @@ _NOT_KEPT = frozenset(
         "transformers_version",
     }
 )
+_TINY_TASKS = {"text": "text-encoder", "image": "image-"}
+"""How the task of a small model begins that can be such an encoder."""
+
 _SIDES = (4, 8, 14, 16, 32, 64)
 """Pixels a token stands for, where the config does not say."""
 
@@ -105,6 +108,19 @@ class _Fit:
     stretch: bool
 
 
+def encoder_weights(name: str, *, kind: Literal["text", "image"], weights: Weights) -> Path | None:
+    """The file that an encoder starts from, brought here if need be; None where it is random.
+
+    Nothing is built, so a study can ask before it does anything that takes long.
+
+    Raises ModelError: nobody knows the name, or its weights cannot be had.
+    """
+    source = _look_up(name, weights, tiny=_TINY_TASKS[kind])
+    if source.folder is None or source.weights == "random":
+        return None
+    return find_weights(str(source.folder), allow_pickle=False)
+
+
 def text_folder(name: str, *, weights: Weights) -> Path | None:
     """The folder of a text encoder's own tokenizer; None where it is made from the texts.
 
@@ -133,7 +149,7 @@ def load_text(name: str, *, weights: Weights, vocabulary_size: int | None) -> En
     Raises ModelError: nobody knows the name, its weights cannot be had or lack tensors, or it
     is no encoder, whose first token has read all others.
     """
-    source = _look_up(name, weights, tiny="text-encoder")
+    source = _look_up(name, weights, tiny=_TINY_TASKS["text"])
     if source.config.is_encoder_decoder:
         raise _unfit(name, "it reads with one half and writes with the other")
     if vocabulary_size is not None:
@@ -160,7 +176,7 @@ def load_image(name: str, *, weights: Weights, image_shape: tuple[int, int]) -> 
 
     Raises ModelError: as `load_text`; the pictures have a size that it cannot look at.
     """
-    source = _look_up(name, weights, tiny="image-")
+    source = _look_up(name, weights, tiny=_TINY_TASKS["image"])
     native = getattr(source.config, "image_size", None)
     refusals: list[str] = []
     for fitted in _fits(source, image_shape):
