@@ -94,8 +94,8 @@ def show(
     from candlemark.report.inference.cells import all_attempts, build_cells
     from candlemark.report.inference.text import show_cells
     from candlemark.report.recommendations import answer
-    from candlemark.report.statistics import BOARD_TASKS, build_boards
-    from candlemark.results.naming import task_of
+    from candlemark.report.statistics import build_boards
+    from candlemark.results.naming import SCORED_TASKS, task_of
     from candlemark.results.query import matching
     from candlemark.results.store import open_results
 
@@ -106,7 +106,7 @@ def show(
             for record in results.records(found.suite_id)
         }
         attempts = all_attempts(results, records.values())
-    boards = build_boards([r for r in records.values() if task_of(r) in BOARD_TASKS])
+    boards = build_boards([r for r in records.values() if task_of(r) in SCORED_TASKS])
     cells, gains = build_cells(records.values()), speedups(attempts)
     if json:
         shown = [board_to_dict(board) for board in boards]

@@ -30,9 +30,9 @@ from candlemark.report.inference.figures import draw_all as draw_cells
 from candlemark.report.inference.page import page as inference_page
 from candlemark.report.inference.text import detailed
 from candlemark.report.recommendations import answer, recommendations
-from candlemark.report.statistics import BOARD_TASKS, Board, Row, build_boards
+from candlemark.report.statistics import Board, Row, build_boards
 from candlemark.results.files import file_stem, write_text
-from candlemark.results.naming import task_of
+from candlemark.results.naming import SCORED_TASKS, task_of
 from candlemark.results.sharing.suites import record_to_dict, records_to_csv
 from candlemark.results.store import Results, Suite
 
@@ -92,7 +92,7 @@ def build_report(
     suites = [s for s in results.suites() if wanted is None or s.suite_id in wanted]
     name = file_stem(prefix)
     with progress.track("report", total=3, unit="parts") as bar:
-        boards = build_boards([record for record in records if task_of(record) in BOARD_TASKS])
+        boards = build_boards([record for record in records if task_of(record) in SCORED_TASKS])
         cells = build_cells(records)
         gains = speedups(all_attempts(results, records))
         bar.advance(text="figures")

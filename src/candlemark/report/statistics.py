@@ -31,9 +31,6 @@ from candlemark.results.naming import row_name, task_of
 
 FloatArray = npt.NDArray[np.float64]
 
-BOARD_TASKS = ("charts", "fusion")
-"""Tasks whose trials answer a question about cases."""
-
 PRIMARY = "auroc"
 OF_THE_CLOSE = "mase"  # what forecasts of the next close are compared by
 SCORES: dict[str, Score] = {**METRICS, **FORECAST_METRICS}

@@ -10,6 +10,9 @@ from typing import Any
 
 from candlemark.records import RunRecord
 
+SCORED_TASKS = ("charts", "fusion")
+"""Tasks whose trials are scored on the test cases of a data set."""
+
 
 def task_of(record: RunRecord) -> str:
     """The task of a record; what names none is of the first one, `charts`."""

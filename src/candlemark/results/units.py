@@ -13,7 +13,7 @@ import difflib
 from dataclasses import dataclass
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.catalog import all_metrics
+from candlemark.metrics.catalog import all_scores
 from candlemark.metrics.measures import MEASURES
 
 _PREFIXES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -41,6 +41,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "items/s": {**_scaled("items/s"), "/s": 1.0},
     "tokens/s": {**_scaled("tokens/s"), "/s": 1.0},
     "": {**_PREFIXES, "%": 0.01},
+    "%": {"%": 1.0},
 }
 """For each unit that a measure is stored in: what other units are in it."""
 
@@ -49,7 +50,7 @@ _UNITS: dict[str, dict[str, float]] = {
 class Quantity:
     """What can be asked for by name: a measure, or the score of a classifier.
 
-    is_score: measured on labelled data, by the task `charts`
+    is_score: measured on test cases, by the tasks `charts` and `fusion`
     """
 
     name: str
@@ -70,7 +71,7 @@ def find_quantity(name: str) -> Quantity:
             higher_is_better=measure.higher_is_better,
             is_score=False,
         )
-    scores = all_metrics()
+    scores = all_scores()
     if name in scores:
         return Quantity(
             name=name,

@@ -75,6 +75,9 @@ class TestConditions:
             ("flops > 4G", "flops", ">", 4e9),
             ("flops > 4 GFLOPs", "flops", ">", 4e9),
             ("accuracy >= 60%", "accuracy", ">=", 0.6),
+            ("mase < 1", "mase", "<", 1.0),
+            ("mae_percent < 0.5 %", "mae_percent", "<", 0.5),
+            ("directional_accuracy > 52%", "directional_accuracy", ">", 0.52),
             ("energy_per_item_j < 20 mJ", "energy_per_item_j", "<", 0.02),
             ("throughput_items_per_s > 1k", "throughput_items_per_s", ">", 1000.0),
             ("throughput_items_per_s > 100/s", "throughput_items_per_s", ">", 100.0),
@@ -177,9 +180,20 @@ class TestFind:
         assert (one.model, one.scored_on) == ("a", "BTC 1h: next_candle")
         assert one.known("auroc")[0].value == pytest.approx(0.65)
         assert [(x.model, x.scored_on) for x, _ in found.failing] == [("a", "ETH: next_candle")]
-        assert found.unknown[0].reason == "no auroc of b is stored by the task charts"
+        assert found.unknown[0].reason == "no auroc of b is stored by the tasks charts and fusion"
         alone = find(results, "auroc > 0.65", task="charts")
         assert [x.record.facts["seed"] for x in alone.matching] == [1]
+
+    def test_fusion_is_asked_by_its_forecast_on_each_data_set(self, results: Results) -> None:
+        for dataset, value in (("BTC 1h", 0.98), ("ETH 1h", 1.02)):
+            trial = {"task": "fusion", "dataset": dataset}
+            facts = {"dataset": dataset, "label": "direction", "role": "model"}
+            m = Measurement(name="mase", value=value, low=value - 0.01, high=value + 0.01)
+            record = made.make("text + image", trial=trial, facts=facts, measurements=(m,))
+            results.append(record, "s1")
+        found = find(results, "mase < 1", task="fusion")
+        assert [one.scored_on for one in found.matching] == ["BTC 1h: direction"]
+        assert [one.scored_on for one, _ in found.failing] == ["ETH 1h: direction"]
 
     def test_a_seed_that_two_machines_ran_counts_once(self, results: Results) -> None:
         results.append(made.make("a"), "s1")

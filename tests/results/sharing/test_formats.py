@@ -185,6 +185,33 @@ class TestLmEval:
         assert dead["candlemark"]["reason"] == "8 GiB asked"
 
 
+class TestFusion:
+    @pytest.fixture
+    def fused(self, tmp_path: Path):
+        """Two trials of fusion on two data sets, each with a forecast of the next close."""
+        with open_results(tmp_path / "fused") as store:
+            store.add_suite("s1", {"task": "fusion"}, made.WHEN)
+            for dataset in ("BTC 1h", "ETH 1h"):
+                record = made.make(
+                    f"text only {dataset}",
+                    trial={"task": "fusion", "dataset": dataset},
+                    facts={"dataset": dataset, "label": "direction"},
+                    measurements=(Measurement(name="mae_percent", value=0.4, unit="%"),),
+                )
+                store.append(record, "s1")
+            yield store
+
+    def test_each_data_set_is_a_task_of_the_harness(self, fused: Results, tmp_path: Path) -> None:
+        lines = [json.loads(line) for line in write(fused, tmp_path, "lm_eval").splitlines()]
+        tasks = {task for line in lines for task in line["results"]}
+        assert tasks == {"fusion_BTC_1h_direction", "fusion_ETH_1h_direction"}
+        assert lines[0]["higher_is_better"]["fusion_BTC_1h_direction"] == {"mae_percent": False}
+
+    def test_a_table_and_a_scrape_name_the_error(self, fused: Results, tmp_path: Path) -> None:
+        assert "| MAE, % |" in write(fused, tmp_path, "markdown")
+        assert "# HELP candlemark_mae_percent MAE" in write(fused, tmp_path, "prometheus")
+
+
 class TestDuckdb:
     def test_the_copy_is_a_store_with_all_attempts(self, results: Results, tmp_path: Path) -> None:
         results.append(made.make("org/good", p50=11.0), "s2", run="change")

@@ -4,7 +4,7 @@
         one.label, one.known("latency_p50_ms"), one.known("auroc")
 
 A cell is what one trial measured on one machine, from the newest attempt there that ended
-well. Scores of a classifier come from the task `charts`: a cell of another task is joined by
+well. Scores come from the tasks `charts` and `fusion`: a cell of another task is joined by
 the name of its model with the scores stored for that model, the mean over seeds, once for
 each data set and label it was scored on.
 """
@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from candlemark.metrics.catalog import all_metrics
+from candlemark.metrics.catalog import all_scores
 from candlemark.records import Measurement, RunRecord, Status, Verdict
-from candlemark.results.naming import fact, row_name, task_of
+from candlemark.results.naming import SCORED_TASKS, fact, row_name, task_of
 from candlemark.results.questions.machine import Machine, machine_name, why_elsewhere
 from candlemark.results.store import Results
 
@@ -63,8 +63,10 @@ class Candidate:
         m = self.measurements.get(name)
         if m is None:
             why = f"{name} was not measured"
-            if name in all_metrics() and task_of(self.record) != "charts":
-                why = f"no {name} of {self.model} is stored by the task charts"
+            if name in all_scores() and task_of(self.record) not in SCORED_TASKS:
+                why = (
+                    f"no {name} of {self.model} is stored by the tasks {' and '.join(SCORED_TASKS)}"
+                )
             return None, why
         if m.verdict is not Verdict.VALID:
             return None, f"{name} is {m.verdict}" + (f": {m.reason}" if m.reason else "")
@@ -90,7 +92,7 @@ def find_candidates(
 ) -> Asked:
     """Every model cell of a task (of all tasks for None), of one machine or of all (None).
 
-    with_scores: join cells of other tasks with the scores of the task `charts`
+    with_scores: join cells of other tasks with the scores of the tasks that have test cases
 
     Trials that failed, changed the model's answer or were measured elsewhere are left out with
     the reason; baselines and controls are no models and are not asked.
@@ -143,10 +145,10 @@ def _joined(
         record=record,
         machine=machine_name(record.environment),
         measurements={m.name: m for m in record.measurements},
-        scored_on=_scored_on(record) if task_of(record) == "charts" else None,
+        scored_on=_scored_on(record) if task_of(record) in SCORED_TASKS else None,
     )
     found = scores.get(bare.model, {})
-    if task_of(record) == "charts" or not found:
+    if task_of(record) in SCORED_TASKS or not found:
         return [bare]
     return [
         replace(bare, measurements={**bare.measurements, **values}, scored_on=name)
@@ -167,9 +169,9 @@ def _scores(records: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Measu
     once = {record.trial_id: record for record in ours_last if record.status is Status.OK}
     groups: dict[tuple[str, str, str], list[Measurement]] = {}
     for record in once.values():
-        if task_of(record) == "charts" and fact(record, "role") == "model":
+        if task_of(record) in SCORED_TASKS and fact(record, "role") == "model":
             for m in record.measurements:
-                if m.name in all_metrics():
+                if m.name in all_scores():
                     model = str(fact(record, "model") or row_name(record))
                     groups.setdefault((model, _scored_on(record), m.name), []).append(m)
     found: dict[str, dict[str, dict[str, Measurement]]] = {}

@@ -31,11 +31,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from candlemark.metrics.catalog import METRICS
+from candlemark.metrics.catalog import all_scores
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import RunRecord, Verdict
 from candlemark.results.files import file_stem, write_text
-from candlemark.results.naming import fact, row_name, task_of
+from candlemark.results.naming import SCORED_TASKS, fact, row_name, task_of
 from candlemark.results.selection import Selection
 from candlemark.results.store import Attempt
 
@@ -111,16 +111,17 @@ def lm_eval_line(attempt: Attempt) -> dict[str, Any]:
 
 
 def _task(record: RunRecord) -> str:
-    if task_of(record) != "charts":
+    if task_of(record) not in SCORED_TASKS:
         return task_of(record)
     names = (record.facts.get("dataset"), record.facts.get("label"))
-    return "_".join(["charts", *(file_stem(str(name)) for name in names if name)])
+    return "_".join([task_of(record), *(file_stem(str(name)) for name in names if name)])
 
 
 def _direction(name: str) -> bool | None:
     if name in MEASURES:
         return MEASURES[name].higher_is_better
-    return METRICS[name].higher_is_better if name in METRICS else None
+    score = all_scores().get(name)
+    return None if score is None else score.higher_is_better
 
 
 def _value(record: RunRecord, name: str) -> float | None:

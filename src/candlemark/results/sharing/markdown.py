@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from candlemark.metrics.catalog import METRICS
+from candlemark.metrics.catalog import all_scores
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, RunRecord, Status, Verdict
 from candlemark.results.files import write_text
@@ -62,7 +62,7 @@ def _table(records: Sequence[RunRecord], notes: dict[str, int]) -> list[str]:
         name for name in _CONDITIONS if any(fact(record, name) is not None for record in records)
     ]
     measured = {m.name: m.unit for record in records for m in record.measurements}
-    order = [*METRICS, *MEASURES]
+    order = [*all_scores(), *MEASURES]
     names = sorted(measured, key=lambda name: order.index(name) if name in order else len(order))
     head = ["row", *(name.replace("_", " ") for name in conditions), "status"]
     head += [_title(name, measured[name]) for name in names]
@@ -81,7 +81,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def _title(name: str, unit: str) -> str:
     titles = {**{m.name: m.title for m in MEASURES.values()}}
-    titles |= {metric.name: metric.title for metric in METRICS.values()}
+    titles |= {score.name: score.title for score in all_scores().values()}
     shown = _SHOWN.get(unit, (1.0, unit))[1]
     return _escaped(f"{titles.get(name, name)}, {shown}" if shown else titles.get(name, name))
 

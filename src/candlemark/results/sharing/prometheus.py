@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from candlemark.metrics.catalog import METRICS
+from candlemark.metrics.catalog import all_scores
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement
 from candlemark.results.files import write_text
@@ -102,7 +102,8 @@ def _numbers(m: Measurement) -> Iterable[tuple[str, str, float]]:
 def _meaning(name: str) -> str:
     if name in MEASURES:
         return MEASURES[name].meaning
-    return METRICS[name].title if name in METRICS else name.replace("_", " ")
+    score = all_scores().get(name)
+    return name.replace("_", " ") if score is None else score.title
 
 
 def _labels(attempt: Attempt, suite_id: str) -> dict[str, str]:
