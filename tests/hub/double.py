@@ -9,7 +9,8 @@ delete, settings, whoami, preupload, LFS (single and in parts), commit, pull req
 tree, paths-info, refs, commits, list, resolve with ranges, validate-yaml. Large files lie on a
 second port, as on a content network, and what arrives there with a token is counted.
 
-Xet is refused as a Hub without it refuses it (404 for its token).
+Xet storage is refused as by a Hub that has none (404 for its token), unless `with_xet` gave it
+some; then the real hf_xet keeps its pieces in a folder.
 
 Every request is kept in `requests`; `put_bytes` counts the bytes of large files that arrived.
 """
@@ -30,6 +31,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import double_repos as repos
 from double_repos import KINDS, Refused, Repo
+from double_xet import XetStore
 
 TOKEN = "hf_doubleWriteTokenThatMustNeverBeSeen"
 READ_TOKEN = "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"
@@ -99,6 +101,7 @@ class HubDouble:
         self.part_bytes: int | None = None
         """Large files over this go up in parts of it."""
         self.page = 1000
+        self.xet: XetStore | None = None
         self.lock = threading.RLock()
         self.parts: dict[str, dict[int, bytes]] = {}
         self._servers = [_Server(self, storage=storage) for storage in (False, True)]
@@ -122,6 +125,11 @@ class HubDouble:
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
+
+    def with_xet(self) -> XetStore:
+        """Have Xet storage from now on."""
+        self.xet = XetStore(self.folder / "xet")
+        return self.xet
 
     def fail(
         self,
@@ -298,11 +306,13 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(self.fault.seconds)
         if self.fault.kind == "status":
             sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            self._json(
-                {"error": self.fault.message.replace("{token}", sent)},
-                status=self.fault.status,
-                headers=self.fault.headers,
-            )
+            message, status = self.fault.message.replace("{token}", sent), self.fault.status
+            headers = self.fault.headers or {}
+            if message.startswith("<"):  # what a proxy says
+                headers = {"Content-Type": "text/html", **headers}
+                self._bytes(message.encode(), status=status, headers=headers)
+            else:
+                self._json({"error": message}, status=status, headers=headers)
             raise _Done
 
     # -- answers
@@ -579,8 +589,19 @@ class _Handler(BaseHTTPRequestHandler):
             ref = revision if revision.startswith("refs/") else f"refs/heads/{revision}"
             if ref not in found.refs:
                 raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        self._take_from_xet(found, lines)
         made = found.apply(ref, lines)
         return answer | {"commitUrl": f"{url}/commit/{made.oid}", "commitOid": made.oid}
+
+    def _take_from_xet(self, found: Repo, lines: list[dict[str, Any]]) -> None:
+        if self.double.xet is None:
+            return
+        for value in (line["value"] for line in lines if line["key"] == "lfsFile"):
+            target = found.large(value["oid"])
+            if not target.is_file() and not self.double.xet.take(
+                value["oid"], value["size"], target
+            ):
+                target.unlink(missing_ok=True)
 
     def discuss(self, kind: str, id: str) -> Any:  # noqa: A002
         found = self._repo(kind, id)
@@ -616,9 +637,19 @@ class _Handler(BaseHTTPRequestHandler):
         opened["status"] = "merged"
         return {}
 
-    def no_xet(self, kind: str, id: str, revision: str) -> Any:  # noqa: A002
+    def xet_token(self, kind: str, id: str, access: str, revision: str) -> Any:  # noqa: A002
         self._repo(kind, id)
-        raise Refused(404, "This Hub has no Xet storage")
+        if self.double.xet is None:
+            raise Refused(404, "This Hub has no Xet storage")
+        if access == "write":
+            self._may_write(id)
+        headers = self.double.xet.token()
+        answer = {
+            "casUrl": headers["X-Xet-Cas-Url"],
+            "accessToken": headers["X-Xet-Access-Token"],
+            "exp": int(headers["X-Xet-Token-Expiration"]),
+        }
+        self._json(answer, headers=headers)
 
     # -- large files
 
@@ -690,6 +721,10 @@ class _Handler(BaseHTTPRequestHandler):
             "X-Linked-Size": str(entry.size),
             "Location": where,
         }
+        name = self.double.xet.hash_of(entry.sha256) if self.double.xet else None
+        if name is not None:
+            route = f"{self.double.url}/api/{kind}/{id}/xet-read-token/{commit.oid}"
+            headers |= {"X-Xet-Hash": name, "X-Xet-Refresh-Route": route}
         self._bytes(b"", status=302, headers=headers)
 
     def get_large(self, kind: str, id: str, oid: str, name: str) -> Any:  # noqa: A002
@@ -748,7 +783,7 @@ _ROUTES = (
     ("GET", rf"{_REPO}/discussions", "discussions"),
     ("GET", rf"{_REPO}/discussions/(?P<number>\d+)", "discussion"),
     ("POST", rf"{_REPO}/discussions/(?P<number>\d+)/merge", "merge"),
-    ("GET", rf"{_REPO}/xet-(?:read|write)-token/(?P<revision>.+)", "no_xet"),
+    ("GET", rf"{_REPO}/xet-(?P<access>read|write)-token/(?P<revision>.+)", "xet_token"),
     ("POST", rf"{_PLAIN}\.git/info/lfs/objects/batch", "lfs_batch"),
     ("PUT", rf"/put/{_STORED}/(?P<oid>[0-9a-f]+)", "put"),
     ("POST", rf"/lfs-complete/{_STORED}", "lfs_complete"),

@@ -178,6 +178,29 @@ def test_faults_come_as_often_as_they_were_ordered(hub_double: Any, api: HfApi) 
     api.model_info("tester/made")
 
 
+def test_xet_storage_is_spoken_by_the_real_hf_xet(
+    hub_double: Any, folder: Path, tmp_path: Path
+) -> None:
+    store = hub_double.with_xet()
+    api = HfApi(endpoint=hub_double.url, token=hub_double.token)
+    content = os.urandom(1_000_000)
+    (folder / "model.safetensors").write_bytes(content)
+    api.create_repo("tester/made")
+    api.upload_folder(repo_id="tester/made", folder_path=folder)
+    assert hub_double.files("tester/made")["model.safetensors"] == content
+    assert not hub_double.asked("PUT", "")
+    assert store.stored_bytes >= len(content)
+    back = hf_hub_download(
+        "tester/made",
+        "model.safetensors",
+        endpoint=hub_double.url,
+        token=hub_double.token,
+        cache_dir=tmp_path / "cache",
+    )
+    assert Path(back).read_bytes() == content
+    assert not hub_double.asked("GET", "^/get/")
+
+
 PROGRAM = """
 import sys
 import datasets, numpy, torch, transformers
@@ -210,8 +233,8 @@ def test_other_libraries_find_it_by_its_variables(
         repo_id="tester/data",
         repo_type="dataset",
     )
-    # A client with hf_xet would ask for Xet before a push; this double has none.
-    environment = os.environ | {"HF_HUB_DISABLE_XET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    hub_double.with_xet()
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM],
         env=environment,

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -50,8 +51,11 @@ class LocalFile:
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return len(self.content) if self.content is not None else self.path_of().stat().st_size
+        """Bytes. Raises HubError: the file cannot be read any more; so do all that read it."""
+        if self.content is not None:
+            return len(self.content)
+        with _readable(self.path_of()):
+            return self.path_of().stat().st_size
 
     def path_of(self) -> Path:
         """The path of a file on disk. Raises HubError: it is held in memory."""
@@ -61,7 +65,10 @@ class LocalFile:
 
     def read(self) -> bytes:
         """All of it."""
-        return self.content if self.content is not None else self.path_of().read_bytes()
+        if self.content is not None:
+            return self.content
+        with _readable(self.path_of()):
+            return self.path_of().read_bytes()
 
     def sha256(self) -> str:
         """As a Hub names large files."""
@@ -84,7 +91,7 @@ class LocalFile:
         if self.content is not None:
             digest.update(self.content)
             return digest.hexdigest()
-        with self.path_of().open("rb") as stream:
+        with _readable(self.path_of()), self.path_of().open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
         return digest.hexdigest()
@@ -206,6 +213,17 @@ def text_diff(path: str, before: str, after: str) -> str:
         before.splitlines(), after.splitlines(), f"a/{path}", f"b/{path}", lineterm=""
     )
     return "\n".join(lines)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HubError(
+            f"cannot read {path}: {error.strerror or error}; put it there and run the same "
+            "command again"
+        ) from error
 
 
 def human_bytes(count: int) -> str:

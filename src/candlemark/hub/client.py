@@ -156,11 +156,11 @@ class Hub:
         self.user()  # a missing token is named before anything else
         self._ask(
             f"make the {kind} {repo_id}",
-            lambda api: api.create_repo(
+            lambda api: _create(
+                api,
                 repo_id,
                 repo_type=kind,
                 private=private,
-                exist_ok=True,
                 space_sdk=sdk if kind == "space" else None,
             ),
         )
@@ -344,26 +344,31 @@ class Hub:
         by_reader = self._needs_readers(repo_id, kind, create_pr)
         made: list[CommitOperationAdd] = []
         for paths in batches(files, (*changes.added, *changes.changed)):
-            readers = {path: source(files[path], by_reader) for path in paths}
-            batch = [
-                CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
-                for path, source in readers.items()
-            ]
-            self._ask(
-                f"upload to the {kind} {repo_id}",
-                lambda api, batch=batch: api.preupload_lfs_files(  # type: ignore[misc]
+
+            def send(api: HfApi, paths: Sequence[str] = paths) -> list[CommitOperationAdd]:
+                batch = [
+                    CommitOperationAdd(
+                        path_in_repo=path, path_or_fileobj=source(files[path], by_reader)
+                    )
+                    for path in paths
+                ]
+                api.preupload_lfs_files(
                     repo_id,
                     batch,
                     repo_type=kind,
                     revision="main",
                     create_pr=create_pr,
                     free_memory=False,
-                ),
+                )
+                return batch
+
+            made += self._ask(
+                f"upload to the {kind} {repo_id}",
+                send,
                 repo=f"{kind} {repo_id}",
                 attempts=1,  # each of its requests is tried again by the library
             )
             bar.advance(sum(files[path].size for path in paths), text=paths[-1])
-            made += batch
         return made
 
     def _needs_readers(self, repo_id: str, kind: Kind, create_pr: bool) -> bool:
@@ -467,6 +472,15 @@ def check_kind(kind: str) -> Kind:
         if kind == known:
             return known
     raise HubError(f"kind '{kind}' is not known; choose one of {', '.join(KINDS)}")
+
+
+def _create(api: HfApi, repo_id: str, **options: Any) -> None:
+    """Make a repo. One that is there was made a moment ago: by a request whose answer was lost."""
+    try:
+        api.create_repo(repo_id, **options)
+    except Exception as error:
+        if status_of(error) != 409:
+            raise
 
 
 def _commit(api: HfApi, operations: Sequence[Any], **options: Any) -> Any:

@@ -90,7 +90,8 @@ def persist(
             if wait_s > LONGEST_WAIT_S:
                 raise HubError(_too_long(errand, wait_s)) from None
             reason = _reason(cause, errand)
-            note(f"{errand.doing}: {reason}; trying again in {wait_s:g} s", task="hub")
+            text = f"{errand.doing}: {reason}; trying again in {wait_s:g} s"
+            note(hide(text, errand.token), task="hub")
             time.sleep(wait_s)
     raise AssertionError("the last attempt returns or raises")
 
@@ -108,7 +109,7 @@ def hide(text: str, token: str | None) -> str:
     """The text on one line without the token and without signed parts of addresses."""
     if token:
         text = text.replace(token, "***")
-    text = re.sub(r"\bhf_[A-Za-z0-9_]{8,}", "***", text)
+    text = re.sub(r"\bhf_[A-Za-z0-9]{16,}", "***", text)
     text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1", text)
     return " ".join(text.split())
 
@@ -193,15 +194,17 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What lies under the library's own wrapping."""
-    inner = error.__cause__
-    while inner is not None:
-        if status_of(inner) is not None and status_of(error) is None:
-            return inner
-        if isinstance(error, RuntimeError | FileNotFoundError) and not isinstance(inner, KeyError):
-            error = inner
-        inner = inner.__cause__
-    return error
+    """What lies under the library's own wrapping: an answer, else what broke the connection."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    if isinstance(error, ValueError) and not isinstance(error, HTTPError):
+        return error  # says more than the answer it was made from
+    chain: list[BaseException] = [error]
+    while (under := chain[-1].__cause__) is not None:
+        chain.append(under)
+    answers = (item for item in chain if status_of(item) is not None)
+    breaks = (item for item in chain if isinstance(item, HTTPError | ConnectionError))
+    return next(answers, None) or next(breaks, None) or error
 
 
 def _may_help(error: BaseException, *, retry_lost: bool) -> bool:
