@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from candlemark.errors import HubError
 from candlemark.hub.badges import Badge, Colour
 from candlemark.hub.cards import Card
 from candlemark.hub.markdown import FORECASTS, UNKNOWN, code, count, escaped, interval, table, title
@@ -54,12 +53,7 @@ class Section:
 def benchmark_section(
     records: Sequence[RunRecord], *, repo_id: str, kind: str = "model", endpoint: str = PUBLIC
 ) -> Section:
-    """The section for a repository of a kind (model, dataset, space).
-
-    Raises HubError: there is no record.
-    """
-    if not records:
-        raise HubError("there is no trial to publish; run one first: candlemark bench")
+    """The section for a repository of a kind (model, dataset, space)."""
     boards = [
         board
         for task in _BOARD_TASKS

@@ -209,8 +209,8 @@ def push_results(
     """
     with open_results(results_dir, read_only=True) as results:
         records = _records(results, pattern)
-    # Without records there is nothing to say, and no repository is made for it.
-    benchmark_section(records, repo_id=repo_id)
+    if not records:  # nothing to say, and no repository is made for it
+        raise HubError(f"{results_dir} holds no trial to publish; run one first: candlemark bench")
     place = _Place.of(hub, repo_id, kind, private=private, dry_run=dry_run)
     section = benchmark_section(
         records, repo_id=place.repo_id, kind=kind, endpoint=place.hub.endpoint
