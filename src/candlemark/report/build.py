@@ -23,7 +23,7 @@ from candlemark.report.comparison import Speedup, speedups
 from candlemark.report.contests import Duel, hold
 from candlemark.report.fusion.figures import draw as draw_inputs
 from candlemark.report.fusion.questions import Answer, ask
-from candlemark.report.fusion.sentences import findings, headline
+from candlemark.report.fusion.sentences import alarm, findings, headline
 from candlemark.report.inference.cells import Cell, all_attempts, build_cells
 from candlemark.report.inference.cells import answer as cells_answer
 from candlemark.report.inference.figures import draw_all as draw_cells
@@ -206,6 +206,8 @@ def fusion_to_dict(board: Board) -> dict[str, Any]:
     return {
         "headline": headline(study),
         "findings": [asdict(finding) for finding in findings(study)],
+        "alarm": alarm(study, walk=board.market == "random_walk"),
+        "attainable_auroc": dict(study.attainable),
         "comparisons": study.comparisons,
         "answers": [_answer_to_dict(answer) for answer in study.answers],
         "against_last_close": {n: _answer_to_dict(a) for n, a in study.closes.items()},

@@ -166,12 +166,12 @@ def _boards_answer(boards: Sequence[Board]) -> str:
 
 
 def _inputs_sentences(boards: Sequence[Board]) -> list[str]:
-    """What the most real board of fusion says of its inputs, and what a random walk must not."""
+    """What the most real board of fusion says of its inputs, and what no board must say."""
     fusion = [board for board in boards if board.is_fusion]
     asked = [b for b in fusion if b.market != "random_walk" and not b.leaky_split]
     sentences = [f"Of its inputs: {headline(ask(asked[0]))}."] if asked else []
-    alarms = [alarm(ask(board)) for board in fusion if board.market == "random_walk"]
-    return sentences + [text for text in alarms if text is not None]
+    alarms = [alarm(ask(board), walk=board.market == "random_walk") for board in fusion]
+    return sentences + [text for text in dict.fromkeys(alarms) if text is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from candlemark.metrics.summary import Difference, holm
 from candlemark.report.fusion.questions import Answer, Study, ask
-from candlemark.report.fusion.sentences import alarm, effect, findings, headline, signed
+from candlemark.report.fusion.sentences import alarm, attainable, effect, findings, headline, signed
 from candlemark.report.recommendations import answer
 from candlemark.report.statistics import Board, build_boards
 
@@ -208,7 +208,7 @@ class TestMarkets:
     def test_nothing_helps_on_a_random_walk(self, fakes: ModuleType, board: Make) -> None:
         walk = board(*fakes.ROWS, market="random_walk")
         assert ask(walk).found == ()
-        assert alarm(ask(walk)) is None
+        assert alarm(ask(walk), walk=True) is None
         assert "Of its inputs" not in answer([walk])
 
     def test_what_helps_on_a_random_walk_is_an_alarm(self, fakes: ModuleType) -> None:
@@ -216,12 +216,31 @@ class TestMarkets:
         records = [fakes.fusion_record(row) for row in (fakes.BOTH, fakes.TEXT, fakes.IMAGE)]
         leaks = [replace(r, facts={**r.facts, "market": "random_walk"}) for r in records]
         (walk,) = build_boards(leaks)
-        said = alarm(ask(walk))
+        said = alarm(ask(walk), walk=True)
         assert said == (
             "On the random walk, where nothing can help, yes was found (Does the text help? Do "
             "the pixels help? Do they beat persistence?): it leaks."
         )
         assert said in answer([walk])
+
+    def test_more_than_can_be_attained_is_an_alarm_on_any_market(self, fakes: ModuleType) -> None:
+        rows = ((fakes.BOTH, 0.9), (fakes.TEXT, 0.55), (fakes.IMAGE, 0.9))
+        (planted,) = build_boards(
+            [
+                fakes.fusion_record(row, attainable_by_inputs=limit, attainable_auroc=0.9)
+                for row, limit in rows
+            ]
+        )
+        study = ask(planted)
+        assert study.too_good == (fakes.TEXT.name,)
+        assert alarm(study, walk=False) == (
+            "Above what can be attained from what is shown, so something leaks: text only."
+        )
+        assert attainable(study) == (
+            "AUROC that nothing shown these inputs can exceed: text + image (text_to_image) 0.900, "
+            "text only 0.550, image only 0.900."
+        )
+        assert attainable(replace(study, attainable={})) is None
 
     def test_a_random_walk_asks_for_more(self) -> None:
         found = Answer(

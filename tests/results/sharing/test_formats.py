@@ -202,7 +202,7 @@ class TestFusion:
             yield store
 
     def test_each_data_set_is_a_task_of_the_harness(self, fused: Results, tmp_path: Path) -> None:
-        lines = [json.loads(line) for line in write(fused, tmp_path, "lm_eval").splitlines()]
+        lines = [json.loads(line) for line in write(fused, tmp_path, "lm-eval").splitlines()]
         tasks = {task for line in lines for task in line["results"]}
         assert tasks == {"fusion_BTC_1h_direction", "fusion_ETH_1h_direction"}
         assert lines[0]["higher_is_better"]["fusion_BTC_1h_direction"] == {"mae_percent": False}

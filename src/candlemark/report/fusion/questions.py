@@ -18,7 +18,7 @@ the class is visible in the picture, only the questions about the next close are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -101,12 +101,17 @@ class Study:
     together: whether the rows asked were shown text and image; one of them where there is no such
     comparisons: p-values that were corrected together
     closes: by row name, the MASE against 1, corrected over the rows of the board
+    attainable: by row name, the AUROC that no model shown these inputs can exceed, where the
+        market was made with a known signal
+    too_good: rows whose simultaneous interval lies above that, which only a leak explains
     """
 
     answers: tuple[Answer, ...]
     together: bool
     comparisons: int
     closes: Mapping[str, Answer]
+    attainable: Mapping[str, float] = field(default_factory=dict)
+    too_good: tuple[str, ...] = ()
 
     def of(self, question: str) -> tuple[Answer, ...]:
         """Answers to one question, the rows in the order of the board, the class first."""
@@ -129,11 +134,22 @@ def ask(board: Board) -> Study:
             if row.forecast is not None and not says_the_last_close(row)
         ]
     )
+    attainable = {
+        row.name: float(known)
+        for row in board.rows
+        if row.is_model and (known := row.facts.get("attainable_by_inputs")) is not None
+    }
     return Study(
         answers=answers,
         together=any(shown(row) == "both" for row in contestants(board)),
         comparisons=sum(answer.p_value is not None for answer in answers),
         closes={answer.row: answer for answer in closes},
+        attainable=attainable,
+        too_good=tuple(
+            row.name
+            for row in board.rows
+            if row.adjusted.low is not None and row.adjusted.low > attainable.get(row.name, 1.0)
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from html import escape
 from candlemark.report.format import quantity, short, title_of
 from candlemark.report.fusion import charts
 from candlemark.report.fusion.questions import QUESTIONS, Answer, Study
-from candlemark.report.fusion.sentences import alarm, bare, headline
+from candlemark.report.fusion.sentences import alarm, attainable, bare, headline
 from candlemark.report.fusion.text import (
     gained,
     judged,
@@ -33,9 +33,12 @@ def section(board: Board, study: Study, *, place: int, drawn: dict[str, Chart]) 
         "<h3>What each input adds</h3>",
         f"<p><b>{escape(said[0].upper() + said[1:])}.</b></p>",
     ]
-    warning = alarm(study) if board.market == "random_walk" else None
+    warning = alarm(study, walk=board.market == "random_walk")
     if warning:
         parts.append(f'<p class="failed"><b>{escape(warning)}</b></p>')
+    limit = attainable(study)
+    if limit:
+        parts.append(f'<p class="note">{escape(limit)}</p>')
     parts.append(chart(f"gains-{place}", charts.gains(study), drawn))
     parts.append(_answers(study))
     parts += [f'<p class="note">{escape(note)}</p>' for note in unanswered(study)]

@@ -80,13 +80,26 @@ def headline(study: Study) -> str:
     return "; ".join([*helps, numbers, persistence])
 
 
-def alarm(study: Study) -> str | None:
-    """What a study of a random walk must not find; None where it found nothing."""
+def alarm(study: Study, *, walk: bool) -> str | None:
+    """What must not be found: help on a random walk, or more than can be attained; else None."""
+    if study.too_good:
+        return (
+            "Above what can be attained from what is shown, so something leaks: "
+            f"{listed(study.too_good)}."
+        )
     asked = dict.fromkeys(QUESTIONS[answer.question] for answer in study.found)
-    if not asked:
+    if not asked or not walk:
         return None
     questions = " ".join(asked)
     return f"On the random walk, where nothing can help, yes was found ({questions}): it leaks."
+
+
+def attainable(study: Study) -> str | None:
+    """What each row could reach at best, on a market that was made; None on others."""
+    if not study.attainable:
+        return None
+    known = [f"{short(row)} {value:.3f}" for row, value in study.attainable.items()]
+    return f"AUROC that nothing shown these inputs can exceed: {', '.join(known)}."
 
 
 def effect(answer: Answer) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from candlemark.report.format import measured, p_value, quantity, short
 from candlemark.report.fusion.questions import QUESTIONS, Answer, Study, says_the_last_close
-from candlemark.report.fusion.sentences import alarm, bare, effect, headline, signed
+from candlemark.report.fusion.sentences import alarm, attainable, bare, effect, headline, signed
 from candlemark.report.statistics import OF_THE_CLOSE, Board, Row
 from candlemark.report.tables import fitting
 
@@ -33,9 +33,12 @@ def parts(board: Board, study: Study, *, width: int) -> list[RenderableType]:
     shown: list[RenderableType] = [
         Text.assemble(("What each input adds: ", "bold"), f"{headline(study)}.")
     ]
-    warning = alarm(study) if board.market == "random_walk" else None
+    warning = alarm(study, walk=board.market == "random_walk")
     if warning:
         shown.append(Text(warning, style="bold red"))
+    limit = attainable(study)
+    if limit:
+        shown.append(Text(limit))
     asked = dict.fromkeys(answer.row for answer in study.answers)
     for row in asked:
         answers = [answer for answer in study.answers if answer.row == row]
