@@ -145,6 +145,7 @@ def train(
     - `candlemark fuse train --data-dir data/btc --inputs image --freeze`
     - `candlemark fuse train --data-dir data/btc --push-to-hub --hub-model-id me/btc-fusion`
     """
+    from candlemark.app.space import write_space
     from candlemark.launch.fusion import run_fusion
 
     config = _config(
@@ -181,6 +182,7 @@ def train(
     )
     record = _trained(finished)
     folder = output or output_dir / "models" / str(record.facts["model_dir"])
+    write_space(folder)
     pushed = None if hub is None else _push(folder, str(hub_model_id), hub, private=private)
     lines = [f"model:   {folder}"]
     if pushed is not None:

@@ -29,7 +29,7 @@ from candlemark.results.store import open_results
 TRAINING = "training.json"
 """The file of a model's folder that tells how it was trained and what it scored."""
 
-PICKLE = "pytorch_model.bin"
+WEIGHTS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
 def run_fusion(
@@ -152,15 +152,18 @@ def _complete(works: Sequence[FusionWork], records: Sequence[RunRecord]) -> None
         if _read(work.model_dir) != told:
             write_json(work.model_dir / TRAINING, told)
         if work.pickle and not (work.model_dir / PICKLE).exists():
-            _add_pickle(work.model_dir, told)
+            _add_pickle(work.model_dir)
 
 
 def _read(folder: Path) -> Any:
     return json.loads((folder / TRAINING).read_text(encoding="utf-8"))
 
 
-def _add_pickle(folder: Path, told: dict[str, Any]) -> None:
-    """Write what an earlier training was not asked for."""
-    from candlemark.models.fusion.saving import load_fusion, save_fusion
+def _add_pickle(folder: Path) -> None:
+    """Write what an earlier training was not asked for; whatever else is there stays."""
+    import torch
+    from safetensors.torch import load_file
 
-    save_fusion(load_fusion(folder), folder, training=told, pickle=True)
+    scratch = folder / f".{PICKLE}"
+    torch.save(load_file(folder / WEIGHTS), scratch)
+    scratch.replace(folder / PICKLE)

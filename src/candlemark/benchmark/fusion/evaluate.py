@@ -157,11 +157,11 @@ def check_fits(name: str, fusion: Fusion, dataset: Dataset) -> None:
 
 
 def _short(value: Any) -> str:
-    """A style by what it says, leaving out what it does not."""
-    if isinstance(value, Mapping):
-        said = {key: item for key, item in value.items() if item is not None}
-        return ", ".join(f"{key} {item}" for key, item in said.items())
-    return str(value)
+    """A style by its kind and what else it says."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    said = [f"{key} {value[key]}" for key in sorted(value) if value[key] is not None]
+    return ", ".join(sorted(said, key=lambda words: not words.startswith("kind ")))
 
 
 def _persistence(dataset: Dataset, rows: IntArray) -> Answer:
