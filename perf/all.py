@@ -3,10 +3,10 @@
     python -m pip install -e ".[perf]"        # mplfinance, webdataset, datasets
     python perf/all.py --json perf.json [--quick]
 
-Runs `render`, `render_gpu`, `stores`, `loading` and `candles` one after the other, each in a
-process of its own so that none inherits another's memory, and then prints each goal with what
-was measured. Without a GPU `render_gpu` says so, and its rows are absent.
-About 15 minutes; `--quick` takes small samples, which is enough to see that all of it runs and
+Runs `render`, `render_gpu`, `stores`, `loading`, `fusion_loop` and `candles` one after the other,
+each in a process of its own so that none inherits another's memory, and then prints each goal
+with what was measured. Without a GPU `render_gpu` says so, and its rows are absent.
+About 20 minutes; `--quick` takes small samples, which is enough to see that all of it runs and
 too little to quote. Nothing else should run meanwhile. A peer that is not installed is named,
 and its rows are absent.
 """
@@ -34,11 +34,12 @@ SIZES = {
     "render_gpu": ["--rounds", "5"],
     "stores": ["--pictures", "20000", "--sample", "200"],
     "loading": ["--pictures", "600", "--seconds", "0.3"],
+    "fusion_loop": ["--pictures", "600", "--seconds", "0.3", "--rounds", "1"],
     "candles": ["--months", "2", "--repeats", "2"],
 }
 """The scripts, and what makes each of them quick."""
 
-WRITING = ("stores", "loading")
+WRITING = ("stores", "loading", "fusion_loop")
 
 PEERS = ("mplfinance", "matplotlib", "h5py", "zarr", "webdataset", "datasets", "pandas", "pillow")
 
@@ -66,7 +67,7 @@ class Goal:
 
 
 def goals(results: dict[str, Any]) -> Iterator[Goal]:
-    """All goals, from what the four scripts measured."""
+    """All goals, from what the scripts measured."""
     for name, row in results["render"]["styles"].items():
         goal = results["render"]["goals"][name]
         yield Goal(name=name, measured=row["share_of_fill"], goal=goal, unit="of fill")
@@ -84,6 +85,11 @@ def goals(results: dict[str, Any]) -> Iterator[Goal]:
         for reader, share in case["share_of_bytes"].items():
             title = f"{name}, bytes of {reader}"
             yield Goal(name=title, measured=share, goal=0.01, unit="share", at_most=True)
+    for name, case in results["fusion_loop"]["cases"].items():
+        for part, title in (("data", "pictures and captions"), ("step", "the same and a step")):
+            yield Goal(
+                name=f"{name}, {title}", measured=case[part]["ratio"], goal=3, unit="x files"
+            )
     built = results["stores"]["build"]
     million = f"{built['pictures']:,} ohlc4 pictures to HDF5"
     yield Goal(name=million, measured=built["seconds"], goal=40, unit="s", at_most=True)
