@@ -76,7 +76,7 @@ app.command("gate", short_help="Fail where this version is slower than a baselin
 app.command("run", short_help="Run a benchmark from a config file, such as a saved one.")(bench.run)
 app.add_typer(candles.app, name="candles")
 app.add_typer(dataset.app, name="dataset")
-app.add_typer(fuse.app, name="fuse")
+app.add_typer(fuse.app, name="fuse", short_help="Train, compare and ask models of text and chart.")
 app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
 app.add_typer(hub.app, name="hub", short_help="Publish datasets, models and results; pull them.")

@@ -16,15 +16,17 @@ from urllib.parse import quote
 from candlemark.hub.badges import Badge, Colour
 from candlemark.hub.cards import Card
 from candlemark.hub.markdown import FORECASTS, UNKNOWN, code, count, escaped, interval, table, title
-from candlemark.records import Measurement, RunRecord
+from candlemark.records import Measurement, RunRecord, Verdict
 from candlemark.report.contests import Contest, hold
 from candlemark.report.format import quantity, short
+from candlemark.report.fusion.questions import ask
+from candlemark.report.fusion.sentences import alarm, attainable, findings
 from candlemark.report.inference.cells import Cell, Family, build_cells, families
 from candlemark.report.inference.cells import answer as cells_answer
 from candlemark.report.recommendations import answer
 from candlemark.report.statistics import LEVEL, PRIMARY, Board, Row, build_boards
 from candlemark.report.text import standing
-from candlemark.results.naming import task_of
+from candlemark.results.naming import SCORED_TASKS, task_of
 from candlemark.results.sharing.suites import records_to_csv
 
 PUBLIC = "https://huggingface.co"
@@ -38,7 +40,6 @@ _SCORES = (PRIMARY, "accuracy", *FORECASTS)
 _COSTS = ("training_time_s", "latency_p50_ms", "parameters")
 _SPEEDS = ("latency_p50_ms", "latency_p95_ms", "throughput_items_per_s", "peak_memory_bytes")
 _URL_PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/"}
-_BOARD_TASKS = ("charts", "fusion")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,7 @@ def benchmark_section(
     records: Sequence[RunRecord], *, repo_id: str, kind: str = "model", endpoint: str = PUBLIC
 ) -> Section:
     """The section for a repository of a kind (model, dataset, space)."""
-    boards = [
-        board
-        for task in _BOARD_TASKS
-        for board in build_boards([one for one in records if task_of(one) == task])
-    ]
+    boards = build_boards([one for one in records if task_of(one) in SCORED_TASKS])
     cells = build_cells(records)
     badges = (*_board_badges(boards), *_cell_badges(cells))
     sections = ["## Benchmark"]
@@ -108,11 +105,24 @@ def _board(board: Board, contest: Contest) -> list[str]:
         f"### {escaped(board.title)}",
         f"{_capital('; '.join(facts))}.",
         table(heads, lines, right=range(3, 3 + len(scores) + len(costs))),
+        *(_inputs(board) if board.is_fusion else []),
     ]
 
 
+def _inputs(board: Board) -> list[str]:
+    """What text and pixels add, and what cannot be right."""
+    study = ask(board)
+    answers = [f"- **{one.title}** {escaped(one.text)}" for one in findings(study)]
+    notes = [attainable(study), alarm(study, walk=board.market == "random_walk")]
+    return ["\n".join(answers), *(escaped(note) for note in notes if note is not None)]
+
+
 def _cost(row: Row, name: str) -> str:
-    return quantity(name, row.value(name)) if row.scores.get(name) else ""
+    m = row.scores.get(name)
+    if m is None:
+        return ""
+    text = quantity(name, m.value)
+    return text if m.value is None or m.verdict is Verdict.VALID else f"{text} {m.verdict}"
 
 
 def _family(family: Family) -> list[str]:
