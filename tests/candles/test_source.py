@@ -111,7 +111,7 @@ def test_an_interval_too_short_is_warned_of(
     assert "531 of 541 1m slots have no candle; is the interval right?" in messages.warnings[0]
 
 
-@pytest.mark.parametrize("kind", ["random_walk", "planted"])
+@pytest.mark.parametrize("kind", ["random_walk", "planted", "planted_pair"])
 def test_synthetic_markets(kind: str) -> None:
     series = load_candles(kind, interval="4h")
     assert (len(series), series.interval) == (4000, "4h")

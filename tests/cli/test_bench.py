@@ -127,6 +127,13 @@ def test_a_file_has_its_own_interval_and_may_be_cut(config_of):
     ].candles.period == ("9days")
 
 
+def test_the_label_says_how_many_classes_it_has(config_of):
+    (dataset,) = config_of(*BTC, "--label", "direction").datasets
+    assert (dataset.label.name, dataset.label.classes) == ("direction", 3)
+    (dataset,) = config_of(*BTC, "--label", "forward_return").datasets
+    assert dataset.label.classes == 2
+
+
 def test_every_flag_reaches_the_config(config_of):
     config = config_of(
         *BTC, "--symbol", "BTCUSDT,ETHUSDT", "--market", "um", "--models", f"{SMALL},a/b",

@@ -56,6 +56,17 @@ def test_build_list_show_audit() -> None:
     assert "no leak found" in audited.output
 
 
+def test_a_direction_of_a_planted_pair() -> None:
+    words = ("--symbol", "planted_pair", "--style", "jkx", "--label", "direction")
+    built = build(*words, "--out", "pair").output
+    assert "label       direction: forecast, bearish / neutral / bullish" in built
+    assert open_dataset("pair").config.label.classes == 3
+    build(*words, "--classes", "3", "--out", "pair")
+    assert "direction' has three classes" in error_of("build", *words, "--classes", "2")
+    build(*words, "--threshold", "0.004", "--horizon", "2", "--out", "wider")
+    assert open_dataset("wider").config.label.threshold == 0.004
+
+
 def test_default_label_is_called_recognition() -> None:
     assert "last_candle: recognition" in build(*WALK).output
 
@@ -147,6 +158,7 @@ def test_list_of_nothing() -> None:
         (("build",), "no candles are named; give --symbol BTCUSDT, --file PATH or --config"),
         (("build", "--symbol", "A", "--file", "b"), "--symbol and --file are both given"),
         (("build", "--symbol", "planted,BTCUSDT"), "planted is a market of its own"),
+        (("build", "--symbol", "planted_pair,A"), "planted_pair is a market of its own"),
         (("build", *WALK, "--split", "7/3"), "--split '7/3' is not understood; allowed: time"),
         (("build", *WALK, "--split", "shuffle"), "split.method = 'shuffle'"),
         (("build", *WALK, "--label", "moon"), "unknown label 'moon'"),
