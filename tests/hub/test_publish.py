@@ -186,6 +186,17 @@ def test_no_folder_of_this_machine_goes_up(
     assert told["config"]["candles"]["path"] == "prices.csv"
 
 
+def test_what_a_killed_push_left_is_removed(hub_double: Any, tmp_path: Path) -> None:
+    dataset = made(tmp_path / "built" / "data")
+    gone = tmp_path / "built" / ".candlemark-push-4194305-x"  # above the largest process id
+    running = tmp_path / "built" / ".candlemark-push-1-x"
+    for folder in (gone, running):
+        folder.mkdir()
+    push_dataset(dataset, "tester/walk")
+    assert not gone.exists()
+    assert running.exists()
+
+
 def test_what_is_damaged_is_not_published(hub_double: Any, tmp_path: Path) -> None:
     dataset = made(tmp_path / "data")
     with (dataset.path / "candles.parquet").open("ab") as file:
@@ -298,6 +309,11 @@ def test_weights_that_are_not_there_any_more_go(hub_double: Any, model: Path) ->
     pushed = push_model(model, "tester/fused")
     assert pushed.changes == asked.changes
     assert "pytorch_model.bin" not in hub_double.files("tester/fused")
+
+
+def test_a_licence_is_what_its_owner_says(hub_double: Any, model: Path) -> None:
+    push_model(model, "tester/fused", license_id="apache-2.0")
+    assert front_matter(readme(hub_double, "tester/fused", "models"))["license"] == "apache-2.0"
 
 
 def test_one_folder_is_a_model_and_a_space(hub_double: Any, model: Path) -> None:
@@ -481,6 +497,18 @@ def test_the_badge_of_a_score_that_says_nothing_is_not_green(
     told = json.loads(hub_double.files("tester/fused")["badges/auroc.json"])
     assert told["message"].endswith(message)
     assert told["color"] == colour
+
+
+def test_a_study_of_fusion_says_what_text_and_pixels_add(hub_double: Any, tmp_path: Path) -> None:
+    fake = made_up("fake_fusion")
+    rows = (fake.BOTH, fake.IMAGE, fake.TEXT, fake.PERSISTENCE)
+    records = [fake.fusion_record(row) for row in rows]
+    push_results(stored(tmp_path / "results", records), "tester/fused")
+    card = readme(hub_double, "tester/fused", "models")
+    assert "- **Does the text help?** " in card
+    assert "- **Do the pixels help?** " in card
+    assert "- **Do they beat persistence?** " in card
+    assert "| MASE | " in card
 
 
 def test_no_results_make_no_repository(hub_double: Any, tmp_path: Path, results: Path) -> None:

@@ -31,6 +31,10 @@ Private = Annotated[bool, typer.Option("--private", help="A new repository is se
 CreatePr = Annotated[
     bool, typer.Option("--create-pr", help="Open a pull request instead of changing main.")
 ]
+License = Annotated[
+    str | None,
+    typer.Option("--license", help="What you put it under, such as cc0-1.0.", show_default=False),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show every file that would change; send nothing.")
 ]
@@ -52,12 +56,7 @@ def push_dataset(
             "--caption", help="window: all that is visible; classic: the last candle's numbers."
         ),
     ] = "window",
-    license_id: Annotated[
-        str | None,
-        typer.Option(
-            "--license", help="What you put it under, such as cc0-1.0.", show_default=False
-        ),
-    ] = None,
+    license_id: License = None,
     shard_mb: Annotated[int, typer.Option("--shard-mb", help="Size of a file, about.")] = 500,
     as_json: Json = False,
 ) -> None:
@@ -98,6 +97,7 @@ def push_model(
     space: Annotated[
         bool, typer.Option("--space", help="As a Space, which shows the model's page.")
     ] = False,
+    license_id: License = None,
     as_json: Json = False,
 ) -> None:
     """Publish a model with a card: evaluation results, controls, training, limits.
@@ -117,6 +117,7 @@ def push_model(
         create_pr=create_pr,
         dry_run=dry_run,
         kind="space" if space else "model",
+        license_id=license_id,
         extra=_page_of(folder),
     )
     tell(pushed, as_json=as_json)

@@ -36,7 +36,11 @@ INK = (30, 34, 40)
 FAINT = (120, 126, 134)
 RULE = (222, 222, 218)
 CARD = (255, 255, 255)
-CLASS_COLORS = {"down": (200, 62, 58), "flat": (130, 134, 140), "up": (34, 139, 94)}
+DOWN, FLAT, UP = (200, 62, 58), (130, 134, 140), (34, 139, 94)
+CLASS_COLORS = {
+    **{"down": DOWN, "flat": FLAT, "up": UP},
+    **{"bearish": DOWN, "neutral": FLAT, "bullish": UP},
+}
 OTHER_COLORS = ((58, 104, 190), (196, 128, 32), (120, 80, 170), (20, 140, 150))
 
 Color = tuple[int, int, int]

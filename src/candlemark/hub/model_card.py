@@ -50,10 +50,17 @@ _PIPELINES = {
 }
 
 
-def model_card(trained: Trained, *, repo_id: str, files: Collection[str] = ()) -> Card:
+def model_card(
+    trained: Trained,
+    *,
+    repo_id: str,
+    files: Collection[str] = (),
+    license_id: str | None = None,
+) -> Card:
     """What the repository `repo_id` says about a model.
 
     files: names in the repository, for what can be loaded by name
+    license_id: what its owner puts it under; None: nobody said
     """
     name = repo_id.rpartition("/")[2]
     sections = [
@@ -68,7 +75,10 @@ def model_card(trained: Trained, *, repo_id: str, files: Collection[str] = ()) -
         "## How to load it",
         _loading(repo_id, files),
     ]
-    return Card(name="model", data=_front_matter(trained, name), body="\n\n".join(sections) + "\n")
+    data = _front_matter(trained, name)
+    if license_id is not None:
+        data = {"license": license_id, **data}
+    return Card(name="model", data=data, body="\n\n".join(sections) + "\n")
 
 
 def _inputs(trained: Trained) -> str:

@@ -14,12 +14,16 @@ but files that candlemark writes itself and has no more of.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from candlemark.dataset.audit import Audit, audit
 from candlemark.dataset.lazy import Dataset
@@ -55,6 +59,7 @@ _BADGES = tuple(
     for suffix in ("svg", "json")
 )
 _SHEET_PICTURES = 12
+_SCRATCH = ".candlemark-push-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +152,7 @@ def push_model(
     create_pr: bool = False,
     dry_run: bool = False,
     kind: Kind = "model",
+    license_id: str | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Pushed:
     """Publish a model's folder with a card; every file goes under its own name.
@@ -180,7 +186,7 @@ def push_model(
         )
     _warn_of_home(files)
     place = _Place.of(hub, repo_id, kind, private=private, dry_run=dry_run)
-    card = model_card(trained, repo_id=place.repo_id, files=files)
+    card = model_card(trained, repo_id=place.repo_id, files=files, license_id=license_id)
     own = files.pop(README, None)
     files[README] = place.readme(card, own=None if own is None else _text(own.read(), folder))
     return place.push(
@@ -375,10 +381,18 @@ def _text(content: bytes, where: object) -> str:
 
 @contextmanager
 def _scratch(beside: Path) -> Iterator[Path]:
-    """A folder for an export: beside the dataset, where there is room for one."""
+    """A folder for an export: beside the dataset, where there is room for one.
+
+    One that a killed process left there is removed.
+    """
+    for leftover in beside.glob(f"{_SCRATCH}*"):
+        process = leftover.name.removeprefix(_SCRATCH).partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(leftover, ignore_errors=True)
+    prefix = f"{_SCRATCH}{os.getpid()}-"
     try:
-        made = tempfile.TemporaryDirectory(dir=beside, prefix=".candlemark-push-")
+        made = tempfile.TemporaryDirectory(dir=beside, prefix=prefix)
     except OSError:  # a folder that is only read
-        made = tempfile.TemporaryDirectory(prefix="candlemark-push-")
+        made = tempfile.TemporaryDirectory(prefix=prefix)
     with made as folder:
         yield Path(folder)
