@@ -38,8 +38,12 @@ RULE = (222, 222, 218)
 CARD = (255, 255, 255)
 DOWN, FLAT, UP = (200, 62, 58), (130, 134, 140), (34, 139, 94)
 CLASS_COLORS = {
-    **{"down": DOWN, "flat": FLAT, "up": UP},
-    **{"bearish": DOWN, "neutral": FLAT, "bullish": UP},
+    "down": DOWN,
+    "flat": FLAT,
+    "up": UP,
+    "bearish": DOWN,
+    "neutral": FLAT,
+    "bullish": UP,
 }
 OTHER_COLORS = ((58, 104, 190), (196, 128, 32), (120, 80, 170), (20, 140, 150))
 
