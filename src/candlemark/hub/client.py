@@ -81,8 +81,7 @@ class Hub:
         self.endpoint = given.rstrip("/")
         self._given = token.strip() if token else None
         self._found: tuple[HfApi, str | None] | None = None
-        if self._given and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            warning(f"the token goes to {self.endpoint} unencrypted; use https", task="hub")
+        self._in_clear = parts.scheme == "http" and parts.hostname not in _LOOPBACK
 
     def __repr__(self) -> str:
         return f"Hub({self.endpoint!r})"
@@ -463,6 +462,8 @@ class Hub:
                 library_name="candlemark",
             )
             self._found = api, token
+            if token and self._in_clear:
+                warning(f"the token goes to {self.endpoint} unencrypted; use https", task="hub")
         return self._found
 
 

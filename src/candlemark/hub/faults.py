@@ -33,6 +33,9 @@ ATTEMPTS = 5
 LONGEST_WAIT_S = 300.0
 """A Hub that asks for a longer wait ends the attempt with a line that says how long."""
 
+SILENCE_S = 120.0
+"""A Hub that says nothing for so long has hung."""
+
 _LONGEST_PAUSE_S = 8.0
 _NOT_THERE = frozenset({"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError"})
 _WHAT_CHUNKS_SAY = re.compile(r"not supported by Xet Storage|No files have been modified")
@@ -116,7 +119,7 @@ def hide(text: str, token: str | None) -> str:
 
 @contextmanager
 def quietly(token: str | None) -> Iterator[None]:
-    """The library's bars off, and what it would log or warn of reported as progress.
+    """The library's bars off, a limit to its patience, its logs and warnings told as progress.
 
     This is the process's state, so threads that are inside at once share one change of it.
     """
@@ -142,13 +145,17 @@ class _Quiet:
         self._undo = ExitStack()
 
     def begin(self, token: str | None) -> None:
-        from huggingface_hub import constants
+        from huggingface_hub import constants, get_session
         from huggingface_hub.utils.tqdm import (
             are_progress_bars_disabled,
             disable_progress_bars,
             enable_progress_bars,
         )
 
+        session = get_session()
+        hooks = session.event_hooks
+        self._undo.callback(setattr, session, "event_hooks", hooks)
+        session.event_hooks = {**hooks, "request": [*hooks["request"], _limit_patience]}
         logger = logging.getLogger("huggingface_hub")
         self._undo.callback(logger.handlers.__setitem__, slice(None), logger.handlers[:])
         logger.handlers[:] = [_Notes(token)]
@@ -164,6 +171,14 @@ class _Quiet:
 
 
 _QUIET = _Quiet()
+
+
+def _limit_patience(request: Any) -> None:
+    """The library waits for most answers for ever."""
+    limits = request.extensions.get("timeout") or {}
+    request.extensions["timeout"] = {
+        name: limits.get(name) or SILENCE_S for name in ("connect", "read", "write", "pool")
+    }
 
 
 def _tell_warnings(caught: list[warnings.WarningMessage] | None, token: str | None) -> None:
@@ -289,7 +304,9 @@ def _next(error: BaseException, errand: Errand) -> str:
     """The next thing to type."""
     status, name = status_of(error), type(error).__name__
     again = "run the same command again"
-    if status in {401, 403}:
+    if name == "GatedRepoError":
+        step = f"ask for access at {errand.endpoint}/{errand.repo.rpartition(' ')[2]}"
+    elif status in {401, 403}:
         step = _about_token(status, errand)
     elif name == "RevisionNotFoundError":
         step = "name a branch, tag or commit that is there with --revision"

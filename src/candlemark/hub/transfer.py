@@ -58,38 +58,39 @@ def fetch(address: str, target: Path, *, size: int, headers: Mapping[str, str], 
 
 
 def batches(files: Mapping[str, LocalFile], paths: Sequence[str]) -> Iterator[list[str]]:
-    """Paths in groups that are not too many and not too heavy, no two of the same bytes.
+    """Paths in groups that are not too many and not too heavy, copies of a file after it.
 
-    The library sends what one group holds twice from one stream in two threads, and mixes them
-    up; in the next group the Hub has it already.
+    What one group holds twice the library reads from one stream in two threads, and mixes it up;
+    in a later group the Hub has the bytes already, so that they are not read at all.
     """
-    waiting = list(paths)
-    hashes: dict[str, str] = {}
-
-    def content(path: str) -> str:
-        if path not in hashes:
-            hashes[path] = files[path].sha256()
-        return hashes[path]
-
-    while waiting:
+    firsts, copies = _copies(files, paths)
+    for group in (firsts, copies):
         batch: list[str] = []
-        later: list[str] = []
-        by_size: dict[int, list[str]] = {}
         batch_bytes = 0
-        for number, path in enumerate(waiting):
+        for path in group:
             if len(batch) == BATCH_FILES or batch_bytes >= BATCH_BYTES:
-                later += waiting[number:]
-                break
-            size = files[path].size
-            alike = by_size.setdefault(size, [])
-            if alike and content(path) in {content(other) for other in alike}:
-                later.append(path)
-                continue
-            alike.append(path)
+                yield batch
+                batch, batch_bytes = [], 0
             batch.append(path)
-            batch_bytes += size
-        yield batch
-        waiting = later
+            batch_bytes += files[path].size
+        if batch:
+            yield batch
+
+
+def _copies(files: Mapping[str, LocalFile], paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The first path of every content, and the others; only files of one size are hashed."""
+    by_size: dict[int, list[str]] = {}
+    for path in paths:
+        by_size.setdefault(files[path].size, []).append(path)
+    seen: set[str] = set()
+    copies: set[str] = set()
+    for alike in by_size.values():
+        for path in alike if len(alike) > 1 else ():
+            content = files[path].sha256()
+            if content in seen:
+                copies.add(path)
+            seen.add(content)
+    return [path for path in paths if path not in copies], [p for p in paths if p in copies]
 
 
 def source(file: LocalFile, by_reader: bool) -> Any:
