@@ -206,7 +206,7 @@ def fusion_to_dict(board: Board) -> dict[str, Any]:
     return {
         "headline": headline(study),
         "findings": [asdict(finding) for finding in findings(study)],
-        "alarm": alarm(study, walk=board.market == "random_walk"),
+        "alarm": alarm(study),
         "attainable_auroc": dict(study.attainable),
         "comparisons": study.comparisons,
         "answers": [_answer_to_dict(answer) for answer in study.answers],

@@ -18,8 +18,11 @@ from typing import Any
 from candlemark.hardware import comparability
 from candlemark.metrics.summary import Difference, difference, holm
 from candlemark.report.statistics import PRIMARY, SCORES, Board, Row
+from candlemark.results.naming import task_of
 
 ALPHA = 0.05
+SHOWN = ("input_shape", "sequence_length")
+"""Fields of the environment that say what a model is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +167,8 @@ def differing_fields(rows: Sequence[Row]) -> tuple[str, ...]:
     """Fields of the comparability key that keep timings of these rows from being compared.
 
     Empty where all keys agree. Other fields of the environment, a host name say, move no number
-    and are not named. A row without a key differs in "comparability_key".
+    and are not named, nor are the shapes of what rows of fusion are shown: those are the rows. A
+    row without a key differs in "comparability_key".
     """
     environments = [record.environment for row in rows for record in row.records]
     keys = {environment.get("comparability_key") for environment in environments}
@@ -175,7 +179,9 @@ def differing_fields(rows: Sequence[Row]) -> tuple[str, ...]:
         for environment in environments[1:]
         for name in comparability.differing_fields(environments[0], environment)
     )
-    return tuple(differing) or ("comparability_key",)
+    shown = {task_of(record) for row in rows for record in row.records} == {"fusion"}
+    kept = tuple(name for name in differing if not shown or name not in SHOWN)
+    return kept if differing else ("comparability_key",)
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _inputs_sentences(boards: Sequence[Board]) -> list[str]:
     fusion = [board for board in boards if board.is_fusion]
     asked = [b for b in fusion if b.market != "random_walk" and not b.leaky_split]
     sentences = [f"Of its inputs: {headline(ask(asked[0]))}."] if asked else []
-    alarms = [alarm(ask(board), walk=board.market == "random_walk") for board in fusion]
+    alarms = [alarm(ask(board)) for board in fusion]
     return sentences + [text for text in dict.fromkeys(alarms) if text is not None]
 
 

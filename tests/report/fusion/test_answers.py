@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from candlemark.hardware.comparability import comparability_key
 from candlemark.metrics.summary import Difference, holm
+from candlemark.records import RunRecord
+from candlemark.report.contests import differing_fields
 from candlemark.report.fusion.questions import Answer, Study, ask
 from candlemark.report.fusion.sentences import alarm, attainable, effect, findings, headline, signed
 from candlemark.report.recommendations import answer
@@ -126,6 +130,16 @@ class TestWhoIsAsked:
         assert found["auroc"].verdict == "not shown"
         assert ask(board(fakes.BOTH, fakes.NUMBERS)).of("numbers")[0].verdict == "yes"
 
+    def test_worse_than_one_of_the_learners_is_worse(self, fakes: ModuleType, board: Make) -> None:
+        weak = replace(fakes.BOTH, text=0.2, image=0.2)
+        strong = replace(fakes.BOOSTING, text=1.0, image=1.0)
+        one = ask(board(weak, strong)).of("numbers")[0]
+        two = ask(board(weak, strong, replace(fakes.NUMBERS, text=0.1, image=0.1))).of("numbers")[0]
+        assert one.verdict == two.verdict == "worse"
+        assert two.other == strong.name
+        assert one.difference is not None
+        assert two.difference == one.difference
+
     def test_without_both_the_single_inputs_are_asked_what_can_be_asked(
         self, fakes: ModuleType, board: Make
     ) -> None:
@@ -208,15 +222,27 @@ class TestMarkets:
     def test_nothing_helps_on_a_random_walk(self, fakes: ModuleType, board: Make) -> None:
         walk = board(*fakes.ROWS, market="random_walk")
         assert ask(walk).found == ()
-        assert alarm(ask(walk), walk=True) is None
+        assert alarm(ask(walk)) is None
         assert "Of its inputs" not in answer([walk])
+
+    def test_a_walk_of_one_model_is_asked_only_what_was_run(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        rows = (fakes.BOTH, fakes.BOOSTING, fakes.PERSISTENCE)
+        study = ask(board(*rows, market="random_walk"))
+        assert {found.question for found in study.answers} == {"numbers", "persistence"}
+        assert headline(study) == "together they are not shown to beat the numbers or persistence"
+        assert [found.title for found in findings(study)] == [
+            "Do they beat the numbers?",
+            "Do they beat persistence?",
+        ]
 
     def test_what_helps_on_a_random_walk_is_an_alarm(self, fakes: ModuleType) -> None:
         # What was planted in a real market stands in for a leak.
         records = [fakes.fusion_record(row) for row in (fakes.BOTH, fakes.TEXT, fakes.IMAGE)]
         leaks = [replace(r, facts={**r.facts, "market": "random_walk"}) for r in records]
         (walk,) = build_boards(leaks)
-        said = alarm(ask(walk), walk=True)
+        said = alarm(ask(walk))
         assert said == (
             "On the random walk, where nothing can help, yes was found (Does the text help? Do "
             "the pixels help? Do they beat persistence?): it leaks."
@@ -233,7 +259,7 @@ class TestMarkets:
         )
         study = ask(planted)
         assert study.too_good == (fakes.TEXT.name,)
-        assert alarm(study, walk=False) == (
+        assert alarm(study) == (
             "Above what can be attained from what is shown, so something leaks: text only."
         )
         assert attainable(study) == (
@@ -267,6 +293,21 @@ class TestMarkets:
         found = build_boards([fusion, charts])
         assert [(board.task, len(board.rows)) for board in found] == [("charts", 1), ("fusion", 1)]
         assert found[0].title != found[1].title
+
+
+def test_what_rows_are_shown_keeps_no_timing_from_being_compared(fakes: ModuleType) -> None:
+    def timed(row: Any, **conditions: Any) -> RunRecord:
+        record: RunRecord = fakes.fusion_record(row)
+        fields = {**record.environment, "device": "cpu", "threads": 2, **conditions}
+        key = comparability_key({k: v for k, v in fields.items() if k != "comparability_key"})
+        return replace(record, environment={**fields, "comparability_key": key})
+
+    image = timed(fakes.IMAGE, input_shape=[3, 32, 32])
+    text = timed(fakes.TEXT, sequence_length=64)
+    (alike,) = build_boards([image, text])
+    assert differing_fields(alike.models) == ()
+    (unlike,) = build_boards([image, timed(fakes.TEXT, sequence_length=64, threads=8)])
+    assert differing_fields(unlike.models) == ("threads",)
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_sign() -> None:

@@ -6,7 +6,8 @@
 
 Each question is a paired comparison of two rows on the same test cases, once for the class (by
 AUROC) and once for the next close (by MASE). Where several rows stand on the other side, as both
-numeric learners do, the row must beat all of them and the largest p-value counts. All p-values of
+numeric learners do, the row must beat all of them and the largest p-value counts; to be called
+worse it must be worse than one of them, Bonferroni's correction over them included. All p-values of
 a board are one family, corrected by Holm over questions, rows and both measures, so that a study
 of many ways to fuse does not find one that helps by asking often enough.
 
@@ -98,6 +99,7 @@ class Answer:
 class Study:
     """The answers of a board, and how every row stands to the last close.
 
+    walk: whether the market is a random walk, where only what was run is asked
     together: whether the rows asked were shown text and image; one of them where there is no such
     comparisons: p-values that were corrected together
     closes: by row name, the MASE against 1, corrected over the rows of the board
@@ -107,6 +109,7 @@ class Study:
     """
 
     answers: tuple[Answer, ...]
+    walk: bool
     together: bool
     comparisons: int
     closes: Mapping[str, Answer]
@@ -125,8 +128,13 @@ class Study:
 
 def ask(board: Board) -> Study:
     """All questions of a board of the task `fusion`."""
-    alpha = ALARM_ALPHA if board.market == "random_walk" else ALPHA
-    answers = _corrected([replace(answer, alpha=alpha) for answer in _answers(board)])
+    walk = board.market == "random_walk"
+    alpha = ALARM_ALPHA if walk else ALPHA
+    asked = [replace(answer, alpha=alpha) for answer in _answers(board)]
+    if walk:
+        # A control of one model alone has no single inputs to be held against, by design.
+        asked = [a for a in asked if a.other is not None] or asked
+    answers = _corrected(asked)
     closes = _corrected(
         [
             replace(_last_close(row), alpha=alpha)
@@ -141,6 +149,7 @@ def ask(board: Board) -> Study:
     }
     return Study(
         answers=answers,
+        walk=walk,
         together=any(shown(row) == "both" for row in contestants(board)),
         comparisons=sum(answer.p_value is not None for answer in answers),
         closes={answer.row: answer for answer in closes},
@@ -231,6 +240,9 @@ def _answer(question: str, row: Row, metric: str, board: Board) -> Answer:
         if toughest is None:
             return _unanswered(question, row, metric, _missing(question))
         other, found, p_value = toughest
+        if p_value == 1.0 and found.p_value is not None:
+            # It does not beat this one; is it worse? This is the worst of several comparisons.
+            p_value = min(1.0, found.p_value * len(usable))
     absent = [_failure(other) for other in others if not other.records]
     return Answer(
         question=question,

@@ -33,7 +33,7 @@ def section(board: Board, study: Study, *, place: int, drawn: dict[str, Chart]) 
         "<h3>What each input adds</h3>",
         f"<p><b>{escape(said[0].upper() + said[1:])}.</b></p>",
     ]
-    warning = alarm(study, walk=board.market == "random_walk")
+    warning = alarm(study)
     if warning:
         parts.append(f'<p class="failed"><b>{escape(warning)}</b></p>')
     limit = attainable(study)

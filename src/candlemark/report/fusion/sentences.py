@@ -60,6 +60,8 @@ def findings(study: Study) -> tuple[Finding, ...]:
     found = []
     for question, title in QUESTIONS.items():
         answers = study.of(question)
+        if study.answers and not answers:
+            continue
         rows = _rows(answers)
         texts = [_sentence([a for a in answers if a.row == row]) for row in rows]
         if len(rows) > 1 and len(set(texts)) > 1:
@@ -73,14 +75,15 @@ def headline(study: Study) -> str:
     """All answers in one sentence without a full stop, to stand after a name."""
     if all(answer.verdict == "not answered" for answer in study.answers):
         return "nothing could be compared"
-    *helps, numbers, persistence = (_clause(question, study) for question in QUESTIONS)
-    stem = numbers.removesuffix("the numbers")
-    if stem + "persistence" == persistence:
-        return "; ".join([*helps, f"{numbers} {'or' if ' not ' in stem else 'and'} persistence"])
-    return "; ".join([*helps, numbers, persistence])
+    clauses = [_clause(question, study) for question in QUESTIONS if study.of(question)]
+    stem = clauses[-2].removesuffix("the numbers") if len(clauses) > 1 else ""
+    if stem and f"{stem}persistence" == clauses[-1]:
+        joint = "or" if " not " in stem else "and"
+        clauses = [*clauses[:-2], f"{clauses[-2]} {joint} persistence"]
+    return "; ".join(clauses)
 
 
-def alarm(study: Study, *, walk: bool) -> str | None:
+def alarm(study: Study) -> str | None:
     """What must not be found: help on a random walk, or more than can be attained; else None."""
     if study.too_good:
         return (
@@ -88,7 +91,7 @@ def alarm(study: Study, *, walk: bool) -> str | None:
             f"{listed(study.too_good)}."
         )
     asked = dict.fromkeys(QUESTIONS[answer.question] for answer in study.found)
-    if not asked or not walk:
+    if not asked or not study.walk:
         return None
     questions = " ".join(asked)
     return f"On the random walk, where nothing can help, yes was found ({questions}): it leaks."

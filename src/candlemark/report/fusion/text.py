@@ -33,7 +33,7 @@ def parts(board: Board, study: Study, *, width: int) -> list[RenderableType]:
     shown: list[RenderableType] = [
         Text.assemble(("What each input adds: ", "bold"), f"{headline(study)}.")
     ]
-    warning = alarm(study, walk=board.market == "random_walk")
+    warning = alarm(study)
     if warning:
         shown.append(Text(warning, style="bold red"))
     limit = attainable(study)
@@ -67,6 +67,8 @@ def _answers(answers: Sequence[Answer]) -> Table:
     table.add_column("shown?", min_width=12)
     for question, title in QUESTIONS.items():
         asked = [answer for answer in answers if answer.question == question]
+        if not asked:
+            continue
         if all(answer.verdict == "not answered" for answer in asked):
             table.add_row(Text(title, style="bold"), "", Text("not answered", style="dim"))
             continue
