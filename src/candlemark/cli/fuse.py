@@ -373,6 +373,7 @@ def _hub_for(repo_id: str | None, token: str | None) -> Hub:
     from candlemark.hub.client import Hub
 
     hub = Hub(token=token)
+    hub.user()  # a push without a token would fail when all else is done
     hub.head(hub.full_id(str(repo_id)), "model")
     return hub
 
