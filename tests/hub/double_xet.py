@@ -28,11 +28,8 @@ class XetStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.address = f"local://{folder}"
         folder.mkdir(parents=True)
-
-    @property
-    def address(self) -> str:
-        return f"local://{self.folder}"
 
     @property
     def stored_bytes(self) -> int:

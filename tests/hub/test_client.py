@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from candlemark import progress
 from candlemark.errors import HubError
 from candlemark.hub.changes import LocalFile, local_files
 from candlemark.hub.client import Hub, check_kind
@@ -182,3 +183,67 @@ def test_a_kind_is_one_of_three() -> None:
     assert check_kind("space") == "space"
     with pytest.raises(HubError, match="kind 'bucket' is not known; choose one of model, dataset"):
         check_kind("bucket")
+
+
+def test_a_token_that_would_go_in_clear_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, hub_double: Any
+) -> None:
+    told: list[progress.Event] = []
+
+    class Reporter:
+        def handle(self, event: progress.Event) -> None:
+            told.append(event)
+
+    before = progress.set_reporter(Reporter())
+    try:
+        for endpoint in ("http://hub.example", "https://hub.example", hub_double.url):
+            hub = Hub(endpoint=endpoint)
+            assert hub.has_token
+            assert hub.has_token
+    finally:
+        progress.set_reporter(before)
+    assert [event.text for event in told] == [
+        "the token goes to http://hub.example unencrypted; use https"
+    ]
+
+
+def test_a_push_for_an_older_head_is_refused(hub_double: Any) -> None:
+    hub = Hub()
+    hub.ensure_repo("tester/made", "model")
+    head = hub.head("tester/made", "model")
+    hub.upload("tester/made", "model", {"a": LocalFile(content=b"a")}, message="first")
+    with pytest.raises(HubError, match="someone else changed the model tester/made during this"):
+        hub.upload(
+            "tester/made", "model", {"b": LocalFile(content=b"b")}, message="second", head=head
+        )
+    assert hub_double.files("tester/made") == {"a": b"a"}
+
+
+def test_many_files_of_the_same_bytes_go_up_once(hub_double: Any, tmp_path: Path) -> None:
+    """The library would read one stream in several threads at once."""
+    files = {f"{number}.bin": LocalFile(content=LARGE) for number in range(5)}
+    (tmp_path / "other.bin").write_bytes(LARGE[::-1])
+    files["other.bin"] = LocalFile(path=tmp_path / "other.bin")
+    hub = Hub()
+    hub.ensure_repo("tester/made", "model")
+    hub.upload("tester/made", "model", files, message="m")
+    assert set(hub_double.files("tester/made")) == set(files)
+    assert hub_double.put_bytes == 2 * len(LARGE)
+    assert len(hub_double.asked("POST", "/preupload/")) == 2
+
+
+def test_with_xet_only_the_pieces_that_are_new_are_sent(hub_double: Any, tmp_path: Path) -> None:
+    store = hub_double.with_xet()
+    hub = Hub()
+    hub.ensure_repo("tester/made", "model")
+    path = tmp_path / "a.bin"
+    files = {"a.bin": LocalFile(path=path)}
+    path.write_bytes(os.urandom(3_000_000))
+    hub.upload("tester/made", "model", files, message="first")
+    before = store.stored_bytes
+    with path.open("ab") as stream:
+        stream.write(os.urandom(100_000))
+    hub.upload("tester/made", "model", files, message="longer")
+    assert hub_double.files("tester/made")["a.bin"] == path.read_bytes()
+    assert store.stored_bytes - before < 400_000
+    assert hub_double.put_bytes == 0

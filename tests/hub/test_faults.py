@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -231,6 +232,35 @@ def test_a_pull_request_whose_answer_is_lost_is_not_opened_twice(hub_double: Any
     assert len(hub_double.repo("tester/made").pull_requests) == 1
 
 
+def test_a_hub_that_hangs_is_asked_again(hub_double: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "SILENCE_S", 0.5)
+    hub_double.slow(1.5, on="/api/models/tester/made$")
+    hub_double.slow(1.5, on="/commit/")
+    push()
+    assert hub_double.files("tester/made") == CONTENT
+    assert hub_double.commits("tester/made") == ["push"]
+    assert len(hub_double.waits) >= 2
+    hub_double.slow(1.5, on="/api/models/tester/made$", times=None)
+    text = message(lambda: persist_once(hub_double), hub_double.token)
+    assert "did not answer in time; run the same command again" in text
+
+
+def persist_once(hub_double: Any) -> None:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=hub_double.url, token=hub_double.token)
+    errand = Errand(doing="look", endpoint=hub_double.url, token=hub_double.token)
+    with faults.quietly(hub_double.token):
+        persist(lambda: api.model_info("tester/made"), errand, attempts=1)
+
+
+def test_a_gated_repo_is_asked_for(hub_double: Any) -> None:
+    push()
+    hub_double.fail(403, on="/tree/", headers={"X-Error-Code": "GatedRepo"}, times=None)
+    text = message(lambda: Hub().remote_files("tester/made", "model"), hub_double.token)
+    assert text.endswith(f"; ask for access at {hub_double.url}/tester/made")
+
+
 def test_no_hub_at_the_address(hub_double: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -351,6 +381,23 @@ def test_the_library_says_nothing_itself(
     assert not [handler for handler in handlers if type(handler).__module__ == faults.__name__]
 
 
+def test_threads_inside_at_once_leave_the_library_as_it_was(hub_double: Any) -> None:
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    logger = logging.getLogger("huggingface_hub")
+    before = (logger.handlers[:], get_session().event_hooks, are_progress_bars_disabled())
+    first, second = faults.quietly("a"), faults.quietly("b")
+    with first:
+        thread = threading.Thread(target=second.__enter__)
+        thread.start()
+        thread.join()
+        assert are_progress_bars_disabled()
+    assert are_progress_bars_disabled()  # the second is still inside
+    second.__exit__(None, None, None)
+    assert (logger.handlers[:], get_session().event_hooks, are_progress_bars_disabled()) == before
+
+
 @pytest.mark.parametrize(
     ("text", "hidden"),
     [
@@ -401,3 +448,50 @@ def test_offline_in_a_process_of_its_own(hub_double: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("cannot list the files of the model tester/made: HF_HUB_OFFLINE")
     assert json.dumps(hub_double.token)[1:-1] not in done.stdout + done.stderr
+
+
+XET_PROGRAM = """
+from candlemark.errors import HubError
+from candlemark.hub.client import Hub
+from candlemark.hub.changes import LocalFile
+hub = Hub()
+hub.ensure_repo("tester/made", "model")
+try:
+    hub.upload("tester/made", "model", {"a.bin": LocalFile(content=bytes(99999))}, message="m")
+except HubError as error:
+    print(error)
+"""
+
+
+def test_a_xet_store_that_is_not_there_is_one_line_and_never_sees_the_token(
+    hub_double: Any, tmp_path: Path
+) -> None:
+    store = hub_double.with_xet()
+    there, store.address = store.address, "http://127.0.0.1:9"
+    quick = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "1", "HF_XET_CLIENT_RETRY_BASE_DELAY": "10ms"}
+
+    def run() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", XET_PROGRAM],
+            env=os.environ | quick,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert hub_double.token not in done.stdout + done.stderr
+        return done.stdout
+
+    told = run()
+    assert told.startswith("cannot upload to the model tester/made: Network error: ")
+    assert told.endswith("; run the same command again, what has arrived is kept\n")
+    assert told.count("\n") == 1
+    assert hub_double.commits("tester/made") == []
+    store.address = there
+    assert run() == ""
+    assert hub_double.files("tester/made") == {"a.bin": bytes(99999)}
+    # hf_xet keeps logs of its own.
+    written = [path for path in (tmp_path / "hf_home").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".log" for path in written)
+    assert not [path for path in written if hub_double.token.encode() in path.read_bytes()]

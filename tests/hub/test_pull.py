@@ -131,6 +131,24 @@ def test_a_pull_that_failed_leaves_nothing_at_its_place_and_goes_on_when_repeate
     }
 
 
+def test_a_server_without_ranges_begins_again(pushed: Any, tmp_path: Path) -> None:
+    pushed.ranges = False
+    pushed.cut(method="GET", on="^/get/", after=200_000)
+    pull("tester/made", "dataset", tmp_path / "made")
+    assert on_disk(tmp_path / "made") == FILES
+
+
+@pytest.mark.parametrize("length", [100_000, len(LARGE), len(LARGE) + 1])
+def test_a_part_that_holds_something_else_is_replaced(
+    pushed: Any, tmp_path: Path, length: int
+) -> None:
+    parts = tmp_path / ".made.pull" / "parts"
+    parts.mkdir(parents=True)
+    (parts / LocalFile(content=LARGE).sha256()).write_bytes(bytes(length))
+    pull("tester/made", "dataset", tmp_path / "made")
+    assert on_disk(tmp_path / "made") == FILES
+
+
 def test_a_flipped_byte_is_found_and_the_file_brought_again(pushed: Any, tmp_path: Path) -> None:
     pushed.flip(on="^/get/", at=1234)
     pushed.flip(on="README", at=3)
