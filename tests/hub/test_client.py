@@ -247,3 +247,21 @@ def test_with_xet_only_the_pieces_that_are_new_are_sent(hub_double: Any, tmp_pat
     assert hub_double.files("tester/made")["a.bin"] == path.read_bytes()
     assert store.stored_bytes - before < 400_000
     assert hub_double.put_bytes == 0
+
+
+def test_progress_ends_at_what_there_was_to_send(hub: Hub, hub_double: Any, folder: Path) -> None:
+    told: list[progress.Event] = []
+
+    class Reporter:
+        def handle(self, event: progress.Event) -> None:
+            told.append(event)
+
+    hub.ensure_repo("tester/made", "dataset")
+    before = progress.set_reporter(Reporter())
+    try:
+        done = hub.upload("tester/made", "dataset", local_files(folder), message="m")
+    finally:
+        progress.set_reporter(before)
+    steps = [event for event in told if event.kind == "advance"]
+    assert sum(event.amount or 0 for event in steps) == done.changes.upload_bytes
+    assert [event.amount for event in told if event.kind == "begin"] == [done.changes.upload_bytes]

@@ -31,7 +31,7 @@ from urllib.parse import quote, urlsplit
 from candlemark.errors import HubError
 from candlemark.hub.changes import Changes, LocalFile, RemoteFile, plan_changes
 from candlemark.hub.faults import ATTEMPTS, Errand, Moved, persist, quietly, status_of
-from candlemark.hub.transfer import TIMEOUT_S, batches, fetch, source
+from candlemark.hub.transfer import TIMEOUT_S, Reader, batches, fetch, source
 from candlemark.progress import Bar, track, warning
 
 if TYPE_CHECKING:
@@ -345,12 +345,14 @@ class Hub:
         for paths in batches(files, (*changes.added, *changes.changed)):
 
             def send(api: HfApi, paths: Sequence[str] = paths) -> list[CommitOperationAdd]:
+                sources = {path: source(files[path], by_reader) for path in paths}
                 batch = [
-                    CommitOperationAdd(
-                        path_in_repo=path, path_or_fileobj=source(files[path], by_reader)
-                    )
+                    CommitOperationAdd(path_in_repo=path, path_or_fileobj=sources[path])
                     for path in paths
                 ]
+                readers = [found for found in sources.values() if isinstance(found, Reader)]
+                for reader in readers:  # the reading so far was for the hash
+                    reader.bar = bar
                 api.preupload_lfs_files(
                     repo_id,
                     batch,
@@ -359,6 +361,10 @@ class Hub:
                     create_pr=create_pr,
                     free_memory=False,
                 )
+                for reader in readers:
+                    reader.bar = None
+                told = sum(reader.told for reader in readers)
+                bar.advance(sum(files[path].size for path in paths) - told, text=paths[-1])
                 return batch
 
             made += self._ask(
@@ -367,7 +373,6 @@ class Hub:
                 repo=f"{kind} {repo_id}",
                 attempts=1,  # each of its requests is tried again by the library
             )
-            bar.advance(sum(files[path].size for path in paths), text=paths[-1])
         return made
 
     def _needs_readers(self, repo_id: str, kind: Kind, create_pr: bool) -> bool:

@@ -101,10 +101,15 @@ def source(file: LocalFile, by_reader: bool) -> Any:
 
 
 class Reader(io.BufferedIOBase):
-    """A file that is open only while it is read, so that thousands can wait for a commit."""
+    """A file that is open only while it is read, so that thousands can wait for a commit.
+
+    bar: told of bytes that are read for the first time since it was set; `told` counts them
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.bar: Bar | None = None
+        self.told = 0
         self._path = path
         self._position = 0
         self._stream: io.BufferedReader | None = None
@@ -137,6 +142,9 @@ class Reader(io.BufferedIOBase):
             self._stream.seek(self._position)
         found = self._stream.read(-1 if size is None else size)
         self._position += len(found)
+        if self.bar is not None and self._position > self.told:
+            self.bar.advance(self._position - self.told)
+            self.told = self._position
         if not found or size is None or size < 0:
             self._release()
         return found
