@@ -253,6 +253,10 @@ def _read_network(folder: Path, config: FusionConfig, weights: Path) -> FusionMo
             f"({len(missing)} missing, {len(unknown)} unknown)"
         )
     model: FusionModel = network
+    for tensor in (*model.parameters(), *model.buffers()):
+        # Into memory of torch's own: a safetensors file leaves them off its boundaries, from
+        # where products with vectors are summed in another order, to other last digits.
+        tensor.data = tensor.data.clone()
     return model
 
 
