@@ -238,6 +238,22 @@ def test_the_rest_looks_like_the_random_walk(market: PlantedPair) -> None:
             assert (digits == int(level) + 1).mean() > 0.9999
 
 
+def test_the_volume_knows_nothing_of_what_is_drawn(market: PlantedPair) -> None:
+    """Not of the candle itself, which the picture shows, nor of the candles around it."""
+    candles = market.candles
+    volume = np.log(candles.volume) - np.log(10.0) * market.volume_fact
+    drawn = {
+        "move": np.log(candles.close / candles.open),
+        "size": np.abs(np.log(candles.close / candles.open)),
+        **shadows(candles),
+    }
+    for name, column in drawn.items():
+        for lag in (-1, 0, 1):
+            together = np.corrcoef(np.roll(column, lag), volume)[0, 1]
+            assert abs(together) < 4.5 / np.sqrt(COUNT), (name, lag)
+        assert abs(np.corrcoef(column, market.volume_fact)[0, 1]) < 4.5 / np.sqrt(COUNT), name
+
+
 def shadows(candles: Any) -> dict[str, FloatArray]:
     top, bottom = np.maximum(candles.open, candles.close), np.minimum(candles.open, candles.close)
     return {"above": np.log(candles.high / top), "below": np.log(bottom / candles.low)}
