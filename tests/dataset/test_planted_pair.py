@@ -124,6 +124,21 @@ def test_nothing_before_the_last_candle_is_in_the_caption(place: Place) -> None:
     assert captions(other, [row], style="classic") == captions(dataset, [row], style="classic")
 
 
+def test_the_shape_can_be_read_off_the_pixels(place: Place) -> None:
+    """At a height of 64: how far the bar of the last candle but one stands over its ticks."""
+    market, dataset = place("ohlc4")
+    ink = dataset.images(np.arange(len(dataset)))[:, :, 4 * (WINDOW - 2) :][:, :, :3] == 0
+    rows = np.arange(ink.shape[1])[:, None]
+    top = np.where(ink, rows, 99).min(axis=1)  # of the open tick, the bar and the close tick
+    bottom = np.where(ink, rows, -1).max(axis=1)
+    above = top[:, [0, 2]].min(axis=1) - top[:, 1]
+    below = bottom[:, 1] - bottom[:, [0, 2]].max(axis=1)
+    fact = market.shape_fact[dataset.index.start_slot + WINDOW - 2]
+    longest = np.maximum(above, below)
+    assert longest[fact == 0].max() < longest[fact != 0].min()
+    np.testing.assert_array_equal(np.sign(below - above)[fact != 0], fact[fact != 0])
+
+
 def digits_of_volume(caption: str) -> int:
     """Digits before the point; a number of more than six digits would be written otherwise."""
     number = caption.split("volume ")[1].rstrip(".")
