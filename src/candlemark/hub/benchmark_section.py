@@ -113,7 +113,7 @@ def _inputs(board: Board) -> list[str]:
     """What text and pixels add, and what cannot be right."""
     study = ask(board)
     answers = [f"- **{one.title}** {escaped(one.text)}" for one in findings(study)]
-    notes = [attainable(study), alarm(study, walk=board.market == "random_walk")]
+    notes = [attainable(study), alarm(study)]
     return ["\n".join(answers), *(escaped(note) for note in notes if note is not None)]
 
 
