@@ -26,7 +26,7 @@ def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_examples():
-    names = ["btc_1h.yaml", "inference.yaml", "pipeline.yaml", "quick.yaml"]
+    names = ["btc_1h.yaml", "fusion.yaml", "inference.yaml", "pipeline.yaml", "quick.yaml"]
     assert [path.name for path in CONFIGS] == names
 
 
@@ -84,3 +84,19 @@ def test_inference_runs_with_tiny_numbers(tmp_path: Path):
     config["timing"] = {"budget_s": 0.05, "warmup_s": 0.0}
     finished = candlemark.run(config, output_dir=tmp_path)
     assert [record.status for record in finished.records] == [Status.OK, Status.OK]
+
+
+def test_fusion_runs_with_tiny_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CANDLEMARK_CACHE", str(tmp_path / "cache"))
+    config = read_mapping(EXAMPLES / "fusion.yaml")
+    config["datasets"][0]["candles"]["count"] = 200
+    config["training"]["epochs"] = 1
+    config["measure"] = {"latency_budget_s": 0.05, "replicates": 100}
+    config |= {"inputs": ["both"], "baselines": ["persistence"], "controls": ["shuffled_labels"]}
+    finished = candlemark.run(config, output_dir=tmp_path)
+    assert {record.status for record in finished.records} == {Status.OK}
+    assert [record.facts["role"] for record in finished.records] == [
+        "baseline",
+        "model",
+        "control",
+    ]
