@@ -11,6 +11,7 @@ with a question is told in one sentence; files of the server cannot be asked abo
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
@@ -273,12 +274,9 @@ def price_of(text: str | None) -> float | None:
     if not plain:
         return None
     try:
-        price = float(plain)
+        return float(plain)
     except ValueError as error:
         raise ConfigError(f"the last close '{text}' is no number; write it as 94250.5") from error
-    if not 0 < price < float("inf"):
-        raise ConfigError(f"the last close is {price:g}; a price must be above 0")
-    return price
 
 
 def _own_name(predictor: Predictor) -> str:
@@ -380,7 +378,7 @@ def serve(
 ) -> Iterator[str]:
     """Serve the page in the background and give its address; it is closed at the end.
 
-    port: None: the first free one from 7860 on
+    port: None: the first free one from 7860 on; 0: any that is free
     share: also by a public address, through gradio's own servers
 
     Raises ConfigError: the port is taken, or the public address cannot be had.
@@ -388,7 +386,7 @@ def serve(
     try:
         _, address, public = page.launch(
             server_name=host,
-            server_port=port,
+            server_port=_free_port(host) if port == 0 else port,
             share=share,
             **LAUNCH,
             theme=theme(),
@@ -435,6 +433,12 @@ def theme() -> Any:
         font=["system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"],
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def _gradio() -> Any:

@@ -166,8 +166,8 @@ def ask_given(
             read_picture(chart), predictor.image_shape, grey=predictor.is_grey
         )
         notes += [note] if note else []
-    if last_close is not None and not last_close > 0:
-        raise ConfigError(f"the last close is {last_close:g}; a price must be above 0")
+    if last_close is not None and not 0 < last_close < math.inf:
+        raise ConfigError(f"the last close is {last_close:g}; a price must be above 0 and finite")
     (answer,) = predictor.predict(
         images=None if picture is None else picture[None],
         texts=[text] if text else None,
