@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import transformers
 
 from candlemark.errors import ModelError
 from candlemark.models.fusion.building import freeze_unused
 from candlemark.models.fusion.encoders import load_image
+from candlemark.models.fusion.saving import load_fusion, save_fusion
 from candlemark.models.inference.tiny import TINY
 
 Make = Callable[..., Any]
@@ -118,6 +120,32 @@ def test_positions_are_stretched_to_the_picture(
     assert output.attentions.shape[-1] == 24
     square = make_fusion(image_encoder=str(tmp_path / "vit"), weights="pretrained", shape=(64, 64))
     assert not square.config.image_tokens["interpolate"]
+
+
+def test_a_timm_transformer_is_stretched_too(
+    make_fusion: Make, make_inputs: Make, tmp_path: Path
+) -> None:
+    network = timm.create_model("vit_tiny_patch16_224", depth=1)
+    timm.models.save_for_hf(
+        network, tmp_path / "vit", safe_serialization=True, model_args={"depth": 1}
+    )
+    fusion = make_fusion(image_encoder=str(tmp_path / "vit"), weights="pretrained", shape=(64, 96))
+    kept = fusion.model.image_encoder.timm_model
+    assert torch.equal(kept.pos_embed, network.pos_embed)
+    assert fusion.facts["image"]["positions_interpolated"]
+    assert fusion.config.image_tokens["grid"] == [4, 6]
+    output = fusion.model(**fusion.prepare(make_inputs(fusion)), output_attentions=True)
+    assert output.attentions.shape == (4, 8, 24)
+    again = load_fusion(save_fusion(fusion, tmp_path / "model", training={}))
+    same = again.model(**fusion.prepare(make_inputs(fusion)), output_attentions=True)
+    assert torch.equal(same.attentions, output.attentions)
+    # The whole encoder says what timm's own says.
+    native = make_fusion(
+        image_encoder=str(tmp_path / "vit"), weights="pretrained", shape=(224, 224), inputs="image"
+    )
+    pixels = torch.randn(1, 3, 224, 224)
+    seen = native.model.image_encoder(pixel_values=pixels).last_hidden_state
+    torch.testing.assert_close(seen, network.eval().forward_features(pixels))
 
 
 @pytest.mark.parametrize(

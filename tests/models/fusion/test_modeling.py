@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from candlemark.models.fusion.encoders import image_layout
 from candlemark.models.fusion.modeling import FUSIONS, FusionConfig, FusionModel, build_encoder
+from candlemark.training.frozen import extract_features
 
 Make = Callable[..., Any]
 
@@ -79,6 +81,51 @@ def test_the_head_on_features_is_the_whole_model(
     from_head = fusion.model.head(**features)
     assert torch.equal(from_head.logits, whole.logits)
     assert torch.equal(from_head.forecast, whole.forecast)
+
+
+@pytest.mark.parametrize("fusion_name", ["both_ways", "late"])
+def test_kept_features_of_texts_of_any_length_train_the_head(
+    make_fusion: Make, make_inputs: Make, fusion_name: str
+) -> None:
+    fusion = make_fusion(fusion=fusion_name)
+    raw = make_inputs(fusion, count=4)
+
+    class Data:
+        """Batches as long as their own longest text."""
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> Any:
+            raise AssertionError("a batch is asked for whole")
+
+        def batch(self, indices: Any) -> Any:
+            chosen = {name: tensor[indices] for name, tensor in raw.items()}
+            longest = int(chosen["attention_mask"].sum(1).max())
+            for name in ("input_ids", "attention_mask"):
+                chosen[name] = chosen[name][:, :longest]
+            return chosen, torch.zeros(len(indices), dtype=torch.int64)
+
+    kept = extract_features(
+        fusion.model, fusion.prepare, Data(), device=torch.device("cpu"), batch_size=1
+    )
+    features, _ = kept.batch(np.arange(4))
+    whole = fusion.model(**fusion.prepare(raw))
+    found = fusion.model.head(**features)
+    torch.testing.assert_close(found.logits, whole.logits, atol=1e-5, rtol=0)
+
+
+@every_way
+def test_half_precision_trains(make_fusion: Make, make_inputs: Make, way: dict[str, str]) -> None:
+    fusion = make_fusion(**way)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = fusion.model.train()(**fusion.prepare(make_inputs(fusion)))
+    (output.logits.float().sum() + output.forecast.float().sum()).backward()
+    assert all(torch.isfinite(one.grad).all() for one in fusion.model.parameters())
+    whole = fusion.model.eval()(**fusion.prepare(make_inputs(fusion)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = fusion.model(**fusion.prepare(make_inputs(fusion)))
+    torch.testing.assert_close(half.logits.float(), whole.logits, atol=0.05, rtol=0)
 
 
 @every_way

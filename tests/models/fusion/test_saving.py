@@ -343,3 +343,29 @@ def test_code_in_a_folder_is_not_run(saved: tuple[Any, Path], tmp_path: Path) ->
     (folder / "modeling.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     load_fusion(folder)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_on_the_hub_is_loaded_by_its_id(
+    saved: tuple[Any, Path], hub_double: Any, make_inputs: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    from candlemark.hub.publish import push_model
+    from candlemark.models import files
+
+    fusion, folder = saved
+    # A process reads these once; this one began without a Hub.
+    place = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub_double.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
+    monkeypatch.setattr(constants, "ENDPOINT", hub_double.url)
+    monkeypatch.setattr(files, "_silent", {})
+    push_model(folder, "tester/fused", private=True)
+    again = load_fusion("tester/fused")
+    ready = fusion.prepare(make_inputs(fusion))
+    assert torch.equal(again.model(**ready).logits, fusion.model(**ready).logits)
+    assert read_training("tester/fused") == {"epochs": 3}
+    asked = len(hub_double.asked("GET", "resolve"))
+    load_fusion("tester/fused")
+    assert len(hub_double.asked("GET", "resolve")) == asked  # what is in the cache is not asked for
+    with pytest.raises(ModelError, match="nobody/nothing"):
+        load_fusion("nobody/nothing")

@@ -178,6 +178,12 @@ def load_image(name: str, *, weights: Weights, image_shape: tuple[int, int]) -> 
     """
     source = _look_up(name, weights, tiny=_TINY_TASKS["image"])
     native = getattr(source.config, "image_size", None)
+    if source.config.model_type == "timm_wrapper":
+        source.config.do_pooling = False
+        arguments = dict(source.config.model_args or {})
+        # timm writes it and transformers gives its own: together they are an error.
+        arguments.pop("num_classes", None)
+        source.config.model_args = arguments or None
     refusals: list[str] = []
     for fitted in _fits(source, image_shape):
         try:
@@ -186,7 +192,9 @@ def load_image(name: str, *, weights: Weights, image_shape: tuple[int, int]) -> 
             stretch = fitted.stretch and "interpolate_pos_encoding" in known
             layout = image_layout(module, fitted.source.config, fitted.shape, interpolate=stretch)
         except (ModelError, RuntimeError, ValueError, AssertionError, TypeError) as error:
-            refusals.append(first_line(error))
+            if isinstance(error, ModelError) and fitted.source is source:
+                raise  # it has nothing to do with the size
+            refusals.append(first_line(error.__cause__ or error))
             continue
         mean, std = _normalisation(source)
         return Encoder(
@@ -354,17 +362,14 @@ def _fits(source: _Source, shape: tuple[int, int]) -> list[_Fit]:
     """Ways in which the encoder may look at pictures of `shape`, the best first."""
     config, spec = copy.deepcopy(source.config), source.spec
     if config.model_type == "timm_wrapper":
-        config.do_pooling = False
-        fitted = shape
-        if spec is not None and spec.fixed_size:
-            fitted = whole_patches(shape, _timm_patch(config.architecture))
-            arguments = dict(config.model_args or {})
-            if source.weights == "random":
-                arguments["img_size"] = list(fitted)
-            elif fitted != (spec.image_size, spec.image_size):
-                arguments["dynamic_img_size"] = True
-            config.model_args = arguments
-        stretch = "dynamic_img_size" in (config.model_args or {})
+        if spec is None or not spec.fixed_size:
+            return [_Fit(source=source, shape=shape, stretch=False)]
+        fitted = whole_patches(shape, _timm_patch(config.architecture))
+        if fitted == (spec.image_size, spec.image_size):
+            return [_Fit(source=source, shape=fitted, stretch=False)]
+        stretch = source.weights == "pretrained"
+        option = {"dynamic_img_size": True} if stretch else {"img_size": list(fitted)}
+        config.model_args = {**(config.model_args or {}), **option}
         return [_Fit(source=replace(source, config=config), shape=fitted, stretch=stretch)]
     patch, native = getattr(config, "patch_size", None), getattr(config, "image_size", None)
     fitted = shape if patch is None else whole_patches(shape, patch)
