@@ -265,3 +265,11 @@ def test_progress_ends_at_what_there_was_to_send(hub: Hub, hub_double: Any, fold
     steps = [event for event in told if event.kind == "advance"]
     assert sum(event.amount or 0 for event in steps) == done.changes.upload_bytes
     assert [event.amount for event in told if event.kind == "begin"] == [done.changes.upload_bytes]
+
+
+def test_an_answer_that_is_no_token_for_xet_means_no_xet(hub_double: Any) -> None:
+    hub = Hub()
+    hub.ensure_repo("tester/made", "model")
+    hub_double.fail(200, on="/xet-write-token/", message="what is that?")
+    hub.upload("tester/made", "model", {"a.bin": LocalFile(content=LARGE)}, message="m")
+    assert hub_double.files("tester/made") == {"a.bin": LARGE}

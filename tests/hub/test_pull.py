@@ -136,6 +136,7 @@ def test_a_server_without_ranges_begins_again(pushed: Any, tmp_path: Path) -> No
     pushed.cut(method="GET", on="^/get/", after=200_000)
     pull("tester/made", "dataset", tmp_path / "made")
     assert on_disk(tmp_path / "made") == FILES
+    assert len(pushed.asked("GET", "^/get/")) == 2  # at once, not when its hash was wrong
 
 
 @pytest.mark.parametrize("length", [100_000, len(LARGE), len(LARGE) + 1])
