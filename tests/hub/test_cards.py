@@ -310,7 +310,10 @@ def training(**facts: Any) -> dict[str, Any]:
             "seed": 3,
             **facts,
         },
-        "trial": {"training": {"epochs": 3, "learning_rate": 0.001, "patience": None}},
+        "trial": {
+            "model": {"heads": 8, "image_encoder": "/home/somebody/models/lite0"},
+            "training": {"epochs": 3, "learning_rate": 0.001, "patience": None},
+        },
         "measurements": [
             measured("auroc", 0.62, 0.58),
             measured("accuracy", 0.41, 0.37),
@@ -347,7 +350,7 @@ CONFIG = {
     "inputs": "both",
     "fusion": "text_to_image",
     "id2label": {"0": "bearish", "1": "neutral", "2": "bullish"},
-    "chart": {"window": 30},
+    "chart": {"window": 30, "style": {"kind": "candlestick"}, "image_shape": [96, 160]},
     "returns": {"level": 0.9},
 }
 
@@ -399,7 +402,10 @@ def test_a_model_card_says_limits_controls_training_and_cost(folder: Path) -> No
     assert "A control must not succeed" in text
     assert "| Directional accuracy | n/a (no forecast has a direction) |" in text
     assert "0.200 TOO_FEW" in text
+    assert "| `heads` | 8 |" in text
+    assert "| `image_encoder` | lite0 |" in text
     assert "| `patience` | none |" in text
+    assert "charts of 30 candles of BTCUSDT 1h, drawn as `candlestick`, 160 x 96 pixels;" in text
     assert "lowest in epoch 2: 1.1" in text
     assert "| energy | 0.5 J |" in text
     assert "Trained on 2025-06-01 on A CPU, with torch 2.11.0." in text

@@ -222,12 +222,10 @@ def _limits(trained: Trained) -> str:
     }.get(str(trained.fact("market")))
     if market:
         lines.append(market)
-    chart = trained.config.get("chart")
-    if isinstance(chart, dict) and chart.get("window"):
-        seen = f"charts of {chart['window']} candles"
+    if seen := _seen(trained):
         lines.append(
-            f"It was trained on {seen}{f' of {escaped(dataset)}' if dataset else ''}, drawn in "
-            "one style; other markets, intervals, windows and styles were not tried."
+            f"It was trained on {seen}; other markets, intervals, windows and styles were not "
+            "tried."
         )
     returns = trained.config.get("returns")
     if isinstance(returns, dict) and returns.get("level"):
@@ -237,6 +235,20 @@ def _limits(trained: Trained) -> str:
         )
     lines.append("It is no advice to buy or sell; costs of trading are in no number here.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _seen(trained: Trained) -> str:
+    """The charts that it knows: `charts of 30 candles of BTCUSDT 1h, drawn as candlestick, ...`."""
+    chart, dataset = trained.config.get("chart"), trained.fact("dataset")
+    if not isinstance(chart, dict) or not chart.get("window"):
+        return ""
+    text = f"charts of {chart['window']} candles{f' of {escaped(dataset)}' if dataset else ''}"
+    style, shape = chart.get("style"), chart.get("image_shape")
+    if isinstance(style, dict) and style.get("kind"):
+        text += f", drawn as {code(style['kind'])}"
+    if isinstance(shape, list) and len(shape) >= 2:
+        text += f", {shape[1]} x {shape[0]} pixels"
+    return text
 
 
 def _results(trained: Trained) -> str:
@@ -320,7 +332,7 @@ def _training(trained: Trained) -> str:
     run = trained.run
     if run is None:
         return "How it was trained is not recorded here."
-    parameters = run.trial.get("training") or {}
+    parameters = {**(run.trial.get("model") or {}), **(run.trial.get("training") or {})}
     lines = [(code(name), escaped(_value(value))) for name, value in flatten(parameters).items()]
     seed = trained.fact("seed")
     lines += [] if seed is None else [("`seed`", escaped(seed))]
@@ -330,7 +342,7 @@ def _training(trained: Trained) -> str:
 
 
 def _value(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value is None else _public(str(value))
 
 
 def _epochs(history: Sequence[Any]) -> str:
