@@ -197,7 +197,7 @@ def _public(name: str) -> str:
 
 
 def _limits(trained: Trained) -> str:
-    label, dataset = trained.fact("label"), trained.fact("dataset")
+    label = trained.fact("label")
     kind = trained.fact("label_kind")
     lines = []
     asked = f"The label {code(label)}" if label else "Its label"
