@@ -383,6 +383,7 @@ def serve(
 
     Raises ConfigError: the port is taken, or the public address cannot be had.
     """
+    check_port(host, port)
     try:
         _, address, public = page.launch(
             server_name=host,
@@ -393,10 +394,7 @@ def serve(
             css=CSS,
         )
     except OSError as error:
-        wanted = "7860 to 7959 are" if port is None else f"{port} is"
-        raise ConfigError(
-            f"port {wanted} taken; name another one, or 0 for any that is free"
-        ) from error
+        raise ConfigError(f"no page can be served at {host}: {error}") from error
     try:
         if share and not public:
             raise ConfigError(
@@ -433,6 +431,19 @@ def theme() -> Any:
         font=["system-ui", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"],
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )
+
+
+def check_port(host: str, port: int | None) -> None:
+    """Raise ConfigError where a page cannot listen; before a model is loaded for it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port or 0))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen at {host}, port {port or 'any'}: {error.strerror or error}; name "
+                "another --port, or 0 for any that is free"
+            ) from error
 
 
 def _free_port(host: str) -> int:

@@ -55,11 +55,12 @@ def page(
         return
     import time
 
-    from candlemark.app.page import build_page, serve
+    from candlemark.app.page import build_page, check_port, serve
     from candlemark.models.fusion.predictor import Predictor
 
     if share and host not in {"127.0.0.1", "localhost"}:
         raise ConfigError("--share needs no --host; leave one of them out")
+    check_port(host, port)
     blocks = build_page(Predictor.load(model, device), name=_name_of(model))
     try:
         with serve(blocks, host=host, port=port, share=share) as address:
