@@ -101,7 +101,7 @@ def persist(
 
 def explain(error: BaseException, errand: Errand, *, attempts: int = 1) -> str:
     """One line: what was being done, why it failed, and the next command."""
-    tried = f" {attempts} times" if attempts > 1 else ""
+    tried = f", asked {attempts} times" if attempts > 1 else ""
     return hide(
         f"cannot {errand.doing}: {_reason(error, errand)}{tried}; {_next(error, errand)}",
         errand.token,
