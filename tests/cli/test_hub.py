@@ -22,6 +22,8 @@ WALK = (
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # A contact sheet of a few pictures is drawn in a moment.
+    monkeypatch.setattr("candlemark.hub.publish._SHEET_PICTURES", 1)
 
 
 def call(app: Any, *words: str) -> str:

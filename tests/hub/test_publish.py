@@ -43,6 +43,12 @@ DATASET_FILES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _small_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contact sheet of a few pictures is drawn in a moment."""
+    monkeypatch.setattr("candlemark.hub.publish._SHEET_PICTURES", 1)
+
+
 def made(folder: Path, **changes: Any) -> Dataset:
     return build_dataset(parse(DatasetConfig, {**WALK, **changes}), folder)
 
