@@ -68,10 +68,11 @@ def fusion_record(
     kind: str = "forecast",
     seed: int = 0,
     cases: int = 800,
+    truth_seed: int = 7,
     **facts: Any,
 ) -> RunRecord:
     """One finished trial; rows of one market and label share their cases."""
-    truth = np.random.default_rng([7, cases, len(market)])
+    truth = np.random.default_rng([truth_seed, cases, len(market)])
     told, drawn, luck = truth.normal(size=(3, cases))
     scale = 0.0 if market == "random_walk" else 0.7
     value = VOLATILITY * (scale * (told + drawn) + luck)
@@ -86,6 +87,7 @@ def fusion_record(
     known = np.flatnonzero(np.arange(cases) % UNKNOWN_EVERY != UNKNOWN_EVERY - 1)
     forecasts = row is not MAJORITY
     trial = {"task": "fusion", "row": row.name, "market": market, "seed": seed, "cases": cases}
+    trial["truth_seed"] = truth_seed
     trial |= {"label": label, "kind": kind, "strength": [row.text, row.image, row.noise]}
     return RunRecord(
         trial_id=content_id(trial),

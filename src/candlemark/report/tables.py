@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
+ROLE_STYLES = {"model": "bold cyan", "baseline": "default", "control": "dim"}
+"""How the names of rows are written, by role."""
+
 _NARROWEST = 10  # of a folding column, where nothing more can be left out
 
 

@@ -17,7 +17,7 @@ from candlemark.report.fusion import text as fusion
 from candlemark.report.fusion.questions import ask
 from candlemark.report.recommendations import RECOGNITION, answer, recommendations
 from candlemark.report.statistics import PRIMARY, SCORES, Board, Row
-from candlemark.report.tables import fitting
+from candlemark.report.tables import ROLE_STYLES, fitting
 from candlemark.results.store import Suite
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _COSTS = ("training_time_s", "latency_p50_ms", "peak_memory_bytes", "parameters")
 _HEADS = dict(zip(_COSTS, ("training", "latency", "memory", "params"), strict=True))
-_COLOURS = {"model": "bold cyan", "baseline": "default", "control": "dim"}
 DETAIL_WIDTH = 118
 
 
@@ -100,7 +99,7 @@ def _table(board: Board, contest: Contest, costs: Sequence[str]) -> Table:
     for row in board.rows:
         if not row.records:
             continue
-        name = Text(short(row.name), style=_COLOURS.get(row.role, "default"))
+        name = Text(short(row.name), style=ROLE_STYLES.get(row.role, "default"))
         auroc = measured(row.scores.get(PRIMARY))
         values = [quantity(cost, row.value(cost)) if row.scores.get(cost) else "" for cost in costs]
         accuracy = quantity("accuracy", row.value("accuracy"))

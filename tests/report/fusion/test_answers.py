@@ -103,22 +103,25 @@ class TestWhoIsAsked:
         assert "text + image (gated): Not shown: " in text
 
     def test_p_values_are_those_of_one_family(self, fakes: ModuleType, board: Make) -> None:
-        one = ask(board(fakes.BOTH, fakes.TEXT))
-        two = ask(board(fakes.BOTH, fakes.TEXT, fakes.GATED))
+        weak = replace(fakes.TEXT, text=0.5)
+        close = replace(fakes.BOTH, text=0.5, image=0.25)
+        study = ask(board(close, weak, fakes.IMAGE, fakes.PERSISTENCE))
+        raw = [
+            answer.difference.p_value
+            for answer in study.answers
+            if answer.difference is not None and answer.difference.p_value is not None
+        ]
+        corrected = [answer.p_value for answer in study.answers if answer.p_value is not None]
+        assert len(raw) == study.comparisons == 6
+        assert corrected == pytest.approx(holm(raw))
+        assert corrected != pytest.approx(raw)
 
-        def of_text(study: Study) -> list[float]:
-            return [
-                found.p_value
-                for found in study.of("pixels")
-                if found.row == fakes.BOTH.name and found.p_value is not None
-            ]
-
-        assert all(
-            first <= second for first, second in zip(of_text(one), of_text(two), strict=True)
+    def test_one_model_alone_says_what_would_answer(self, fakes: ModuleType, board: Make) -> None:
+        study = ask(board(fakes.BOTH, fakes.BOOSTING, fakes.PERSISTENCE))
+        assert headline(study) == (
+            "for what text and pixels add, run: candlemark fuse compare; "
+            "together they beat the numbers and persistence"
         )
-        plain = [a.p_value for a in one.answers if a.p_value is not None]
-        assert len(plain) == one.comparisons == 3
-        assert holm([0.01, 0.02, 0.03]) == pytest.approx((0.03, 0.04, 0.04))
 
     def test_the_numbers_are_beaten_where_every_learner_is(
         self, fakes: ModuleType, board: Make
@@ -146,7 +149,7 @@ class TestWhoIsAsked:
         study = ask(board(fakes.TEXT, fakes.IMAGE, fakes.MAJORITY))
         assert not study.together
         assert headline(study) == (
-            "whether the text helps is not answered; whether the pixels help is not answered; "
+            "for what text and pixels add, run: candlemark fuse compare; "
             "whether text only and image only beat the numbers is not answered; "
             "text only and image only beat persistence for the next close"
         )
@@ -314,3 +317,15 @@ def test_a_difference_that_rounds_to_nothing_has_no_sign() -> None:
     assert signed(-0.0001, "auroc") == "0.000"
     assert signed(-0.0001, "mase") == "-0.0001"
     assert signed(0.0123, "auroc") == "+0.012"
+
+
+@pytest.mark.slow
+def test_where_nothing_helps_a_study_seldom_says_yes(fakes: ModuleType) -> None:
+    """All questions of a board together: at most about one study in 20 finds what is not there."""
+    deaf = [replace(row, text=0.0, image=0.0) for row in (fakes.BOTH, fakes.TEXT, fakes.IMAGE)]
+    alarms = 0
+    for seed in range(100):
+        records = [fakes.fusion_record(row, seed=seed, truth_seed=seed) for row in deaf]
+        (found,) = build_boards(records)
+        alarms += bool(ask(found).found)
+    assert alarms <= 10

@@ -54,6 +54,7 @@ class Answer:
     difference: row - other on the measure's own scale; of the MASE a negative one is better
     p_value: corrected by Holm over the board; alpha: what it must lie below
     reason: why there is no answer, or who is missing on the other side
+    not_run: whether the answer only takes a row that was not run
     """
 
     question: str
@@ -64,6 +65,7 @@ class Answer:
     p_value: float | None = None
     alpha: float = ALPHA
     reason: str | None = None
+    not_run: bool = False
 
     @property
     def gain(self) -> float | None:
@@ -226,12 +228,13 @@ def _answer(question: str, row: Row, metric: str, board: Board) -> Answer:
     if not row.records:
         return _unanswered(question, row, metric, _failure(row))
     if question in {"text", "pixels"} and shown(row) != "both":
-        return _unanswered(question, row, metric, "no row was shown text and image together")
+        reason = "no row was shown text and image together"
+        return _unanswered(question, row, metric, reason, not_run=True)
     others = _others(question, row, board)
     usable = [other for other in others if other.records]
     if not usable:
         reason = _failure(others[0]) if others else _missing(question)
-        return _unanswered(question, row, metric, reason)
+        return _unanswered(question, row, metric, reason, not_run=not others)
     if len(usable) == 1:
         other, found = usable[0], compare(row, usable[0], metric)
         p_value = found.p_value
@@ -289,8 +292,17 @@ def _failure(row: Row) -> str:
     return f"{short(row.name)} failed ({record.status}: {record.reason})"
 
 
-def _unanswered(question: str, row: Row, metric: str, reason: str) -> Answer:
-    return Answer(question=question, row=row.name, other=None, metric=metric, reason=reason)
+def _unanswered(
+    question: str, row: Row, metric: str, reason: str, *, not_run: bool = False
+) -> Answer:
+    return Answer(
+        question=question,
+        row=row.name,
+        other=None,
+        metric=metric,
+        reason=reason,
+        not_run=not_run,
+    )
 
 
 def _corrected(answers: Sequence[Answer]) -> tuple[Answer, ...]:

@@ -17,6 +17,7 @@ from candlemark.report.format import listed, p_value, short
 from candlemark.report.fusion.questions import QUESTIONS, Answer, Study, Verdict
 
 _OF = {"auroc": "the class", "mase": "the next close"}
+COMPARE = "candlemark fuse compare"
 _DECIMALS = {"auroc": 3, "mase": 4}  # a MASE moves less: a forecast of prices gains by thousandths
 _PHRASES = {
     "text": (
@@ -75,7 +76,17 @@ def headline(study: Study) -> str:
     """All answers in one sentence without a full stop, to stand after a name."""
     if all(answer.verdict == "not answered" for answer in study.answers):
         return "nothing could be compared"
-    clauses = [_clause(question, study) for question in QUESTIONS if study.of(question)]
+    asked = [question for question in QUESTIONS if study.of(question)]
+    clauses = [_clause(question, study) for question in asked]
+    if all(answer.not_run for answer in (*study.of("text"), *study.of("pixels"))):
+        clauses = [
+            *([] if study.walk else [f"for what text and pixels add, run: {COMPARE}"]),
+            *(
+                _clause(question, study)
+                for question in asked
+                if question in {"numbers", "persistence"}
+            ),
+        ]
     stem = clauses[-2].removesuffix("the numbers") if len(clauses) > 1 else ""
     if stem and f"{stem}persistence" == clauses[-1]:
         joint = "or" if " not " in stem else "and"

@@ -13,7 +13,7 @@ from candlemark.report.format import measured, p_value, quantity, short
 from candlemark.report.fusion.questions import QUESTIONS, Answer, Study, says_the_last_close
 from candlemark.report.fusion.sentences import alarm, attainable, bare, effect, headline, signed
 from candlemark.report.statistics import OF_THE_CLOSE, Board, Row
-from candlemark.report.tables import fitting
+from candlemark.report.tables import ROLE_STYLES, fitting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +23,6 @@ COLUMNS = {"directional_accuracy": "direction", "mae_percent": "MAE %", "rmse_pe
 """Further scores of a forecast, the last one left out first where there is no room."""
 
 _VERDICTS = {"yes": "green", "worse": "red", "not answered": "dim"}
-_COLOURS = {"model": "bold cyan", "baseline": "default", "control": "dim"}
 
 
 def parts(board: Board, study: Study, *, width: int) -> list[RenderableType]:
@@ -45,7 +44,7 @@ def parts(board: Board, study: Study, *, width: int) -> list[RenderableType]:
         if all(answer.verdict == "not answered" for answer in answers):
             continue
         if len(asked) > 1:
-            shown.append(Text(short(row), style=_COLOURS["model"]))
+            shown.append(Text(short(row), style=ROLE_STYLES["model"]))
         shown.append(_answers(answers))
     shown += [Text(note, style="dim") for note in unanswered(study)]
     rows = rows_with_forecasts(board)
@@ -144,7 +143,7 @@ def _table(rows: Sequence[Row], study: Study, names: Sequence[str]) -> Table:
     table.add_column("against it", min_width=17)
     for row in rows:
         table.add_row(
-            Text(short(row.name), style=_COLOURS.get(row.role, "default")),
+            Text(short(row.name), style=ROLE_STYLES.get(row.role, "default")),
             measured(row.scores.get(OF_THE_CLOSE)),
             *(quantity(name, row.value(name)).removesuffix(" %") for name in names),
             standing(row, study),
