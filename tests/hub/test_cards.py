@@ -120,6 +120,17 @@ def test_line_ends_and_byte_order_mark_of_the_file_stay() -> None:
     assert merge(text, CARD) == text
 
 
+def test_line_ends_of_both_kinds_are_read() -> None:
+    mixed = PERSON.replace("---\n", "---\r\n")
+    text = merge(mixed, CARD)
+    assert text.count("license:") == 1
+    assert text.startswith("---\r\n# my own comment\n")
+    half = merge(PERSON, CARD).replace("model -->\n", "model -->\r\n")
+    again = merge(half, Card(name="model", data={"tags": ["a"]}, body="new"))
+    assert again.count("<!-- candlemark:begin model -->") == 1
+    assert "# Ours" not in again
+
+
 @given(
     body=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\r"), max_size=80),
     above=st.sampled_from(["", PERSON, "---\n---\n", "---\nkey: [1,\n 2]\n---"]),

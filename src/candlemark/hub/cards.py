@@ -31,7 +31,7 @@ from candlemark.errors import HubError
 README = "README.md"
 RESULTS_KEY = "model-index"
 
-_FRONT = re.compile(r"\A(\s*---[ \t]*\n)(.*?)(^---[ \t]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A(\s*---[ \t\r]*\n)(.*?)(^---[ \t\r]*(?:\n|\Z))", re.DOTALL | re.MULTILINE)
 _YAML_BEGIN = (
     "# candlemark:begin (written by candlemark; a key of yours goes outside of these lines)"
 )
@@ -146,7 +146,7 @@ def _place(body: str, name: str, where: str) -> tuple[int, int] | None:
 
 def _lines_at(text: str, line: str) -> list[tuple[int, int]]:
     """Begin and end of every line that says `line` and nothing else."""
-    pattern = re.compile(rf"^{re.escape(line)}[ \t]*(?:\n|\Z)", re.MULTILINE)
+    pattern = re.compile(rf"^{re.escape(line)}[ \t\r]*(?:\n|\Z)", re.MULTILINE)
     return [found.span() for found in pattern.finditer(text)]
 
 
