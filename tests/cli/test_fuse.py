@@ -260,6 +260,33 @@ def test_train_then_evaluate_then_train_again(call, data, tmp_path):
     assert json.loads(out)["scores"]["auroc"]["value"] == told["measurements"]["auroc"]["value"]
 
 
+def test_what_is_trained_can_be_published_in_one_go(hub_double, call, refused, data, tmp_path):
+    words = (
+        *("fuse", "train", *TINY, "--data-dir", data, "--inputs", "numbers", "--output", "m"),
+        *("--push-to-hub", "--hub-model-id", "tester/pair", "--private"),
+    )
+    line = refused(*words, "--token", "hf_wrong")
+    assert "hf_wrong" not in line
+    assert not (tmp_path / "m").exists(), "what cannot be published is not trained for it"
+
+    hub_double.fail(403, on="/commit/")
+    line = refused(*words)
+    assert line.endswith("the model is kept: candlemark hub push-model m tester/pair")
+
+    status, out, err = call(*words)
+    assert (status, "hub:     " in out) == (0, True), err
+    files = hub_double.files("tester/pair")
+    for name in ("config.json", "model.safetensors", "modeling.py", "training.json"):
+        assert files[name] == (tmp_path / "m" / name).read_bytes()
+    assert b"candlemark:begin model" in files["README.md"]
+    commits = hub_double.commits("tester/pair")
+    assert hub_double.token.encode() not in b"".join(files.values())
+
+    status, out, _ = call(*words, "--json")
+    assert json.loads(out)["pushed"]["commit"] is None
+    assert hub_double.commits("tester/pair") == commits
+
+
 def test_help_shows_examples(call):
     for words in (("fuse",), ("fuse", "train"), ("fuse", "compare"), ("fuse", "evaluate")):
         status, out, _ = call(*words, "--help")

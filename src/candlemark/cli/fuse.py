@@ -128,6 +128,9 @@ def train(
     private: Annotated[
         bool, typer.Option("--private", help="A repository that is new is private.")
     ] = False,
+    create_pr: Annotated[
+        bool, typer.Option("--create-pr", help="Publish as a pull request.")
+    ] = False,
     token: Annotated[
         str | None, typer.Option("--token", help="For the Hub; better: the variable HF_TOKEN.")
     ] = None,
@@ -183,10 +186,14 @@ def train(
     record = _trained(finished)
     folder = output or output_dir / "models" / str(record.facts["model_dir"])
     write_space(folder)
-    pushed = None if hub is None else _push(folder, str(hub_model_id), hub, private=private)
+    pushed = (
+        None
+        if hub is None
+        else _push(folder, str(hub_model_id), hub, private=private, create_pr=create_pr)
+    )
     lines = [f"model:   {folder}"]
     if pushed is not None:
-        lines.append(f"hub:     {pushed.url}")
+        lines.append(f"hub:     {pushed.pull_request or pushed.url}")
     lines.append(f"next:    candlemark fuse predict {folder} --symbol {_symbol(data_dir)}")
     show_finished(
         finished,
@@ -378,10 +385,17 @@ def _hub_for(repo_id: str | None, token: str | None) -> Hub:
     return hub
 
 
-def _push(folder: Path, repo_id: str, hub: Hub, *, private: bool) -> Pushed:
+def _push(folder: Path, repo_id: str, hub: Hub, *, private: bool, create_pr: bool) -> Pushed:
+    """Publish; HubError also says that the model is kept, and how to publish it later."""
+    from candlemark.errors import HubError
     from candlemark.hub.publish import push_model
 
-    return push_model(folder, repo_id, hub=hub, private=private)
+    try:
+        return push_model(folder, repo_id, hub=hub, private=private, create_pr=create_pr)
+    except HubError as error:
+        raise HubError(
+            f"{error}; the model is kept: candlemark hub push-model {folder} {repo_id}"
+        ) from error
 
 
 def _trained(finished: FinishedRun) -> RunRecord:
