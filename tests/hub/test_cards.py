@@ -425,6 +425,14 @@ def test_a_model_card_says_limits_controls_training_and_cost(folder: Path) -> No
     assert "meant to hold 90 % of cases" in text
 
 
+def test_a_market_that_was_made_says_what_can_be_attained(folder: Path) -> None:
+    told = training(market="planted", attainable_auroc=0.8312)
+    (folder / "training.json").write_text(json.dumps(told))
+    text = model_card(read_trained(folder), repo_id="me/fusion").body
+    assert "No model can exceed an AUROC of 0.831 on this market." in text
+    assert "says nothing about any real market" in text
+
+
 def test_recognition_is_never_called_a_forecast(folder: Path) -> None:
     (folder / "training.json").write_text(json.dumps(training(label_kind="recognition")))
     card = model_card(read_trained(folder), repo_id="me/fusion")

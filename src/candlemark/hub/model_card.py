@@ -318,6 +318,9 @@ def _readings(trained: Trained, run: Run) -> list[str]:
             said.append(f"The forecast of the close errs **more** than {persistence}.")
         else:
             said.append(f"The forecast of the close cannot be told from {persistence}.")
+    attainable = trained.fact("attainable_auroc")
+    if attainable is not None:
+        said.append(f"No model can exceed an AUROC of {attainable:.3f} on this market.")
     roles = {row.role for row in trained.beside}
     if "control" in roles:
         said.append("A control must not succeed: it learned from labels that were shuffled.")
