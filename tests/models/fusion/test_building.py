@@ -148,6 +148,27 @@ def test_a_timm_transformer_is_stretched_too(
     torch.testing.assert_close(seen, network.eval().forward_features(pixels))
 
 
+@pytest.mark.parametrize(("name", "kind"), [("clip", "CLIPModel"), ("siglip", "SiglipModel")])
+def test_of_clip_the_half_that_looks_is_taken(
+    make_fusion: Make, make_inputs: Make, tmp_path: Path, name: str, kind: str
+) -> None:
+    whole = save_tiny(name, tmp_path / name, kind)
+    fusion = make_fusion(image_encoder=str(tmp_path / name), weights="pretrained")
+    own = whole.vision_model.state_dict()
+    for key, tensor in fusion.model.image_encoder.state_dict().items():
+        assert torch.equal(tensor, own[key.removeprefix("vision_model.")]), key
+    assert fusion.config.image_tokens["grid"] == [4, 6]
+    assert fusion.facts["image"]["positions_interpolated"]
+    # The layers that compare a picture with a text are asked nothing here.
+    assert fusion.facts["unused_parameters"]
+    ready = fusion.prepare(make_inputs(fusion))
+    again = load_fusion(save_fusion(fusion, tmp_path / "model", training={}))
+    assert torch.equal(again.model(**ready).logits, fusion.model(**ready).logits)
+    output = fusion.model.train()(**ready)
+    (output.logits.sum() + output.forecast.sum()).backward()
+    assert all((one.grad is None) != one.requires_grad for one in fusion.model.parameters())
+
+
 @pytest.mark.parametrize(
     ("name", "layout", "grid", "prefix"),
     [
@@ -266,6 +287,15 @@ def test_heads_must_share_the_width(make_fusion: Make) -> None:
     with pytest.raises(ModelError, match="width 64 cannot be shared by 7 heads"):
         make_fusion(heads=7)
     assert make_fusion(heads=4, width=24).config.width == 24
+
+
+def test_an_encoder_that_rolls_dice_is_refused(make_fusion: Make, tmp_path: Path) -> None:
+    config = dict(TINY["vit"].config)
+    config.pop("num_labels")
+    masked = transformers.ViTMAEModel(transformers.ViTMAEConfig(**config))
+    masked.save_pretrained(tmp_path / "mae")
+    with pytest.raises(ModelError, match="answers the same picture otherwise each time"):
+        make_fusion(image_encoder=str(tmp_path / "mae"))
 
 
 def test_a_picture_that_cannot_be_looked_at_is_refused(make_fusion: Make) -> None:

@@ -177,6 +177,9 @@ def load_image(name: str, *, weights: Weights, image_shape: tuple[int, int]) -> 
     Raises ModelError: as `load_text`; the pictures have a size that it cannot look at.
     """
     source = _look_up(name, weights, tiny=_TINY_TASKS["image"])
+    if getattr(source.config, "vision_config", None) is not None:
+        # Of CLIP and its kin, the half that looks.
+        source = replace(source, config=source.config.vision_config)
     native = getattr(source.config, "image_size", None)
     if source.config.model_type == "timm_wrapper":
         source.config.do_pooling = False
@@ -226,14 +229,20 @@ def image_layout(
 ) -> dict[str, Any]:
     """How the encoder's answer is cut into patches: `FusionConfig.image_tokens`.
 
-    Found by looking at one blank picture, so that any encoder will do. Raises ValueError: it
-    answers with no tokens and no map.
+    Found by looking at one picture, so that any encoder will do. Raises ValueError: it
+    answers with no tokens and no map, or otherwise each time it looks.
     """
     options = {"interpolate_pos_encoding": True} if interpolate else {}
     device = next(module.parameters()).device
     with torch.no_grad():
-        blank = torch.zeros(1, 3, *shape, device=device)
-        seen: Tensor = module(pixel_values=blank, **options).last_hidden_state
+        picture = torch.linspace(-1, 1, 3 * shape[0] * shape[1], device=device)
+        picture = picture.view(1, 3, *shape)
+        seen: Tensor = module(pixel_values=picture, **options).last_hidden_state
+        if device.type != "meta":
+            # A masked autoencoder drops most patches by chance.
+            again: Tensor = module(pixel_values=picture, **options).last_hidden_state
+            if not torch.allclose(seen, again, atol=1e-5):
+                raise ValueError("it answers the same picture otherwise each time")
     found: dict[str, Any] = {"prefix": 0, "interpolate": interpolate}
     if seen.ndim == 4:
         inner = getattr(module, "timm_model", None)
