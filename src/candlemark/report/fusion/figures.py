@@ -49,7 +49,7 @@ def inputs(board: Board, study: Study) -> Figure | None:
     panels[0].set_ylim(-0.6, len(names) - 0.4)
     figure.suptitle(said, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     figure.supxlabel(
-        f"better by, 95 % intervals; green: shown after Holm's correction over "
+        "better by, 95 % intervals; green better, orange worse, after Holm's correction over "
         f"{study.comparisons} comparisons",
         fontsize=8.5,
         color=INK,
