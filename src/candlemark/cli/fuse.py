@@ -140,7 +140,8 @@ def train(
 ) -> None:
     """Train one model, beside baselines on the same windows, and keep it as a folder.
 
-    A run that was interrupted goes on where it was when the same command is given again.
+    A run that was interrupted goes on where it was when the same command is given again. On
+    several devices: accelerate launch $(which candlemark) fuse train ...
 
     - `candlemark fuse train --data-dir data/btc --output models/btc`
     - `candlemark fuse train --data-dir data/btc --text-encoder tiny:bert
@@ -150,6 +151,7 @@ def train(
     """
     from candlemark.app.space import write_space
     from candlemark.launch.fusion import run_fusion
+    from candlemark.launch.several import is_follower
 
     config = _config(
         (data_dir,),
@@ -179,10 +181,13 @@ def train(
         timeout_s=timeout,
         keep_models=True,
     )
-    hub = _hub_for(hub_model_id, token) if _wants_push(push_to_hub, hub_model_id) else None
+    wanted = _wants_push(push_to_hub, hub_model_id) and not is_follower()
+    hub = _hub_for(hub_model_id, token) if wanted else None
     finished = run_fusion(
         config, output_dir=output_dir, resume=resume, model_dir=output, pickle=pytorch_bin
     )
+    if is_follower():
+        return
     record = _trained(finished)
     folder = output or output_dir / "models" / str(record.facts["model_dir"])
     write_space(folder)
@@ -266,6 +271,7 @@ def compare(
     from typing import get_args
 
     from candlemark.launch.fusion import run_fusion
+    from candlemark.launch.several import is_follower
     from candlemark.models.fusion.spec import Fusion, Inputs
 
     ways = words(fusion) or ["text_to_image"]
@@ -298,6 +304,8 @@ def compare(
         keep_models=keep_models,
     )
     finished = run_fusion(config, output_dir=output_dir, resume=resume)
+    if is_follower():
+        return
     lines = [f"models:  {output_dir / 'models'}"] if keep_models else []
     show_finished(finished, output_dir, prefix="fuse", json=json, lines=lines)
 

@@ -15,10 +15,11 @@ from typing import Any
 from candlemark import progress
 from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
 from candlemark.benchmark.fusion.plan import FusionWork
-from candlemark.benchmark.fusion.prepare import prepare
+from candlemark.benchmark.fusion.prepare import Prepared, prepare
 from candlemark.errors import ConfigError
 from candlemark.execution.base import Executor
 from candlemark.hardware.device import resolve_device
+from candlemark.launch.several import Leader, follow, is_follower, started_several
 from candlemark.launch.suite import FinishedRun
 from candlemark.launch.trained import local_executor, run_trained
 from candlemark.records import RunRecord, Status
@@ -50,23 +51,29 @@ def run_fusion(
     model_dir: where the one model of the study is kept, whatever the config says
     pickle: also keep `pytorch_model.bin`
 
-    A finished trial whose model is to be kept and is not there is trained again.
+    A finished trial whose model is to be kept and is not there is trained again. Started by
+    `accelerate launch`, all processes train each network together; those that follow give back a
+    run without records, and a time-out does not apply.
 
     Raises ConfigError, DatasetError or ModelError before anything is trained: a dataset that is
     missing or of no use, an encoder that nobody has, a folder that holds another model. A trial
     that fails raises nothing: it is a record with its reason.
     """
-    folder = Path(output_dir)
-    with open_results(folder / "results") as store:
-        device = str(resolve_device(config.device))
+    folder, device = Path(output_dir), str(resolve_device(config.device))
+
+    def planned() -> tuple[Prepared, list[FusionWork]]:
         prepared = prepare(config, folder / "datasets")
-        works = _placed(
-            prepared.works(
-                device=device, checkpoints=folder / "checkpoints", models=folder / "models"
-            ),
-            model_dir,
-            pickle=pickle,
+        works = prepared.works(
+            device=device, checkpoints=folder / "checkpoints", models=folder / "models"
         )
+        return prepared, _placed(works, model_dir, pickle=pickle)
+
+    if is_follower():
+        follow(device, lambda: planned()[1])
+        return FinishedRun(suite_id="", results_dir=folder / "results", records=(), ran=0)
+    leader = Leader(device) if started_several() else None
+    with open_results(folder / "results") as store:
+        prepared, works = planned()
         finished = run_trained(
             prepared.config,
             works,
@@ -74,9 +81,11 @@ def run_fusion(
             (*prepared.datasets, *prepared.walks),
             folder=folder / "results",
             resume=resume,
-            executor=executor or local_executor(config.timeout_s),
+            executor=executor or leader or local_executor(config.timeout_s),
             again=_lost,
         )
+    if leader is not None:
+        leader.close()
     _complete(works, finished.records)
     return finished
 

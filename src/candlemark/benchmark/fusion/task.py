@@ -18,6 +18,7 @@ from candlemark.benchmark.fusion.plan import FusionWork
 from candlemark.benchmark.fusion.row import Answer, Row, conformal
 from candlemark.benchmark.tasks.base import FloatArray, IntArray, TaskResult
 from candlemark.benchmark.tasks.steps import (
+    Slices,
     environment_of,
     open_planned,
     slices,
@@ -49,16 +50,8 @@ class Scored:
 def run(work: FusionWork) -> TaskResult:
     """Fit, answer, score and time one row; the dataset must be the one that was planned."""
     trial = work.trial
-    dataset = open_planned(work)
-    rows = slices(dataset)
-    returns = {name: next_returns(dataset, indices) for name, indices in rows.items()}
-    row = _make_row(work, dataset)
-    order = training_order(trial, rows)
-    row.fit(
-        rows,
-        {name: dataset.targets(rows[name])[order[name]] for name in order},
-        {name: returns[name][order[name]] for name in order},
-    )
+    trained = train(work)
+    dataset, rows, returns, row = trained.dataset, trained.rows, trained.returns, trained.row
     test = rows["test"]
     answer = row.predict(test)
     scored = scores_of(
@@ -99,6 +92,34 @@ def run(work: FusionWork) -> TaskResult:
         facts=facts,
         environment=environment,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """A row that has learnt, with what it learnt from.
+
+    rows: of each split; returns: of each of them, NaN where the next close is not known
+    """
+
+    dataset: Dataset
+    rows: Slices
+    returns: Mapping[str, FloatArray]
+    row: Row
+
+
+def train(work: FusionWork) -> Trained:
+    """The part of a trial that several processes do together; the rest is for the first."""
+    dataset = open_planned(work)
+    rows = slices(dataset)
+    returns = {name: next_returns(dataset, indices) for name, indices in rows.items()}
+    row = _make_row(work, dataset)
+    order = training_order(work.trial, rows)
+    row.fit(
+        rows,
+        {name: dataset.targets(rows[name])[order[name]] for name in order},
+        {name: returns[name][order[name]] for name in order},
+    )
+    return Trained(dataset=dataset, rows=rows, returns=returns, row=row)
 
 
 def scores_of(
