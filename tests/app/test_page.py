@@ -198,7 +198,9 @@ def test_a_veil_lies_only_where_more_than_an_even_share_was_looked_at() -> None:
     picture = np.full((4, 6, 3), 255, dtype=np.uint8)
     attention = np.full((4, 6), 0.01, dtype=np.float32)
     attention[0, 0] = 0.5
-    shown = looked_at(asked(replace(ANSWER, attention=attention), picture=picture))
+    question = asked(replace(ANSWER, attention=attention), picture=picture)
+    shown = looked_at(question)
+    assert "nearly alike" not in answer_html(question)
     times = shown.shape[0] // 4
     assert shown.shape == (4 * times, 6 * times, 3)
     assert max(shown.shape) >= 640
@@ -212,6 +214,7 @@ def test_even_attention_leaves_the_chart_bare() -> None:
     even = np.full((8, 8), 1 / 64, dtype=np.float32)
     shown = looked_at(asked(replace(ANSWER, attention=even), picture=picture))
     np.testing.assert_array_equal(shown[::80, ::80, 0], picture)
+    assert "nearly alike" in answer_html(asked(replace(ANSWER, attention=even), picture=picture))
     assert looked_at(asked()) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from candlemark.app.space import PROGRAM, make_space, with_keys, write_space
+from candlemark.app import space
+from candlemark.app.space import make_space, with_keys, write_space
 from candlemark.errors import ConfigError, HubError
 from candlemark.hub.cards import front_matter
 
@@ -106,11 +108,20 @@ def test_a_front_matter_that_is_damaged_is_one_line() -> None:
         with_keys("---\n[\n---\n", KEYS)
 
 
-def test_the_program_is_the_one_that_is_written() -> None:
-    names = {node.id for node in ast.walk(ast.parse(PROGRAM)) if isinstance(node, ast.Name)}
-    assert {"demo", "open_page", "start"} <= names
+@pytest.mark.parametrize("name", ["__main__", "app"])
+def test_the_program_opens_the_model_beside_it(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(space, "open_page", lambda where: done.append(where) or "a page")
+    monkeypatch.setattr(space, "start", done.append)
+    app = write_space(folder)[0]
+    found = runpy.run_path(str(app), run_name=name)
+    assert found["demo"] == "a page"
+    assert done == ([folder, "a page"] if name == "__main__" else [folder])
 
 
+@pytest.mark.slow  # a second page takes as long to start as the one of the other tests
 def test_a_space_runs_from_its_own_folder(
     model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -10,10 +10,11 @@ with a question is told in one sentence; files of the server cannot be asked abo
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,9 @@ KEPT_S = 3600
 
 VEIL = (179, 89, 0)
 """The colour over the places that were looked at, as in the figures of reports."""
+
+NEARLY_EVEN = 1.5
+"""Times an even share below which the most looked-at place is hardly singled out."""
 
 DARKEST = 0.7
 """Opacity of the veil where it is full: the chart stays legible under it."""
@@ -318,6 +322,11 @@ def answer_html(asked: Asked) -> str:
     notes = "".join(f'<p class="small note">{escape(_sentence(note))}</p>' for note in asked.notes)
     if answer.attention_reason and asked.picture is not None:
         notes += f'<p class="small">No attention is shown: {escape(answer.attention_reason)}.</p>'
+    if (
+        answer.attention is not None
+        and answer.attention.max() < NEARLY_EVEN * answer.attention.mean()
+    ):
+        notes += '<p class="small">It looked everywhere nearly alike.</p>'
     return (
         f'<div class="answer" role="status"><p class="asked">{title}</p>{rows}'
         f'<div class="close">{_close_html(answer)}</div>{notes}</div>'
@@ -385,14 +394,15 @@ def serve(
     """
     check_port(host, port)
     try:
-        _, address, public = page.launch(
-            server_name=host,
-            server_port=_free_port(host) if port == 0 else port,
-            share=share,
-            **LAUNCH,
-            theme=theme(),
-            css=CSS,
-        )
+        with redirect_stdout(io.StringIO()):  # of a link that fails gradio prints ten lines
+            _, address, public = page.launch(
+                server_name=host,
+                server_port=_free_port(host) if port == 0 else port,
+                share=share,
+                **LAUNCH,
+                theme=theme(),
+                css=CSS,
+            )
     except OSError as error:
         raise ConfigError(f"no page can be served at {host}: {error}") from error
     try:
