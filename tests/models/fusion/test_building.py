@@ -14,9 +14,10 @@ import torch
 import transformers
 
 from candlemark.errors import ModelError
-from candlemark.models.fusion.building import freeze_unused
-from candlemark.models.fusion.encoders import load_image
+from candlemark.models.fusion.building import build_fusion, freeze_unused
+from candlemark.models.fusion.encoders import _grid, load_image
 from candlemark.models.fusion.saving import load_fusion, save_fusion
+from candlemark.models.fusion.spec import FusionSpec
 from candlemark.models.inference.tiny import TINY
 
 Make = Callable[..., Any]
@@ -276,6 +277,45 @@ def test_a_tokenizer_of_another_model_is_refused(make_fusion: Make, bert_folder:
     file.write_text(json.dumps(config))
     with pytest.raises(ModelError, match="knows 50: these are files of another model"):
         make_fusion(text_encoder=str(bert_folder), weights="random")
+
+
+def test_texts_of_different_lengths_need_a_token_for_padding(
+    make_fusion: Make, bert_folder: Path
+) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(bert_folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(bert_folder)
+    with pytest.raises(ModelError, match="has no token for padding"):
+        make_fusion(text_encoder=str(bert_folder), weights="pretrained")
+
+
+@pytest.mark.parametrize(
+    ("count", "patch", "grid", "prefix"),
+    [
+        (96, 8, [8, 12], 0),
+        (97, 8, [8, 12], 1),
+        (101, 8, [8, 12], 5),  # registers
+        (24, 4, [4, 6], 0),  # patches that were merged on the way
+        (6, None, [2, 3], 0),
+        (50, 8, None, 0),  # tokens that are no places
+    ],
+)
+def test_places_are_found_by_counting(
+    count: int, patch: int | None, grid: list[int] | None, prefix: int
+) -> None:
+    assert _grid(count, (64, 96), patch) == (grid, prefix)
+
+
+def test_one_class_is_none() -> None:
+    with pytest.raises(ModelError, match="1 classes; a classifier needs 2 or more"):
+        build_fusion(
+            FusionSpec(inputs="numbers"),
+            class_names=("up",),
+            image_shape=(32, 48),
+            window=12,
+            texts=(),
+            seed=0,
+        )
 
 
 def test_more_tokens_than_positions_are_refused(make_fusion: Make) -> None:
