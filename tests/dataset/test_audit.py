@@ -285,7 +285,7 @@ def test_gaps_and_left_out_windows_are_told(
     found = audit(make_dataset(series=[series]))
     assert found.ok
     detail = found.check("gaps").detail
-    assert "30 missing in 1 gaps (longest 30 from 2024-01-05 04:00)" in detail
+    assert "30 missing in 1 gap (longest 30 from 2024-01-05 04:00)" in detail
     assert "missing candles" in detail
 
 

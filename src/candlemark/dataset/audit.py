@@ -426,8 +426,9 @@ def _check_gaps(dataset: Dataset) -> Check:
         line = f"{entry.symbol} {entry.candle_count} candles, {entry.missing_candles} missing"
         if entry.largest_gaps:
             longest = entry.largest_gaps[0]
+            plural = "" if entry.gap_count == 1 else "s"
             line += (
-                f" in {entry.gap_count} gaps (longest {longest.slot_count} "
+                f" in {entry.gap_count} gap{plural} (longest {longest.slot_count} "
                 f"from {format_time(longest.start_ms)})"
             )
         told.append(line)
