@@ -232,7 +232,7 @@ def _killed_once(config: Path, folder: Path) -> None:
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
-    plan = study(training={"epochs": 2, "batch_size": 8, "checkpoint_every_s": 0})
+    plan = study(training={"epochs": 2, "batch_size": 8, "checkpoint_every_s": 0.3})
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(plan))
     whole, _ = run(plan, tmp_path / "whole", model_dir=tmp_path / "whole" / "m")
