@@ -31,7 +31,7 @@ from candlemark.models.fusion.building import Fusion, model_facts
 from candlemark.models.fusion.lora import merge_low_rank
 from candlemark.models.fusion.modeling import FORMAT, FusionConfig, FusionModel
 from candlemark.models.fusion.vocabulary import read_tokenizer, write_tokenizer
-from candlemark.models.weights import PICKLE_NAME, SAFE_NAME, SHARDED_NAME, find_weights
+from candlemark.models.weights import PICKLE_NAME, SHARDED_NAME, find_weights
 
 CONFIG = "config.json"
 TRAINING = "training.json"
@@ -122,10 +122,10 @@ def _write(fusion: Fusion, scratch: Path, training: str, *, pickle: bool) -> Non
         (scratch / PREPROCESSOR).write_text(text, encoding="utf-8")
     (scratch / TRAINING).write_text(training, encoding="utf-8")
     if pickle:
-        from safetensors.torch import load_file
-
-        # The names on disk, which are not those in memory: the library keeps published ones.
-        torch.save(load_file(scratch / SAFE_NAME), scratch / PICKLE_NAME)
+        # The names in memory, so that `load_state_dict` takes the file as it is. The library
+        # gives the safetensors some names that encoders were published with, and reads both.
+        state = {name: tensor.cpu().clone() for name, tensor in merged.state_dict().items()}
+        torch.save(state, scratch / PICKLE_NAME)
     umask = os.umask(0)
     os.umask(umask)
     for path in scratch.iterdir():
