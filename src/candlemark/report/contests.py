@@ -98,8 +98,8 @@ def compare(first: Row, second: Row, metric: str = PRIMARY) -> Difference:
     """
     one, two = (row.resampled if metric == PRIMARY else row.forecast for row in (first, second))
     if one is None or two is None:
-        kept = "predictions are" if metric == PRIMARY else "forecasts of the next close are"
-        return Difference(metric=metric, value=None, reason=f"no {kept} stored")
+        reason = why_none(first if one is None else second, metric)
+        return Difference(metric=metric, value=None, reason=reason)
     if one.cases != two.cases:
         return Difference(metric=metric, value=None, reason="the test cases differ")
     return difference(
@@ -110,6 +110,15 @@ def compare(first: Row, second: Row, metric: str = PRIMARY) -> Difference:
         block_length=max(one.block_length, two.block_length),
         extra_variance=one.seed_variance + two.seed_variance,
     )
+
+
+def why_none(row: Row, metric: str = PRIMARY) -> str:
+    """Why a row has no resamples of a score: what its measurement says, or none can be made."""
+    m = row.scores.get(metric)
+    if m is not None and m.value is None and m.reason:
+        return m.reason
+    kept = "predictions are" if metric == PRIMARY else "forecasts of the next close are"
+    return f"no {kept} stored"
 
 
 def hardest(

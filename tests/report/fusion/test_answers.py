@@ -7,13 +7,15 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from candlemark.hardware.comparability import comparability_key
+from candlemark.metrics.forecast import score_forecast
 from candlemark.metrics.summary import Difference, holm
 from candlemark.records import RunRecord
 from candlemark.report.contests import differing_fields
-from candlemark.report.fusion.questions import Answer, Study, ask
+from candlemark.report.fusion.questions import Answer, Study, ask, says_the_last_close
 from candlemark.report.fusion.sentences import alarm, attainable, effect, findings, headline, signed
 from candlemark.report.recommendations import answer
 from candlemark.report.statistics import Board, build_boards
@@ -85,9 +87,37 @@ class TestKnownAnswers:
         )
         said = headline(replace(study, answers=kept))
         assert said.startswith(
-            "the text helps for the class, not for the next close; the pixels help for the class, "
+            "the text helps for the class, not shown for the next close; the pixels help for the "
+            "class, not shown for the next close; "
         )
-        assert "together they beat persistence for the class, not for the next close" in said
+        assert said.endswith(
+            "together they beat persistence for the class, not shown for the next close"
+        )
+
+    def test_a_yes_of_some_rows_is_told_of_those_alone(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        study = ask(board(*fakes.ROWS, fakes.GATED))
+
+        def kept(*unshown: tuple[str, str]) -> str:
+            answers = tuple(
+                replace(found, p_value=0.4) if (found.row, found.metric) in unshown else found
+                for found in study.answers
+            )
+            return headline(replace(study, answers=answers)).split("; ")[0]
+
+        one, other = fakes.BOTH.name, fakes.GATED.name
+        assert kept() == "the text helps"
+        assert kept((one, "mase")) == (
+            f"the text helps for the class, with {other} for the next close"
+        )
+        assert kept((one, "mase"), (other, "auroc")) == (
+            f"the text helps with {one} for the class, with {other} for the next close"
+        )
+        assert kept((one, "mase"), (one, "auroc")) == f"the text helps with {other}"
+        assert kept((one, "mase"), (other, "mase"), (one, "auroc")) == (
+            f"the text helps with {other} for the class, not shown for the next close"
+        )
 
 
 class TestWhoIsAsked:
@@ -158,6 +188,28 @@ class TestWhoIsAsked:
         )
         assert "there is no row baseline: persistence" in findings(study)[3].text
 
+    def test_one_input_alone_is_asked_what_was_run(self, fakes: ModuleType, board: Make) -> None:
+        slow = replace(fakes.BOOSTING, text=0.05, image=0.05)
+        study = ask(board(fakes.TEXT, slow, fakes.PERSISTENCE))
+        assert headline(study) == (
+            "for what text and pixels add, run: candlemark fuse compare; "
+            "text only beats the numbers and persistence"
+        )
+        weak = replace(fakes.TEXT, text=0.1)
+        assert (
+            headline(ask(board(weak, fakes.BOOSTING)))
+            .split("; ")[1]
+            .startswith("text only is worse than the numbers")
+        )
+
+    def test_of_single_inputs_only_those_that_beat_the_numbers_are_named(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        deaf = replace(fakes.TEXT, text=0.0)
+        slow = replace(fakes.BOOSTING, text=0.05, image=0.05)
+        said = headline(ask(board(deaf, fakes.IMAGE, slow)))
+        assert said.split("; ")[1] == "image only beats the numbers"
+
     def test_controls_are_never_asked(self, fakes: ModuleType, board: Make) -> None:
         study = ask(board(fakes.SHUFFLED, fakes.TEXT, fakes.IMAGE))
         assert {found.row for found in study.answers} == {fakes.TEXT.name, fakes.IMAGE.name}
@@ -205,6 +257,38 @@ class TestNoAnswer:
         text = {found.metric: found for found in ask(one).of("text")}
         assert text["auroc"].verdict == "yes"
         assert text["mase"].reason == "no forecasts of the next close are stored"
+
+    def test_a_score_that_is_undefined_says_why(self, fakes: ModuleType) -> None:
+        def still(row: Any) -> RunRecord:
+            record = fakes.fusion_record(row)
+            values = np.zeros_like(record.samples["log_return"])
+            forecast = record.samples["forecast_log_return"]
+            return replace(
+                record,
+                samples={**record.samples, "log_return": values},
+                measurements=(
+                    *(m for m in record.measurements if m.name != "mase"),
+                    *score_forecast(values, forecast, block_length=25, names=["mase"]),
+                ),
+            )
+
+        (one,) = build_boards([still(fakes.BOTH), still(fakes.IMAGE)])
+        study = ask(one)
+        for found in (*study.of("text"), *study.of("persistence")):
+            if found.metric == "mase":
+                assert found.reason == (
+                    "undefined: no price moved (784 test cases, 0 moves, 784 forecasts of a move)"
+                )
+
+    def test_persistence_is_the_last_close_where_few_prices_move(self, fakes: ModuleType) -> None:
+        record = fakes.fusion_record(fakes.PERSISTENCE)
+        values = np.zeros_like(record.samples["log_return"])
+        values[100:130:4] = 0.01
+        (one,) = build_boards([replace(record, samples={**record.samples, "log_return": values})])
+        (row,) = one.rows
+        assert row.forecast is not None
+        assert np.isnan(row.forecast.replicates).any()
+        assert says_the_last_close(row)
 
     def test_other_test_cases_are_not_compared(self, fakes: ModuleType) -> None:
         (one,) = build_boards(

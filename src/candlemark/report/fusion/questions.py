@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 
 from candlemark.metrics.summary import Difference, difference, holm
-from candlemark.report.contests import ALPHA, compare, hardest
+from candlemark.report.contests import ALPHA, compare, hardest, why_none
 from candlemark.report.format import short
 from candlemark.report.statistics import OF_THE_CLOSE, PRIMARY, SCORES, Board, Row
 
@@ -178,16 +178,17 @@ def contestants(board: Board) -> tuple[Row, ...]:
 def says_the_last_close(row: Row) -> bool:
     """Whether the forecasts of a row are persistence's."""
     found = row.forecast
-    return found is not None and found.value == 1.0 and bool(np.all(found.replicates == 1.0))
+    if found is None or found.value != 1.0:
+        return False
+    # In a resample without a move it is undefined.
+    return bool(np.all((found.replicates == 1.0) | np.isnan(found.replicates)))
 
 
 def against_last_close(row: Row) -> Difference:
     """MASE of a row minus 1, which is persistence's in every resample."""
     found = row.forecast
     if found is None:
-        return Difference(
-            metric=OF_THE_CLOSE, value=None, reason="no forecasts of the next close are stored"
-        )
+        return Difference(metric=OF_THE_CLOSE, value=None, reason=why_none(row, OF_THE_CLOSE))
     return difference(
         (found.value, found.replicates),
         (1.0, np.ones_like(found.replicates)),

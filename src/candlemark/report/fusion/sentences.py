@@ -33,19 +33,21 @@ _PHRASES = {
         "whether the pixels help is not answered",
     ),
     "numbers": (
-        "{who} beat the numbers",
-        "{who} are worse than the numbers",
-        "{who} are not shown to beat the numbers",
-        "whether {who} beat the numbers is not answered",
+        "{who} {beat} the numbers",
+        "{who} {are} worse than the numbers",
+        "{who} {are} not shown to beat the numbers",
+        "whether {who} {beat} the numbers is not answered",
     ),
     "persistence": (
-        "{who} beat persistence",
-        "{who} are worse than persistence",
-        "{who} are not shown to beat persistence",
-        "whether {who} beat persistence is not answered",
+        "{who} {beat} persistence",
+        "{who} {are} worse than persistence",
+        "{who} {are} not shown to beat persistence",
+        "whether {who} {beat} persistence is not answered",
     ),
 }
 """For each question: yes, worse, not shown, not answered."""
+_VERBS = {True: {"beat": "beat", "are": "are"}, False: {"beat": "beats", "are": "is"}}
+"""Of several and of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,27 +168,49 @@ def _word(verdict: Verdict) -> str:
 def _clause(question: str, study: Study) -> str:
     """One question in a few words."""
     answers = study.of(question)
-    who = "together they" if study.together else listed(_rows(answers)) if answers else "they"
-    helps, harms, unshown, unanswered = (phrase.format(who=who) for phrase in _PHRASES[question])
     verdicts = _by_measure(answers)
     of: dict[Verdict, list[str]] = {
-        wanted: [_OF[metric] for metric, verdict in verdicts.items() if verdict == wanted]
+        wanted: [metric for metric, verdict in verdicts.items() if verdict == wanted]
         for wanted in ("yes", "worse", "not shown")
     }
-    groups = [names for names in of.values() if names]
-    if not groups:
-        return unanswered
-    qualified = f" for {listed(groups[0])}" if len(groups[0]) < len(_OF) else ""
+    # Of single inputs, those are the subject of which the sentence is true.
+    rows = _rows([a for a in answers if a.verdict == "yes"]) or _rows(answers)
+    who = "together they" if study.together else listed(rows) if rows else "they"
+    verbs = _VERBS[study.together or len(rows) != 1]
+    helps, harms, unshown, unanswered = (
+        phrase.format(who=who, **verbs) for phrase in _PHRASES[question]
+    )
     if of["yes"]:
-        text = helps + _with(answers)
-        if len(groups) == 1:
-            return text + qualified
-        rest = f"{harms.split(' ', 2)[-1]} for" if of["worse"] else "not for"
-        joint = ", and " if of["worse"] else ", "
-        return f"{text} for {listed(of['yes'])}{joint}{rest} {listed(groups[1])}"
-    if of["worse"]:
-        return harms + (f" for {listed(of['worse'])}" if len(groups) > 1 else qualified)
-    return unshown + qualified
+        rest = ""
+        if of["worse"]:
+            rest = f", and {harms.split(' ', 2)[-1]} for {_named(of['worse'])}"
+        elif of["not shown"]:
+            rest = f", not shown for {_named(of['not shown'])}"
+        return helps + _helped(answers, of["yes"], () if study.together else rows) + rest
+    told, text = (of["worse"], harms) if of["worse"] else (of["not shown"], unshown)
+    if not told:
+        return unanswered
+    return text + (f" for {_named(told)}" if len(told) < len(_OF) else "")
+
+
+def _helped(answers: Sequence[Answer], metrics: Sequence[str], subject: Sequence[str]) -> str:
+    """By which measures a yes is true, and of which rows, where not of all or of the subject."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for metric in metrics:
+        asked = [a for a in answers if a.metric == metric and a.verdict != "not answered"]
+        helped = _rows([a for a in asked if a.verdict == "yes"])
+        all_of_them = len(helped) == len(asked) or helped == list(subject)
+        places.setdefault(() if all_of_them else tuple(helped), []).append(metric)
+    parts = [
+        (f" with {listed(rows)}" if rows else "")
+        + (f" for {_named(named)}" if len(named) < len(_OF) else "")
+        for rows, named in places.items()
+    ]
+    return ",".join(parts)
+
+
+def _named(metrics: Sequence[str]) -> str:
+    return listed([_OF[metric] for metric in metrics])
 
 
 def _by_measure(answers: Sequence[Answer]) -> dict[str, Verdict]:
@@ -197,13 +221,6 @@ def _by_measure(answers: Sequence[Answer]) -> dict[str, Verdict]:
         metric: min((a.verdict for a in answers if a.metric == metric), key=order.index)
         for metric in measures
     }
-
-
-def _with(answers: Sequence[Answer]) -> str:
-    """Which rows a yes is true of, where not all."""
-    answered = _rows([answer for answer in answers if answer.verdict != "not answered"])
-    helped = _rows([answer for answer in answers if answer.verdict == "yes"])
-    return "" if len(helped) == len(answered) else f" with {listed(helped)}"
 
 
 def _rows(answers: Sequence[Answer]) -> list[str]:
