@@ -36,7 +36,6 @@ FILES = {
 CONTENT = {path: file.read() for path, file in FILES.items()}
 
 STEPS = {
-    "whose token": "/api/whoami-v2$",
     "look": "/api/models/tester/made$",
     "make": "/api/repos/create$",
     "list": "/tree/",
@@ -100,6 +99,21 @@ def test_a_hub_that_stumbles_is_asked_again(hub_double: Any, on: str, status: in
     assert hub_double.waits in ([1, 2], [1, 1])
 
 
+def test_a_bare_name_is_asked_for_again_as_well(hub_double: Any) -> None:
+    hub_double.fail(429, on="/api/whoami", retry_after=7)
+    assert Hub().full_id("made") == "tester/made"
+    assert hub_double.waits == [7]
+    hub_double.fail(401, on="/api/whoami")
+    said = message(lambda: Hub().full_id("made"), hub_double.token)
+    assert "the token is not valid: make a new one" in said
+
+
+def test_a_token_that_has_run_out_is_said_where_a_repo_is_looked_at(hub_double: Any) -> None:
+    hub_double.fail(401, on="/api/models/tester/made$")
+    said = message(lambda: Hub().head("tester/made", "model"), hub_double.token)
+    assert "the token is not valid: make a new one" in said
+
+
 @pytest.mark.parametrize("status", [408, 502, 504])
 def test_other_answers_that_pass_are_asked_again_as_well(hub_double: Any, status: int) -> None:
     hub_double.fail(status, on=STEPS["commit"], times=4)
@@ -120,7 +134,7 @@ def test_the_hub_says_how_long_to_wait(hub_double: Any, seen: Seen, on: str) -> 
 def test_a_date_and_a_rate_limit_are_waits_as_well(hub_double: Any) -> None:
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     hub_double.fail(503, on="/api/models/tester/made$", retry_after=soon)
-    hub_double.fail(429, on="/api/whoami", headers={"RateLimit": '"api";r=0;t=55'})
+    hub_double.fail(429, on="/api/repos/create", headers={"RateLimit": '"api";r=0;t=55'})
     push()
     assert 90 < hub_double.waits[0] <= 100
     assert hub_double.waits[1] == 56
@@ -162,7 +176,7 @@ def test_a_proxy_that_answers_in_html_is_no_answer(hub_double: Any) -> None:
         (500, "; run the same command again, what has arrived is kept"),
     ],
 )
-@pytest.mark.parametrize("step", ["whose token", "list", "ask where", "send", "commit"])
+@pytest.mark.parametrize("step", ["make", "list", "ask where", "send", "commit"])
 def test_a_hub_that_refuses_is_one_line_and_no_commit(
     hub_double: Any, status: int, says: str, step: str
 ) -> None:

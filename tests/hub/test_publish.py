@@ -244,7 +244,7 @@ def test_a_passing_fault_is_waited_out(
 @pytest.mark.parametrize(
     ("status", "on", "said"),
     [
-        (401, "/whoami", "the token is not valid"),
+        (401, "/api/", "the token is not valid"),
         (403, "/commit/", "the token may not do that"),
         (409, "/commit/", "someone else changed"),
     ],

@@ -26,12 +26,16 @@ KEPT = frozenset({".gitattributes"})
 
 _NEVER = frozenset({".git", ".cache", "__pycache__", ".DS_Store"})
 _CHUNK_BYTES = 1 << 20
+_SHA256_SIGNS = 64
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """A file in a repo. `sha256` is None for one that git keeps; `oid` is its blob's SHA-1."""
+    """A file in a repo. `sha256` is None for one that git keeps; `oid` is its blob's SHA-1.
+
+    A Hub that lists no LFS facts names a large file by its SHA-256 in `oid`.
+    """
 
     size: int
     oid: str
@@ -83,9 +87,8 @@ class LocalFile:
         """Whether the bytes are the same; a file of another size is not read."""
         if self.size != remote.size:
             return False
-        if remote.sha256 is not None:
-            return self.sha256() == remote.sha256
-        return self.git_oid() == remote.oid
+        name = remote.sha256 or remote.oid
+        return name == (self.sha256() if len(name) == _SHA256_SIGNS else self.git_oid())
 
     def _hashed(self, digest: hashlib._Hash) -> str:
         if self.content is not None:

@@ -21,6 +21,7 @@ The token is held in memory alone: not in a file, a message, a log or a repr, an
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -42,6 +43,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 ENDPOINT = "https://huggingface.co"
 _PREFIXES: dict[Kind, str] = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+MAIN = "main"
+_OID = re.compile(r"[0-9a-fA-F]{5,40}")
 _SHOWN = ("README.md",)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -98,15 +101,29 @@ class Hub:
         """The page of a repo."""
         return f"{self.endpoint}/{_PREFIXES[kind]}{repo_id}"
 
-    def user(self) -> str:
-        """The name behind the token. Raises HubError: there is no token, or it is not valid."""
+    def user(self) -> str | None:
+        """The name behind the token; None where the Hub knows none, as some mirrors do.
+
+        Raises HubError: there is no token, or it is not valid.
+        """
+        self._need_token()
+
+        def find(api: HfApi) -> str | None:
+            try:
+                return str(api.whoami()["name"])
+            except Exception as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+
+        return self._ask("ask whose token this is", find)
+
+    def _need_token(self) -> None:
         if not self.has_token:
             raise HubError(
                 f"no token for {self.endpoint}: make one at {self.endpoint}/settings/tokens "
                 "and export HF_TOKEN=..., or run: hf auth login"
             )
-        found = self._ask("ask whose token this is", lambda api: api.whoami())
-        return str(found["name"])
 
     def full_id(self, repo_id: str) -> str:
         """`user/name`; a bare name is one of the user's own.
@@ -123,15 +140,25 @@ class Hub:
                 f"'{repo_id}' is no name of a repo: {str(error).splitlines()[0]}; "
                 "write USER/NAME in letters, digits, '-', '_' and '.'"
             ) from None
-        return repo_id if "/" in repo_id else f"{self.user()}/{repo_id}"
+        if "/" in repo_id:
+            return repo_id
+        user = self.user()
+        if user is None:
+            raise HubError(
+                f"{self.endpoint} does not say whose token this is, so '{repo_id}' alone is no "
+                "name of a repo; write USER/NAME"
+            )
+        return f"{user}/{repo_id}"
 
     def head(self, repo_id: str, kind: Kind, revision: str | None = None) -> str | None:
         """The commit that a revision stands for; None where there is no such repo.
 
+        A Hub that names no commit, such as one whose repo has none yet: the revision itself.
+
         Raises HubError: there is no such revision, or the Hub refuses.
         """
         found = self._info(repo_id, kind, revision)
-        return None if found is None else str(found.sha)
+        return None if found is None else str(found.sha or revision or MAIN)
 
     def ensure_repo(
         self, repo_id: str, kind: Kind, *, private: bool | None = None, sdk: str = "gradio"
@@ -146,13 +173,15 @@ class Hub:
         """
         found = self._info(repo_id, kind, None)
         if found is not None:
-            if private and not found.private:
+            if private and found.private is None:
+                warning(f"{self.endpoint} does not say whether {repo_id} is private", task="hub")
+            elif private and not found.private:
                 raise HubError(
                     f"the {kind} {repo_id} is there and public, but --private was asked for; "
                     f"make it private at {self.url(repo_id, kind)}/settings, or leave out --private"
                 )
             return False
-        self.user()  # a missing token is named before anything else
+        self._need_token()
         self._ask(
             f"make the {kind} {repo_id}",
             lambda api: _create(
@@ -168,15 +197,24 @@ class Hub:
     def remote_files(
         self, repo_id: str, kind: Kind, revision: str | None = None
     ) -> dict[str, RemoteFile]:
-        """Every file of a revision by its path. Raises HubError: no such repo or revision."""
-        entries = self._ask(
-            f"list the files of the {kind} {repo_id}",
-            lambda api: list(
-                api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
-            ),
-            repo=f"{kind} {repo_id}",
-        )
+        """Every file of a revision by its path; a repo without any commit has none.
+
+        Raises HubError: no such repo or revision.
+        """
         from huggingface_hub.hf_api import RepoFile
+
+        def find(api: HfApi) -> list[Any]:
+            tree = api.list_repo_tree(repo_id, recursive=True, revision=revision, repo_type=kind)
+            try:
+                return list(tree)
+            except Exception as error:
+                if status_of(error) == 404 and revision == MAIN:
+                    return []
+                raise
+
+        entries = self._ask(
+            f"list the files of the {kind} {repo_id}", find, repo=f"{kind} {repo_id}"
+        )
 
         return {
             entry.path: RemoteFile(
@@ -300,7 +338,7 @@ class Hub:
                     repo_type=kind,
                     commit_message=message,
                     commit_description=description,
-                    parent_commit=head,
+                    parent_commit=head if _OID.fullmatch(head) else None,
                     create_pr=create_pr,
                 ),
                 repo=f"{kind} {repo_id}",
@@ -308,6 +346,8 @@ class Hub:
             )
         except Moved:
             return self._after_moved(repo_id, kind, files, removed, changes)
+        if made.oid == head:  # the Hub had the bytes already, under hashes of its own
+            return Upload(url=url, commit=None, changes=plan_changes({}, {}))
         return Upload(url=url, commit=made.oid, changes=changes, pull_request=made.pr_url)
 
     def _after_moved(
@@ -357,7 +397,7 @@ class Hub:
                     repo_id,
                     batch,
                     repo_type=kind,
-                    revision="main",
+                    revision=MAIN,
                     create_pr=create_pr,
                     free_memory=False,
                 )
@@ -401,17 +441,16 @@ class Hub:
 
     def _info(self, repo_id: str, kind: Kind, revision: str | None) -> Any:
         """Facts of a repo; None where there is none that may be seen."""
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
         def find(api: HfApi) -> Any:
             try:
                 return api.repo_info(repo_id, repo_type=kind, revision=revision)
-            except GatedRepoError:
+            except (GatedRepoError, RevisionNotFoundError):
                 raise
-            except RepositoryNotFoundError:
-                return None
             except Exception as error:
-                if status_of(error) == 401 and self._connection()[1] is None:
+                # Behind 401 a Hub hides what a stranger may not see; a valid token gets 404.
+                if status_of(error) == 404 or (status_of(error) == 401 and not self.has_token):
                     return None
                 raise
 
@@ -421,7 +460,7 @@ class Hub:
         """Where a file of a revision is read."""
         return (
             f"{self.endpoint}/{_PREFIXES[kind]}{repo_id}/resolve/"
-            f"{quote(revision or 'main', safe='')}/{quote(path)}"
+            f"{quote(revision or MAIN, safe='')}/{quote(path)}"
         )
 
     def _get(self, api: HfApi, address: str) -> Any:
@@ -492,6 +531,13 @@ def _create(api: HfApi, repo_id: str, **options: Any) -> None:
 def _commit(api: HfApi, operations: Sequence[Any], **options: Any) -> Any:
     try:
         return api.create_commit(operations=operations, **options)
+    except KeyError as error:
+        if error.args != ("pullRequestUrl",):
+            raise
+        raise HubError(
+            f"{api.endpoint} opened no pull request but changed main of {options['repo_id']}: it "
+            "knows no pull requests; look at its newest commit, and leave out --create-pr"
+        ) from None
     except Exception as error:
         if status_of(error) in {409, 412}:
             raise Moved from None

@@ -19,6 +19,7 @@ import logging
 import re
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -96,6 +97,10 @@ def persist(
             text = f"{errand.doing}: {reason}; trying again in {wait_s:g} s"
             note(hide(text, errand.token), task="hub")
             time.sleep(wait_s)
+        except (LookupError, TypeError, AttributeError) as error:
+            if not _is_of_the_library(error):
+                raise
+            raise HubError(_not_understood(error, errand)) from None
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -255,6 +260,20 @@ def _until(date: str) -> float:
         return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
     except (TypeError, ValueError):
         return _LONGEST_PAUSE_S
+
+
+def _is_of_the_library(error: BaseException) -> bool:
+    """Whether it was raised where huggingface_hub reads an answer, and so is no defect here."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_globals.get("__name__", "").startswith("huggingface_hub.")
+
+
+def _not_understood(error: BaseException, errand: Errand) -> str:
+    return hide(
+        f"cannot {errand.doing}: {errand.endpoint} answered with what huggingface_hub does not "
+        f"understand ({type(error).__name__}: {error}); look at HF_ENDPOINT, which may be no Hub",
+        errand.token,
+    )
 
 
 def _too_long(errand: Errand, wait_s: float) -> str:
