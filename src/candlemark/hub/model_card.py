@@ -21,8 +21,8 @@ from candlemark.hub.trained import Run, Trained
 from candlemark.metrics.catalog import METRICS
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, Verdict
-from candlemark.report.contests import flatten
 from candlemark.report.format import title_of
+from candlemark.report.settings import flatten
 
 METRIC_TYPES = {
     "auroc": "roc_auc",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +63,10 @@ def draw_attention(
         chart, bars = figure.subplots(1, 2, width_ratios=(height * 0.78 * ratio, 2.6))
         _chart(chart, picture, veil, _caption(attention, veil, note))
         _bars(bars, probabilities)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
-        figure.text(0.01, -0.02, forecast, ha="left", va="top", fontsize=10, color=INK)
+        # A name with two dollar signs is no formula.
+        plain: dict[str, Any] = {"ha": "left", "parse_math": False}
+        figure.suptitle(title, x=0.01, fontsize=11.5, fontweight="bold", **plain)
+        figure.text(0.01, -0.02, forecast, va="top", fontsize=10, color=INK, **plain)
         return save_figure(figure, path)
 
 
@@ -120,7 +122,7 @@ def _chart(
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(True)
-    axes.set_xlabel(caption, color=MUTED, fontsize=8.5)
+    axes.set_xlabel(caption, color=MUTED, fontsize=8.5, parse_math=False)
 
 
 def _bars(axes: Axes, probabilities: Mapping[str, float]) -> None:
@@ -142,7 +144,7 @@ def _bars(axes: Axes, probabilities: Mapping[str, float]) -> None:
             va="center",
             fontsize=9,
         )
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_ylim(-0.8, max(len(names), 1) - 0.2)
     axes.set_xlim(0, max(most, 0.5) * 1.25)
     axes.set_xticks([])

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from candlemark.hardware import comparability
 from candlemark.metrics.summary import Difference, difference, holm
@@ -191,14 +190,3 @@ def differing_fields(rows: Sequence[Row]) -> tuple[str, ...]:
     shown = {task_of(record) for row in rows for record in row.records} == {"fusion"}
     kept = tuple(name for name in differing if not shown or name not in SHOWN)
     return kept if differing else ("comparability_key",)
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"device": {"name": "cpu"}}` as `{"device.name": "cpu"}`."""
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            flat.update(flatten(item, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat

@@ -8,6 +8,7 @@ save_figure(figure, folder / "trade_off.png")
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a PNG, complete or not at all."""
+    """Write a PNG, complete or not at all; a letter that the font lacks is drawn as a box."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.25)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.25)
     return write_bytes(path, buffer.getvalue())
 
 

@@ -16,7 +16,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from candlemark.report.contests import flatten
+from candlemark.report.settings import flatten
 from candlemark.results.store import Suite
 
 Chart = dict[str, Any]

@@ -25,8 +25,16 @@ from candlemark.errors import ConfigError
 from candlemark.metrics.catalog import FORECAST_METRICS, METRICS, Score
 from candlemark.metrics.forecast import forecast_replicates_of
 from candlemark.metrics.summary import Interval, interval, replicates_of, time_order
-from candlemark.records import Measurement, Predictions, RunRecord, Status, Verdict
+from candlemark.records import (
+    Measurement,
+    Predictions,
+    RunRecord,
+    Status,
+    Verdict,
+    canonical_json,
+)
 from candlemark.report.forecasts import forecast_of
+from candlemark.report.settings import names_apart, setting_of
 from candlemark.results.naming import row_name, task_of
 
 FloatArray = npt.NDArray[np.float64]
@@ -80,6 +88,11 @@ class Row:
     def facts(self) -> Mapping[str, Any]:
         """Facts of the row's first record, a failed one where there is no other."""
         return (*self.records, *self.failed)[0].facts
+
+    @property
+    def setting(self) -> Mapping[str, Any]:
+        """How the model is made and how it learns, by dotted name."""
+        return setting_of((*self.records, *self.failed)[0])
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -191,17 +204,14 @@ def _question(record: RunRecord) -> tuple[str, ...]:
 
 
 def _board(records: Sequence[RunRecord]) -> Board:
-    lines: dict[tuple[str, str, str], list[RunRecord]] = {}
-    for record in records:
-        lines.setdefault(_line(record), []).append(record)
-    drafts = [_draft(group) for group in lines.values()]
-    compared = sum(draft[1] is not None for draft in drafts)
+    drafts = [_draft(name, group) for name, group in _lines(records)]
+    compared = sum(draft.resampled is not None for draft in drafts)
     facts: dict[str, Any] = dict(records[0].facts)
     dataset, dataset_hash, market, label, label_kind, task = _question(records[0])
     is_alarm = market == "random_walk" and label_kind != "recognition"
     family_level = ALARM_LEVEL if is_alarm else LEVEL
     level = 1 - (1 - family_level) / max(compared, 1)
-    rows = [_row(group, scores, resampled, level) for group, resampled, scores in drafts]
+    rows = [_row(draft, level) for draft in drafts]
     return Board(
         dataset=dataset,
         dataset_hash=dataset_hash,
@@ -217,9 +227,25 @@ def _board(records: Sequence[RunRecord]) -> Board:
     )
 
 
-def _line(record: RunRecord) -> tuple[str, str, str]:
-    facts = record.facts
-    return row_name(record), str(facts.get("role", "model")), str(facts.get("weights"))
+def _lines(records: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
+    """The records of each row under its name; only seeds of one setting share a row."""
+    named: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
+    for record in records:
+        alike = named.setdefault((row_name(record), _role(record)), {})
+        alike.setdefault(canonical_json(setting_of(record)), []).append(record)
+    return [
+        line
+        for (name, _), alike in named.items()
+        for line in zip(
+            names_apart(name, [setting_of(group[0]) for group in alike.values()]),
+            alike.values(),
+            strict=True,
+        )
+    ]
+
+
+def _role(record: RunRecord) -> str:
+    return str(record.facts.get("role", "model"))
 
 
 def _rank(row: Row) -> tuple[bool, float, str]:
@@ -227,31 +253,33 @@ def _rank(row: Row) -> tuple[bool, float, str]:
     return auroc is None, -(auroc or 0.0), row.name
 
 
-def _draft(
-    group: Sequence[RunRecord],
-) -> tuple[Sequence[RunRecord], Resampled | None, dict[str, Measurement]]:
-    ended = [record for record in group if record.status is Status.OK]
-    return group, _resample(ended, PRIMARY), _scores(ended)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Draft:
+    """A row before it is known how many rows share the family level."""
+
+    name: str
+    records: Sequence[RunRecord]
+    ended: tuple[RunRecord, ...]
+    resampled: Resampled | None
 
 
-def _row(
-    group: Sequence[RunRecord],
-    scores: dict[str, Measurement],
-    resampled: Resampled | None,
-    level: float,
-) -> Row:
-    name, role, _ = _line(group[0])
+def _draft(name: str, group: Sequence[RunRecord]) -> _Draft:
     ended = tuple(record for record in group if record.status is Status.OK)
+    return _Draft(name=name, records=group, ended=ended, resampled=_resample(ended, PRIMARY))
+
+
+def _row(draft: _Draft, level: float) -> Row:
+    first = draft.records[0]
     return Row(
-        name=name,
-        role=role,
-        weights=group[0].facts.get("weights"),
-        records=ended,
-        failed=tuple(record for record in group if record.status is not Status.OK),
-        scores=scores,
-        resampled=resampled,
-        adjusted=_interval_of(resampled, PRIMARY, level),
-        forecast=_resample(ended, OF_THE_CLOSE),
+        name=draft.name,
+        role=_role(first),
+        weights=first.facts.get("weights"),
+        records=draft.ended,
+        failed=tuple(record for record in draft.records if record.status is not Status.OK),
+        scores=_scores(draft.ended),
+        resampled=draft.resampled,
+        adjusted=_interval_of(draft.resampled, PRIMARY, level),
+        forecast=_resample(draft.ended, OF_THE_CLOSE),
     )
 
 

@@ -11,11 +11,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from candlemark.report.contests import Contest, Duel, flatten, hold
+from candlemark.report.contests import Contest, Duel, hold
 from candlemark.report.format import UNKNOWN, measured, p_value, quantity, short, title_of
 from candlemark.report.fusion import text as fusion
 from candlemark.report.fusion.questions import ask
 from candlemark.report.recommendations import RECOGNITION, answer, recommendations
+from candlemark.report.settings import flatten
 from candlemark.report.statistics import PRIMARY, SCORES, Board, Row
 from candlemark.report.tables import ROLE_STYLES, fitting
 from candlemark.results.store import Suite

@@ -13,7 +13,7 @@ import pytest
 from candlemark.hardware.comparability import comparability_key
 from candlemark.metrics.forecast import score_forecast
 from candlemark.metrics.summary import Difference, holm
-from candlemark.records import RunRecord
+from candlemark.records import RunRecord, content_id
 from candlemark.report.contests import differing_fields
 from candlemark.report.fusion.questions import Answer, Study, ask, says_the_last_close
 from candlemark.report.fusion.sentences import alarm, attainable, effect, findings, headline, signed
@@ -213,6 +213,64 @@ class TestWhoIsAsked:
     def test_controls_are_never_asked(self, fakes: ModuleType, board: Make) -> None:
         study = ask(board(fakes.SHUFFLED, fakes.TEXT, fakes.IMAGE))
         assert {found.row for found in study.answers} == {fakes.TEXT.name, fakes.IMAGE.name}
+
+
+class TestSeveralStudies:
+    """One store holds what was trained in other ways; means are over seeds alone."""
+
+    @staticmethod
+    def made(
+        fakes: ModuleType, row: Any, *, seed: int = 0, epochs: int = 5, **model: Any
+    ) -> RunRecord:
+        record: RunRecord = fakes.fusion_record(row, seed=seed)
+        spec = {"inputs": row.inputs, "fusion": row.fusion, **model}
+        trial = {**record.trial, "model": spec, "training": {"epochs": epochs}}
+        return replace(record, trial_id=content_id(trial), trial=trial)
+
+    def test_what_was_made_otherwise_is_a_row_of_its_own(self, fakes: ModuleType) -> None:
+        small, large = "tiny:bert", "google/bert-base-uncased"
+        (one,) = build_boards(
+            [
+                self.made(fakes, fakes.BOTH, text_encoder=small),
+                self.made(fakes, fakes.BOTH, text_encoder=small, seed=1),
+                self.made(fakes, fakes.BOTH, text_encoder=large),
+                self.made(fakes, fakes.BOTH, text_encoder=large, epochs=9),
+                self.made(fakes, fakes.IMAGE),
+            ]
+        )
+        name = fakes.BOTH.name
+        assert {row.name: row.seeds for row in one.rows} == {
+            f"{name}, text encoder {small}, epochs 5": (0, 1),
+            f"{name}, text encoder {large}, epochs 5": (0,),
+            f"{name}, text encoder {large}, epochs 9": (0,),
+            "image only": (0,),
+        }
+
+    def test_seeds_of_one_study_keep_its_name(self, fakes: ModuleType) -> None:
+        (one,) = build_boards([self.made(fakes, fakes.TEXT, seed=seed) for seed in (0, 1)])
+        assert [(row.name, row.seeds) for row in one.rows] == [("text only", (0, 1))]
+
+    def test_a_row_is_held_against_single_inputs_made_alike(self, fakes: ModuleType) -> None:
+        records = [
+            self.made(fakes, row, epochs=epochs, **encoders)
+            for epochs in (5, 9)
+            for row, encoders in (
+                (fakes.BOTH, {"text_encoder": "a", "image_encoder": "b"}),
+                (fakes.IMAGE, {"image_encoder": "b"}),
+                (fakes.TEXT, {"text_encoder": "a"}),
+            )
+        ]
+        (one,) = build_boards(records)
+        asked = {
+            (found.question, found.row): found.other
+            for found in ask(one).answers
+            if found.metric == "auroc" and found.question in {"text", "pixels"}
+        }
+        assert asked == {
+            (question, f"{fakes.BOTH.name}, epochs {epochs}"): f"{alone}, epochs {epochs}"
+            for epochs in (5, 9)
+            for question, alone in (("text", "image only"), ("pixels", "text only"))
+        }
 
 
 class TestNoAnswer:

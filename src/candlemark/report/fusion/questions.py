@@ -27,6 +27,7 @@ import numpy as np
 from candlemark.metrics.summary import Difference, difference, holm
 from candlemark.report.contests import ALPHA, compare, hardest, why_none
 from candlemark.report.format import short
+from candlemark.report.settings import made_alike
 from candlemark.report.statistics import OF_THE_CLOSE, PRIMARY, SCORES, Board, Row
 
 Verdict = Literal["yes", "worse", "not shown", "not answered"]
@@ -271,8 +272,7 @@ def _others(question: str, row: Row, board: Board) -> list[Row]:
         ]
     alone = "image" if question == "text" else "text"
     found = [other for other in board.rows if shown(other) == alone]
-    alike = [other for other in found if other.weights == row.weights]
-    return alike or found
+    return [other for other in found if made_alike(row.setting, other.setting)] or found
 
 
 def _is_baseline(row: Row, names: Sequence[str]) -> bool:

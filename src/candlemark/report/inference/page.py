@@ -13,7 +13,6 @@ from typing import Any
 from candlemark.metrics.measures import MEASURES
 from candlemark.records import Measurement, Verdict
 from candlemark.report.comparison import Speedup
-from candlemark.report.contests import flatten
 from candlemark.report.inference import charts
 from candlemark.report.inference.cells import LATENCY, Cell, Family, answer, families
 from candlemark.report.inference.figures import ON_CPU, any_on_cpu
@@ -23,6 +22,7 @@ from candlemark.report.inference.numbers import figures, interval, measured, uni
 from candlemark.report.inference.parts import trade_offs
 from candlemark.report.inference.text import note_text
 from candlemark.report.page import Chart, chart, configs, document
+from candlemark.report.settings import flatten
 from candlemark.results.store import Suite
 
 _COLUMNS = (
