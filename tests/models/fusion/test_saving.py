@@ -21,8 +21,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from candlemark.errors import ModelError
+from candlemark.models.fusion.building import build_fusion
 from candlemark.models.fusion.modeling import FORMAT, FusionConfig, FusionModel
 from candlemark.models.fusion.saving import load_fusion, read_training, save_fusion
+from candlemark.models.fusion.spec import FusionSpec
 
 Make = Callable[..., Any]
 
@@ -36,6 +38,22 @@ def saved(make_fusion: Make, tmp_path: Path) -> tuple[Any, Path]:
     """A model and its folder."""
     fusion = make_fusion()
     return fusion, save_fusion(fusion, tmp_path / "model", training={"epochs": 3}, pickle=True)
+
+
+@pytest.fixture(scope="module")
+def folder_of_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that several tests copy."""
+    spec = FusionSpec(text_encoder="tiny:bert", image_encoder="tiny:vit", weights="random")
+    fusion = build_fusion(
+        spec,
+        class_names=("bearish", "neutral", "bullish"),
+        image_shape=(32, 48),
+        window=8,
+        texts=["Price goes up."],
+        seed=0,
+    )
+    fusion.config.returns = {"mean": 0.0, "std": 0.02, "residual_low": None}
+    return save_fusion(fusion, tmp_path_factory.mktemp("one") / "model", training={})
 
 
 @pytest.mark.parametrize("inputs", ["both", "image", "text", "numbers"])
@@ -295,6 +313,45 @@ def test_a_cut_file_is_one_line(saved: tuple[Any, Path], name: str, message: str
         load_fusion(folder)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("chart", {}),
+        ("chart.image_shape", "x"),
+        ("chart.input_shape", None),
+        ("chart.mean", [0.5]),
+        ("chart.std", [0.0, 1.0, 1.0]),
+        ("image_tokens.grid", [4]),
+        ("image_tokens.prefix", -1),
+        ("id2label", {"0": "bearish"}),
+        ("id2label", {"1": "bearish", "2": "bullish"}),
+        ("id2label.1", []),
+        ("returns.std", "wide"),
+        ("returns.residual_low", []),
+        ("origin.weights", None),
+        ("origin.symbols", 1),
+        ("max_tokens", None),
+        ("caption", {}),
+        ("dtype", []),
+    ],
+)
+def test_a_field_that_is_none_is_one_line(
+    folder_of_one: Path, tmp_path: Path, field: str, value: Any
+) -> None:
+    folder = Path(shutil.copytree(folder_of_one, tmp_path / "model"))
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    *parents, last = field.split(".")
+    part = config
+    for parent in parents:
+        part = part[parent]
+    part[last] = value
+    file.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"config\.json is damaged: ") as caught:
+        load_fusion(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_cut_pickle_and_a_cut_story_are_one_line(saved: tuple[Any, Path]) -> None:

@@ -28,6 +28,7 @@ from candlemark.errors import ModelError
 from candlemark.models.building import first_line, quiet
 from candlemark.models.files import find_file
 from candlemark.models.fusion.building import Fusion, model_facts
+from candlemark.models.fusion.fields import check_fields
 from candlemark.models.fusion.lora import merge_low_rank
 from candlemark.models.fusion.modeling import FORMAT, FusionConfig, FusionModel
 from candlemark.models.fusion.vocabulary import read_tokenizer, write_tokenizer
@@ -215,8 +216,9 @@ def _read_config(folder: Path) -> FusionConfig:
         )
     try:
         config: FusionConfig = FusionConfig.from_dict(found)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # the library reads fields of its own, each in its own way
         raise ModelError(f"{file} is damaged: {first_line(error)}") from error
+    check_fields(config, where=str(file))
     return config
 
 
