@@ -82,3 +82,17 @@ def test_what_cannot_be_drawn_is_refused(
     with pytest.raises(ConfigError, match=message):
         drawn(tmp_path, image, attention)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_words_are_drawn_as_they_are_whatever_signs_they_hold(tmp_path: Path) -> None:
+    for title in ("a $\\b$.png", "$_{^$ 日本 🕯"):
+        draw_attention(
+            CHART,
+            None,
+            tmp_path / "why.png",
+            title=title,
+            probabilities={"$_{^$": 1.0},
+            forecast="$_{^$",
+            note="$_{^$",
+        )
+    assert (tmp_path / "why.png").is_file()
