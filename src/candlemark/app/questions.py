@@ -155,7 +155,7 @@ def ask_given(
     Raises ModelError: the picture cannot be read, or the text is longer than the model reads.
     ConfigError: something that this model reads is missing, or it has no use for it.
     """
-    from candlemark.models.fusion.predictor import fit_picture, read_picture
+    from candlemark.models.fusion.predictor import fit_picture, read_picture, shown_name
 
     text = text.strip() if text is not None else None
     _check_parts(predictor, chart is not None, bool(text), words)
@@ -175,7 +175,7 @@ def ask_given(
     )
     return Asked(
         answer=answer,
-        title=Path(chart).name if chart is not None else "a text",
+        title=shown_name(chart) if chart is not None else "a text",
         picture=picture,
         text=text or None,
         moment=None,

@@ -22,6 +22,7 @@ from candlemark.models.fusion.predictor import (
     Predictor,
     fit_picture,
     read_picture,
+    shown_name,
     spread,
 )
 from candlemark.models.fusion.saving import save_fusion
@@ -362,3 +363,78 @@ def test_files_that_are_no_pictures_are_one_line(tmp_path: Path) -> None:
         read_picture(tmp_path / "cut.png")
     with pytest.raises(ModelError, match=r"cannot be read as a picture|is no picture"):
         read_picture(tmp_path)
+
+
+def test_sixteen_bits_are_read_as_the_eight_that_they_show(tmp_path: Path) -> None:
+    grey = np.array([[0, 1, 128, 255]], dtype=np.uint8)
+    for name in ("chart.png", "chart.tif"):
+        Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / name)
+        np.testing.assert_array_equal(read_picture(tmp_path / name)[..., 0], grey)
+    for kind in (np.int32, np.float32):
+        Image.fromarray(grey.astype(kind)).save(tmp_path / "raw.tif")
+        with pytest.raises(ModelError, match=r"raw.tif has pixels of 32 bits"):
+            read_picture(tmp_path / "raw.tif")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "CMYK", "RGBA"])
+def test_pictures_of_every_kind_are_read(mode: str, tmp_path: Path) -> None:
+    drawn = np.zeros((4, 6), dtype=np.uint8)
+    drawn[1, 2:] = 255
+    Image.fromarray(drawn).convert("RGB").convert(mode).save(tmp_path / "chart.tif")
+    found = read_picture(tmp_path / "chart.tif")
+    np.testing.assert_array_equal(found, np.repeat(drawn[..., None], 3, axis=2))
+
+
+def test_a_photograph_is_read_as_it_is_looked_at(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (40, 32))
+    turned = picture.getexif()
+    turned[0x0112] = 6  # orientation: a quarter turn
+    picture.save(tmp_path / "photo.jpg", exif=turned)
+    assert read_picture(tmp_path / "photo.jpg").shape == (40, 32, 3)
+
+
+def test_a_picture_without_measure_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (50, 50)).save(tmp_path / "large.png")
+    for limit in (2000, 1000):  # Pillow warns, and above twice its limit refuses
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(ModelError, match=r"large.png has too many pixels: .*2500 pixels"):
+            read_picture(tmp_path / "large.png")
+
+
+def test_names_are_shown_whatever_they_are_made_of() -> None:
+    assert shown_name("charts/日本 $a.png") == "日本 $a.png"
+    assert shown_name("a\nb\x1b[31m\udcff.png") == "a?b?[31m?.png"
+
+
+@pytest.mark.parametrize("text", ["up \udcff", None, 3])
+def test_what_is_no_text_is_refused(text: Any, make_fusion: MakeFusion, cpu: torch.device) -> None:
+    predictor = Predictor(make_fusion(inputs="text"), cpu)
+    with pytest.raises(ModelError, match=r"text 1 is .*, and no text in Unicode"):
+        predictor.predict(texts=["Price goes up.", text])
+
+
+@pytest.mark.parametrize("close", [1e-8, 1e8, 1.79e308, 5e-324, math.nan, math.inf, -1.0, 0.0])
+def test_prices_of_any_size_become_prices_or_none(
+    close: float, make_fusion: MakeFusion, cpu: torch.device
+) -> None:
+    fusion = make_fusion(inputs="text")
+    fusion.config.returns = {**RETURNS, "mean": 700.0 if close == 1e8 else 0.001}
+    (answer,) = Predictor(fusion, cpu).predict(texts=TEXTS[:1], last_close=[close])
+    json.dumps(answer.to_dict(), allow_nan=False)
+    if close == 1e-8:
+        assert answer.next_close == pytest.approx(1e-8 * math.exp(answer.log_return), rel=1e-12)
+    if not 0 < close < math.inf:
+        assert answer.last_close is None
+        assert answer.next_close is None
+
+
+def test_weights_that_are_no_numbers_are_one_line(
+    make_fusion: MakeFusion, cpu: torch.device
+) -> None:
+    fusion = make_fusion(inputs="text")
+    with torch.no_grad():
+        fusion.model.head.classifier[0].weight.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"answers with no numbers .*; train it again"):
+        Predictor(fusion, cpu).predict(texts=TEXTS[:1])

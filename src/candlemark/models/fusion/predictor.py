@@ -18,6 +18,7 @@ average, for markets that go on as they were; it is no wider where the market is
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,6 +241,9 @@ class Predictor:
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         if self.fusion.tokenizer is None:
             raise ModelError("the model has no tokenizer, so it cannot read a text; train it again")
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not _is_unicode(text):
+                raise ModelError(f"text {row} is {text!r}, and no text in Unicode")
         tokens = tokenise(texts, self.fusion.tokenizer, max_tokens=self.config.max_tokens)
         ids, mask = tokens.take(range(len(tokens)))
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
@@ -260,6 +264,11 @@ class Predictor:
         output = self._model(**prepared, output_attentions=True)
         probabilities = output.logits.double().softmax(dim=-1).cpu().numpy()
         forecasts = output.forecast.double().cpu().numpy()
+        if not np.isfinite(probabilities).all() or not np.isfinite(forecasts).all():
+            raise ModelError(
+                "the model answers with no numbers (NaN or infinity): its weights are of no use; "
+                "train it again, with a lower --lr"
+            )
         maps, reason = self._maps(output.attentions)
         return [
             Answer(
@@ -285,22 +294,15 @@ class Predictor:
         else:
             reason = returns.get("reason") or NO_INTERVAL
 
-        known = last_close is not None and last_close > 0
-
-        def price(log_return: float | None) -> float | None:
-            if log_return is None or last_close is None or not known:
-                return None
-            return last_close * math.exp(log_return)
-
         return {
             "log_return": forecast,
             "log_return_low": low,
             "log_return_high": high,
             "level": level,
-            "last_close": last_close,
-            "next_close": price(forecast),
-            "next_close_low": price(low),
-            "next_close_high": price(high),
+            "last_close": last_close if _is_price(last_close) else None,
+            "next_close": _price(last_close, forecast),
+            "next_close_low": _price(last_close, low),
+            "next_close_high": _price(last_close, high),
             "interval_reason": reason,
         }
 
@@ -326,6 +328,26 @@ class Predictor:
         return f"in the fusion '{self.config.fusion}' no text asks the picture"
 
 
+def _is_price(number: float | None) -> bool:
+    return number is not None and 0 < number < math.inf
+
+
+def _price(last_close: float | None, log_return: float | None) -> float | None:
+    """The price after a return; None where either is unknown or no number can hold it."""
+    if last_close is None or log_return is None or not _is_price(last_close):
+        return None
+    try:
+        price = last_close * math.exp(log_return)
+    except OverflowError:
+        return None
+    return price if _is_price(price) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Bytes that a command line could not read are lone surrogates, which no tokenizer takes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def spread(
     weights: npt.NDArray[np.floating], grid: tuple[int, int], shape: tuple[int, ...]
 ) -> Float32Array:
@@ -345,25 +367,51 @@ def spread(
     return maps
 
 
+def shown_name(path: str | Path) -> str:
+    """The name of a file as it can be printed and drawn, whatever bytes it is made of."""
+    return "".join(letter if letter.isprintable() else "?" for letter in Path(path).name)
+
+
 def read_picture(path: str | Path) -> UInt8Array:
-    """A picture file as uint8 (H, W, 3); what is transparent becomes white.
+    """A picture file as uint8 (H, W, 3), turned as its camera says.
 
-    Raises ModelError: there is no such file, or it is no picture, or a damaged one.
+    What is transparent becomes white. Of 16 bits the upper 8 are taken.
+
+    Raises ModelError: there is no such file, or it is no picture, or a damaged one, one of
+    more pixels than Pillow takes for harmless (89 million), or one whose numbers have no white.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    name = Path(path).name
+    name = shown_name(path)
     try:
-        with Image.open(path) as picture:
-            whole = picture.convert("RGBA")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                whole = _eight_bits(ImageOps.exif_transpose(picture), picture.format, name)
     except FileNotFoundError as error:
         raise ModelError(f"there is no file {path}; give a picture of a chart") from error
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ModelError(f"{name} has too many pixels: {error}; make it smaller") from error
+    except UnidentifiedImageError as error:
         raise ModelError(f"{name} is no picture that can be read (PNG, JPEG, ...)") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise ModelError(f"{name} cannot be read as a picture: {error}") from error
-    paper = Image.new("RGBA", whole.size, "white")
-    return np.asarray(Image.alpha_composite(paper, whole).convert("RGB"))
+    if not whole.has_transparency_data:
+        return np.asarray(whole.convert("RGB"))
+    layer = whole.convert("RGBA")
+    paper = Image.new("RGBA", layer.size, "white")
+    return np.asarray(Image.alpha_composite(paper, layer).convert("RGB"))
+
+
+def _eight_bits(picture: Any, kind: str | None, name: str) -> Any:
+    """The picture of Pillow in 8 bits a channel: its own conversion makes all above 255 white."""
+    from PIL import Image
+
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in {"PNG", "PPM"}):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in {"I", "F"}:
+        raise ModelError(f"{name} has pixels of 32 bits, and does not tell which of them is white")
+    return picture
 
 
 def fit_picture(
