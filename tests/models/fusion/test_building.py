@@ -329,6 +329,22 @@ def test_heads_must_share_the_width(make_fusion: Make) -> None:
     assert make_fusion(heads=4, width=24).config.width == 24
 
 
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("{", r"preprocessor_config\.json is damaged"),
+        ("[]", r"preprocessor_config\.json is damaged"),
+        ('{"image_mean": [0.5], "image_std": [0.5]}', "there must be three numbers"),
+        ('{"image_mean": "x", "image_std": 1}', "there must be three numbers"),
+    ],
+)
+def test_a_normalisation_that_is_none_is_one_line(told: str, message: str, tmp_path: Path) -> None:
+    save_tiny("vit", tmp_path, "ViTModel")
+    (tmp_path / "preprocessor_config.json").write_text(told)
+    with pytest.raises(ModelError, match=message):
+        load_image(str(tmp_path), weights="pretrained", image_shape=(32, 32))
+
+
 def test_an_encoder_that_rolls_dice_is_refused(make_fusion: Make, tmp_path: Path) -> None:
     config = dict(TINY["vit"].config)
     config.pop("num_labels")

@@ -485,9 +485,18 @@ def _normalisation(source: _Source) -> tuple[Triple | None, Triple | None]:
     if not mean and source.folder is not None and not Path(source.name).is_dir():
         beside = find_file(source.name, "preprocessor_config.json")
     if not mean and beside is not None and beside.is_file():
-        values = json.loads(beside.read_text(encoding="utf-8"))
-        mean, std = values.get("image_mean"), values.get("image_std")
-    return (_triple(mean), _triple(std)) if mean and std else (None, None)
+        try:
+            values = json.loads(beside.read_text(encoding="utf-8"))
+            mean, std = values.get("image_mean"), values.get("image_std")
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(f"{beside} is damaged: {first_line(error)}") from error
+    try:
+        return (_triple(mean), _triple(std)) if mean and std else (None, None)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise ModelError(
+            f"{source.name} normalises pictures by mean {mean!r} and std {std!r}; of each there "
+            "must be three numbers"
+        ) from error
 
 
 def _triple(values: Any) -> Triple:
