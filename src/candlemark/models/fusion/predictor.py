@@ -242,7 +242,7 @@ class Predictor:
         if self.fusion.tokenizer is None:
             raise ModelError("the model has no tokenizer, so it cannot read a text; train it again")
         for row, text in enumerate(texts):
-            if not isinstance(text, str) or not _is_unicode(text):
+            if not _is_unicode(text):
                 raise ModelError(f"text {row} is {text!r}, and no text in Unicode")
         tokens = tokenise(texts, self.fusion.tokenizer, max_tokens=self.config.max_tokens)
         ids, mask = tokens.take(range(len(tokens)))
@@ -343,9 +343,9 @@ def _price(last_close: float | None, log_return: float | None) -> float | None:
     return price if _is_price(price) else None
 
 
-def _is_unicode(text: str) -> bool:
+def _is_unicode(text: object) -> bool:
     """Bytes that a command line could not read are lone surrogates, which no tokenizer takes."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return isinstance(text, str) and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def spread(
