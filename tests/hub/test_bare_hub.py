@@ -32,17 +32,18 @@ def bare_hub(**options: Any) -> Any:
 
 @pytest.mark.parametrize("xet", [True, False])
 @pytest.mark.parametrize(
-    "options",
+    ("kind", "options"),
     [
-        {},
-        {"leave_out": ("private",)},
-        {"leave_out": ("lfs",)},
-        {"leave_out": ("sha",)},
-        {"commit_prefix": "r-"},
+        ("model", {}),
+        ("dataset", {}),
+        ("space", {}),
+        ("model", {"leave_out": ("private",)}),
+        ("model", {"leave_out": ("lfs",)}),
+        ("model", {"leave_out": ("sha",)}),
+        ("model", {"commit_prefix": "r-"}),
     ],
-    ids=["", "no visibility", "no lfs in listings", "no commits", "odd commits"],
+    ids=str,
 )
-@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
 def test_push_and_pull_work(
     *,
     hub_double: Any,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +18,7 @@ from candlemark.errors import HubError
 from candlemark.hub import pull as pulling
 from candlemark.hub.changes import LocalFile
 from candlemark.hub.client import Hub
+from candlemark.hub.faults import Errand, Stopped, persist
 from candlemark.hub.pull import pull
 
 LARGE = os.urandom(300_000)
@@ -223,3 +227,68 @@ def test_what_is_not_there_is_named(pushed: Any, tmp_path: Path) -> None:
     with pytest.raises(HubError, match=r"404.*; name a branch, tag or commit that is there"):
         pull("tester/made", "dataset", tmp_path / "made", revision="none")
     assert beside(tmp_path / "made") == set()
+
+
+def test_ctrl_c_ends_a_pull_within_a_large_file(
+    pushed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(20_000_000)
+    push({**FILES, "large.safetensors": content})
+
+    def advance(*_: object, **__: object) -> None:
+        """A slow line; whoever waits presses Ctrl-C at its first bytes."""
+        if not pressed:
+            pressed.append(True)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.05)
+
+    pressed: list[bool] = []
+    monkeypatch.setattr("candlemark.progress.Bar.advance", advance)
+    with pytest.raises(KeyboardInterrupt):
+        pull("tester/made", "dataset", tmp_path / "made")
+    monkeypatch.undo()
+    parts = tmp_path / ".made.pull" / "parts"
+    assert sum(path.stat().st_size for path in parts.iterdir()) < len(content)
+
+
+def test_a_pull_that_is_stopped_waits_for_nothing() -> None:
+    stop = threading.Event()
+    stop.set()
+
+    def fail() -> None:
+        raise httpx_error()
+
+    with pytest.raises(Stopped):
+        persist(fail, Errand(doing="do", endpoint="https://h", stop=stop))
+
+
+def httpx_error() -> Exception:
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    error: Exception = HTTPError("cut")
+    return error
+
+
+@pytest.mark.parametrize("out", ["made/../made", "link"])
+def test_a_place_by_another_road_is_filled(pushed: Any, tmp_path: Path, out: str) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "link").symlink_to("made")
+    pull("tester/made", "dataset", tmp_path / out)
+    assert on_disk(tmp_path / "made") == FILES
+    assert beside(tmp_path / "made") == {"made", "link"}
+
+
+def test_the_folder_one_stands_in_is_not_renamed(
+    pushed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(HubError, match="the folder that you are in"):
+        pull("tester/made", "dataset", Path())
+    assert not pushed.requests
+
+
+def test_links_in_a_loop_are_named(pushed: Any, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HubError, match=r"cannot pull to .*; name another folder with --out"):
+        pull("tester/made", "dataset", tmp_path / "loop")

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
 from urllib.parse import quote, urlsplit
 
@@ -96,6 +97,11 @@ class Hub:
     def has_token(self) -> bool:
         """Whether requests carry a token."""
         return self._connection()[1] is not None
+
+    def token_stands_in(self, content: bytes) -> bool:
+        """Whether these bytes tell the token."""
+        token = self._connection()[1]
+        return token is not None and token.encode() in content
 
     def url(self, repo_id: str, kind: Kind) -> str:
         """The page of a repo."""
@@ -244,17 +250,24 @@ class Hub:
         revision: str,
         bar: Bar,
         attempts: int = ATTEMPTS,
+        stop: Event | None = None,
     ) -> None:
         """Bring what `target` lacks of a file; its bytes are for the caller to check.
 
-        Raises HubError; what has arrived then stays in `target`, for the next call to go on from.
+        stop: set by another thread to end it early
+
+        Raises HubError, Stopped; what has arrived then stays in `target`, for the next call to go
+        on from.
         """
         address = self._address(repo_id, kind, path, revision)
         self._ask(
             f"download {path} of the {kind} {repo_id}",
-            lambda api: fetch(address, target, size=size, headers=self._headers(api), bar=bar),
+            lambda api: fetch(
+                address, target, size=size, headers=self._headers(api), bar=bar, stop=stop
+            ),
             repo=f"{kind} {repo_id}",
             attempts=attempts,
+            stop=stop,
         )
 
     def missing(self, repo_id: str, kind: Kind) -> HubError:
@@ -486,10 +499,11 @@ class Hub:
         repo: str = "",
         attempts: int = ATTEMPTS,
         retry_lost: bool = True,
+        stop: Event | None = None,
     ) -> ResultT:
         """Do something at the Hub; every failure is a HubError."""
         api, token = self._connection()
-        errand = Errand(doing=doing, endpoint=self.endpoint, repo=repo, token=token)
+        errand = Errand(doing=doing, endpoint=self.endpoint, repo=repo, token=token, stop=stop)
         with quietly(token):
             return persist(lambda: action(api), errand, attempts=attempts, retry_lost=retry_lost)
 

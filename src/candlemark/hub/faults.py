@@ -48,6 +48,10 @@ class Moved(Exception):  # noqa: N818  # never leaves this package
     """The branch is no longer where it was when the changes were worked out."""
 
 
+class Stopped(Exception):  # noqa: N818  # never leaves this package
+    """Whoever wanted it has gone: what has arrived stays, and nothing more is brought."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """What is being done, in the words of its error message.
@@ -55,12 +59,14 @@ class Errand:
     doing: "push to the dataset user/name"
     repo: "dataset user/name", or "" where no repo is asked for
     token: kept out of every message; None: none is sent
+    stop: set where nobody waits for it any more; None: somebody always does
     """
 
     doing: str
     endpoint: str
     repo: str = ""
     token: str | None = None
+    stop: threading.Event | None = None
 
     def __repr__(self) -> str:
         return f"Errand({self.doing!r})"
@@ -79,7 +85,7 @@ def persist(
     retry_lost: False where doing it twice would be wrong; then only an answer that says
     that nothing was done is tried again
 
-    Raises HubError. Moved, passed on.
+    Raises HubError. Moved, passed on. Stopped: while it waited.
     """
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
@@ -96,12 +102,22 @@ def persist(
             reason = _reason(cause, errand)
             text = f"{errand.doing}: {reason}; trying again in {wait_s:g} s"
             note(hide(text, errand.token), task="hub")
-            time.sleep(wait_s)
+            _pause(wait_s, errand.stop)
         except (LookupError, TypeError, AttributeError) as error:
             if not _is_of_the_library(error):
                 raise
             raise HubError(_not_understood(error, errand)) from None
     raise AssertionError("the last attempt returns or raises")
+
+
+def _pause(seconds: float, stop: threading.Event | None) -> None:
+    """Wait; where it may be stopped, in steps of a second."""
+    step_s = seconds if stop is None else 1.0
+    while seconds > 0:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        time.sleep(min(step_s, seconds))
+        seconds -= step_s
 
 
 def explain(error: BaseException, errand: Errand, *, attempts: int = 1) -> str:
@@ -265,7 +281,7 @@ def _until(date: str) -> float:
 def _is_of_the_library(error: BaseException) -> bool:
     """Whether it was raised where huggingface_hub reads an answer, and so is no defect here."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    return frames[-1][0].f_globals.get("__name__", "").startswith("huggingface_hub.")
+    return str(frames[-1][0].f_globals.get("__name__")).startswith("huggingface_hub.")
 
 
 def _not_understood(error: BaseException, errand: Errand) -> str:

@@ -39,6 +39,7 @@ from candlemark.hub.changes import Changes, LocalFile, local_files
 from candlemark.hub.client import Hub, Kind
 from candlemark.hub.dataset_card import SHEET, dataset_card
 from candlemark.hub.model_card import model_card
+from candlemark.hub.secrets import refuse_secrets, warn_of_home
 from candlemark.hub.trained import TRAINING, read_trained
 from candlemark.progress import warning
 from candlemark.records import RunRecord
@@ -164,7 +165,7 @@ def push_model(
     extra: texts by name that go along, in the place of the folder's own of that name
 
     Other arguments and errors as `push_dataset`; HubError also where the folder is no model, or
-    as a Space has no app.
+    as a Space has no app, or a file holds a token or a key.
     """
     trained = read_trained(folder)
     files = {
@@ -184,7 +185,9 @@ def push_model(
             f"{folder} holds none of {', '.join(WEIGHTS)}, so there is nothing to load; train the "
             f"model again with: candlemark fuse train --output {folder}"
         )
-    _warn_of_home(files)
+    hub = hub or Hub()
+    refuse_secrets(files, hub)
+    warn_of_home(files)
     place = _Place.of(hub, repo_id, kind, private=private, dry_run=dry_run)
     card = model_card(trained, repo_id=place.repo_id, files=files, license_id=license_id)
     own = files.pop(README, None)
@@ -351,16 +354,6 @@ def _leave_out_places(path: Path) -> None:
         candles["path"] = Path(candles["path"]).name
     candles["base_url"] = None
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _warn_of_home(files: Mapping[str, LocalFile]) -> None:
-    """Say where a file names folders of this machine; it is published as it is."""
-    home = str(Path.home())
-    if home == "/":
-        return
-    for path, file in files.items():
-        if path.endswith(".json") and f"{home}/".encode() in file.read():
-            warning(f"{path} names a folder below {home}, and readers will see it", task="hub")
 
 
 def _records(results: Results, pattern: str | None) -> list[RunRecord]:

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from threading import Event
 
 from candlemark.dataset.storage.disk import to_disk
 from candlemark.errors import HubError
@@ -61,6 +62,7 @@ def pull(
     twice, another pull to the same place is running, the disk is full, `out` holds something.
     """
     hub = hub or Hub()
+    place = _resolved(out)
     repo_id = hub.full_id(repo_id)
     commit = hub.head(repo_id, kind, revision)
     if commit is None:
@@ -69,12 +71,12 @@ def pull(
     files = {path: file for path, file in remote.items() if path not in KEPT}
     _check_paths(files)
     size = sum(file.size for file in files.values())
-    if _occupied(out):
+    if _occupied(place):
         _refuse_unless_same(out, files)
         return Pulled(folder=out, commit=commit, files=len(files), size_bytes=size, fetched_bytes=0)
-    with _place(out) as place:
-        fetched = _fetch_all(hub, repo_id, kind, commit=commit, files=files, place=place)
-        _move(place, out)
+    with _beside(place, out) as parts:
+        fetched = _fetch_all(hub, repo_id, kind, commit=commit, files=files, place=parts)
+        _move(parts, place)
     return Pulled(
         folder=out, commit=commit, files=len(files), size_bytes=size, fetched_bytes=fetched
     )
@@ -95,12 +97,25 @@ class _Place:
         return self.root / "parts"
 
 
+def _resolved(out: Path) -> Path:
+    """Where `out` leads. Raises HubError: into the folder one stands in, which would be renamed."""
+    try:
+        place = out.resolve()
+        if Path.cwd().is_relative_to(place):
+            raise HubError(
+                f"{out} is the folder that you are in, and a pull makes its own; name one that is "
+                "not there yet with --out"
+            )
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise HubError(f"cannot pull to {out}: {error}; name another folder with --out") from error
+    return place
+
+
 @contextmanager
-def _place(out: Path) -> Iterator[_Place]:
-    """The hidden folder beside `out`, ours alone; it stays where the pull does not end well."""
+def _beside(folder: Path, out: Path) -> Iterator[_Place]:
+    """The hidden folder beside it, ours alone; it stays where the pull does not end well."""
     from filelock import FileLock, Timeout
 
-    folder = out.absolute()
     place = _Place(root=folder.parent / f".{folder.name}.pull")
     try:
         for needed in (place.files, place.parts):
@@ -142,7 +157,9 @@ def _fetch_all(
     if len(wanted) < len(files) or have:
         note(f"going on: {len(files) - len(wanted)} of {len(files)} files are here", task="hub")
     with track("downloading", total=needed, unit="bytes") as bar:
-        errand = _Errand(hub=hub, repo_id=repo_id, kind=kind, commit=commit, place=place, bar=bar)
+        errand = _Errand(
+            hub=hub, repo_id=repo_id, kind=kind, commit=commit, place=place, bar=bar, stop=Event()
+        )
         with ThreadPoolExecutor(WORKERS) as threads:
             futures = [
                 threads.submit(errand.bring, paths, wanted[paths[0]], place.parts / name)
@@ -152,7 +169,9 @@ def _fetch_all(
                 for future in futures:
                     future.result()
             finally:
-                # The first failure ends the pull; what has not begun does not begin.
+                # The first failure ends the pull, and so does Ctrl-C: what has not begun does not
+                # begin, and what has begun does not go on for as long as its file is large.
+                errand.stop.set()
                 threads.shutdown(cancel_futures=True)
     return needed
 
@@ -167,6 +186,7 @@ class _Errand:
     commit: str
     place: _Place
     bar: Bar
+    stop: Event
 
     def bring(self, paths: Sequence[str], file: RemoteFile, part: Path) -> None:
         """Bring the bytes that these paths share, verify them, put them in their places."""
@@ -190,6 +210,7 @@ class _Errand:
                 revision=self.commit,
                 bar=self.bar,
                 attempts=ATTEMPTS,
+                stop=self.stop,
             )
             if LocalFile(path=part).is_same_as(file):
                 return
@@ -233,12 +254,12 @@ def _forget_others(place: _Place, files: Mapping[str, RemoteFile]) -> None:
             part.unlink()
 
 
-def _move(place: _Place, out: Path) -> None:
+def _move(place: _Place, folder: Path) -> None:
     """Give the finished folder its name."""
     to_disk(path for path in place.files.rglob("*") if path.is_file())
-    if out.is_dir():
-        out.rmdir()
-    place.files.rename(out.absolute())
+    if folder.is_dir():
+        folder.rmdir()
+    place.files.rename(folder)
 
 
 def _occupied(out: Path) -> bool:

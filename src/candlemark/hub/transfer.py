@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from candlemark.hub.changes import LocalFile
+from candlemark.hub.faults import Stopped
 from candlemark.progress import Bar
 
 BATCH_FILES = 64
@@ -22,13 +24,22 @@ TIMEOUT_S = 60.0
 """Longest silence of a connection that reads."""
 
 
-def fetch(address: str, target: Path, *, size: int, headers: Mapping[str, str], bar: Bar) -> None:
+def fetch(
+    address: str,
+    target: Path,
+    *,
+    size: int,
+    headers: Mapping[str, str],
+    bar: Bar,
+    stop: Event | None = None,
+) -> None:
     """Bring what `target` lacks of the `size` bytes at an address.
 
     Whatever arrives before a failure stays in `target`, so that the next call goes on from
     there. The bytes are not checked here.
 
-    Raises HfHubHTTPError and the errors of its HTTP library. OSError: the disk.
+    Raises HfHubHTTPError and the errors of its HTTP library. OSError: the disk. Stopped: `stop`
+    was set.
     """
     from huggingface_hub import get_session, hf_raise_for_status
 
@@ -50,6 +61,8 @@ def fetch(address: str, target: Path, *, size: int, headers: Mapping[str, str], 
         with target.open("r+b" if have else "wb") as stream:
             stream.seek(have)
             for chunk in response.iter_bytes():
+                if stop is not None and stop.is_set():
+                    raise Stopped
                 stream.write(chunk)
                 bar.advance(len(chunk))
                 have += len(chunk)
