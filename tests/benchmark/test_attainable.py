@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from candlemark.benchmark.attainable import attainable_auroc, attainable_of_pair
+from candlemark.benchmark.attainable import (
+    attainable_auroc,
+    attainable_of_pair,
+    attainable_of_picture,
+)
 from candlemark.benchmark.plan import MARKETS, dataset_facts
 from candlemark.candles.planted_pair import attainable_pair, planted_pair
 from candlemark.candles.synthetic import attainable_auroc as of_planted
@@ -55,6 +59,15 @@ def test_of_a_planted_pair(label: dict[str, Any], classes: Any) -> None:
     planted = attainable_auroc(config("planted", label))
     assert planted == (of_planted(0.9, 0.8) if classes == 2 else None)
     assert attainable_of_pair(config("planted", label), "both") is None
+
+
+def test_a_picture_without_volume_shows_one_of_the_two_facts() -> None:
+    label = {"name": "direction"}
+    pair = config("planted_pair", label)
+    assert attainable_of_picture(pair) == attainable_of_pair(pair, "shape")
+    drawn = config("planted_pair", label, style={"kind": "jkx"})
+    assert attainable_of_picture(drawn) == attainable_auroc(drawn)
+    assert attainable_of_picture(config("planted", {"name": "next_close"})) == of_planted(0.9, 0.8)
 
 
 def test_unknown_where_candles_are_hidden_or_the_band_is_a_matter_of_luck() -> None:

@@ -2,6 +2,7 @@
 
     attainable_auroc(config)                  # of whoever sees all that was planted
     attainable_of_pair(config, "shape")       # of whoever sees one of the two facts
+    attainable_of_picture(config)             # of whoever sees what the style draws of it
 
 It is known only where what was planted decides the label and nothing hides it: the markets
 `planted` and `planted_pair`, labels of the next candle. Else the answer is None.
@@ -41,6 +42,13 @@ def attainable_of_pair(config: DatasetConfig, known: planted_pair.Known) -> floa
     return planted_pair.attainable_pair(
         candles.strength, candles.density, known, classes=classes
     ).auroc
+
+
+def attainable_of_picture(config: DatasetConfig) -> float | None:
+    """AUROC of the best forecast that sees no more than the picture, else None."""
+    if config.candles.kind == "planted_pair" and not config.drawn_style.draws_volume:
+        return attainable_of_pair(config, "shape")
+    return attainable_auroc(config)
 
 
 def _classes_foretold(config: DatasetConfig) -> Literal[2, 3] | None:

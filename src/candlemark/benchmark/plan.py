@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from candlemark.benchmark.attainable import attainable_auroc
+from candlemark.benchmark.attainable import attainable_auroc, attainable_of_picture
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.benchmark.trial import Trial
 from candlemark.dataset.config import DatasetConfig
@@ -125,6 +125,9 @@ def _trial(setting: Setting, dataset: Dataset, *, role: str, model: str, seed: i
         "model": model,
         "seed": seed,
         "weights": None if model in BASELINES else config.weights,
+        "attainable_by_inputs": (
+            None if model in BASELINES else attainable_of_picture(dataset.config)
+        ),
         **dataset_facts(dataset),
     }
     return Trial(role=role, row=row, model=model, config=deciding, facts=facts)

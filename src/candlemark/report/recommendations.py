@@ -151,7 +151,7 @@ def answer(boards: Sequence[Board]) -> str:
 def _boards_answer(boards: Sequence[Board]) -> str:
     forecasts = [board for board in boards if not board.is_recognition]
     asked = [b for b in forecasts if b.market not in {"planted", "random_walk"}]
-    walks = [b for b in forecasts if b.market == "random_walk"]
+    walks = _walks(forecasts)
     known = [b for b in forecasts if b.market == "planted" and b.attainable_auroc is not None]
     if known:
         check = truth_sentence(known, walks, [b for b in boards if b.is_recognition])
@@ -169,9 +169,21 @@ def _inputs_sentences(boards: Sequence[Board]) -> list[str]:
     """What the most real board of fusion says of its inputs, and what no board must say."""
     fusion = [board for board in boards if board.is_fusion]
     asked = [b for b in fusion if b.market != "random_walk" and not b.leaky_split]
-    sentences = [f"Of its inputs: {headline(ask(asked[0]))}."] if asked else []
+    sentences = []
+    if asked:
+        alone = all(board in (asked[0], *_walks(boards)) for board in boards)
+        of = "Of its inputs" if alone else f"What each input adds on {_where(asked[0])}"
+        sentences = [f"{of}: {headline(ask(asked[0]))}."]
     alarms = [alarm(ask(board)) for board in fusion]
     return sentences + [text for text in dict.fromkeys(alarms) if text is not None]
+
+
+def _walks(boards: Sequence[Board]) -> list[Board]:
+    return [board for board in boards if board.market == "random_walk"]
+
+
+def _where(board: Board) -> str:
+    return f"{board.dataset}, {board.label}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +200,8 @@ def truth_sentence(
     planted: boards whose attainable AUROC is known. The signal is *found* by the best model if
     its simultaneous interval lies above 0.5 and either its 95 % interval reaches the attainable
     AUROC or its score lies within 0.05 of it. An interval above the attainable AUROC is a
-    leak: no honest score can be better.
+    leak: no honest score can be better. Where a row is known to be shown only a part of what was
+    planted, its own attainable AUROC counts.
     walks: held if every simultaneous interval contains 0.5.
     recognition: held if the best model of each board has an AUROC above 0.99.
     """
@@ -204,10 +217,11 @@ def truth_sentence(
 
 def _signal_check(board: Board, *, named: bool) -> _Check:
     signal = f"planted signal of {board.dataset}" if named else "planted signal"
-    attainable = board.attainable_auroc
-    if not board.models or attainable is None:
+    if not board.models or board.attainable_auroc is None:
         return _Check(False, f"{signal} not looked for: no model has a score")
     best = board.models[0]
+    # Who is shown a part of what was planted can find no more than that part.
+    attainable = float(best.facts.get("attainable_by_inputs") or board.attainable_auroc)
     auroc = best.scores[PRIMARY]
     score = f"{short(best.name)} AUROC {measured(auroc)}, attainable {attainable:.3f}"
     low, value, high = best.adjusted.low, auroc.value or 0.0, auroc.high
@@ -258,7 +272,7 @@ def _recognition_check(boards: Sequence[Board]) -> _Check:
 
 def _board_sentence(board: Board) -> str:
     contest = hold(board)
-    where = f"On {board.dataset}, {board.label}"
+    where = f"On {_where(board)}"
     if not board.models:
         return f"{where}: no model has a score."
     best = board.models[0]

@@ -432,6 +432,20 @@ class TestMarkets:
         assert {found.metric for found in study.answers} == {"mase"}
         assert headline(study).startswith("the text helps for the next close; the pixels help for ")
 
+    def test_what_inputs_add_is_told_of_a_board_by_name_where_there_are_several(
+        self, fakes: ModuleType, board: Make
+    ) -> None:
+        fusion = [fakes.fusion_record(row) for row in fakes.ROWS]
+        charts = [replace(r, trial_id=r.trial_id[::-1], trial={"task": "charts"}) for r in fusion]
+        both = answer(build_boards([*fusion, *charts]))
+        assert " What each input adds on BTCUSDT 1h, direction: the text helps; " in both
+        assert " Of its inputs: the text helps; " in answer(build_boards(fusion))
+
+    def test_a_picture_is_asked_for_what_a_picture_can_tell(self, fakes: ModuleType) -> None:
+        limits = {"attainable_auroc": 0.95, "attainable_by_inputs": 0.68}
+        (seen,) = build_boards([fakes.fusion_record(fakes.IMAGE, market="planted", **limits)])
+        assert answer([seen]).startswith("Planted signal found (image only AUROC 0.661 [")
+
     def test_charts_and_fusion_never_share_a_board(self, fakes: ModuleType) -> None:
         fusion = fakes.fusion_record(fakes.BOTH)
         charts = replace(fusion, trial_id="other", trial={"task": "charts"})
