@@ -217,3 +217,32 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("says", "shown"),
+    [
+        ("%s is an Enum subclass and is now natively supported by torch.compile", False),
+        ("%s was registered twice", True),
+    ],
+)
+def test_one_remark_of_torch_about_torchao_is_not_shown(call, caplog, says: str, shown: bool):
+    import logging
+
+    call("--version")
+    logging.getLogger("torch.utils._pytree").warning(says, "KernelPreference")
+    assert bool(caplog.records) is shown
+
+
+def test_what_torch_says_where_torchao_is_installed_is_not_shown():
+    pytest.importorskip("torchao")
+    program = (
+        "import sys; sys.argv = ['candlemark', '--version']\n"
+        "from candlemark.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: import transformers.modeling_utils"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

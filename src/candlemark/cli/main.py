@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs: `candlemark --help` is instant.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,18 @@ class _Terminal:
             self._reporter.close()
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what torch says of torchao's enums when transformers imports it, twice.
+
+    torchao 0.18 registers them for older torch as well; nothing is wrong and nobody here can
+    change it. Whatever else torch says there is shown.
+    """
+    return "Enum subclass and is now natively supported" not in str(record.msg)
+
+
 def main() -> None:
     """Run the command line; user errors leave one line and exit status 2."""
+    logging.getLogger("torch.utils._pytree").addFilter(_is_news)
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     terminal = _Terminal()
