@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,10 @@ def test_the_code_of_a_page_runs_as_one_program(page, tmp_path):
     program = tmp_path / "page.py"
     program.write_text("\n".join(blocks))
     command = [sys.executable, program]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    own = {**os.environ, "CANDLEMARK_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
