@@ -101,6 +101,13 @@ def test_what_is_wrong_with_a_market_is_one_sentence(
     assert "\n" not in str(told.value)
 
 
+def test_a_sentence_that_begins_with_an_address_keeps_it() -> None:
+    assert ">file:///mirror has no such symbol.<" in problem_html(
+        "file:///mirror has no such symbol"
+    )
+    assert ">There is none.<" in problem_html("there is none")
+
+
 def test_what_is_wrong_with_a_chart_is_one_sentence(
     client: Any, chart: Any, tmp_path: Path
 ) -> None:

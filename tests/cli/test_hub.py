@@ -163,6 +163,8 @@ def test_a_model_goes_up_with_its_page_and_as_a_space(hub_double: Any, tmp_path:
     assert b"sdk: gradio" in files["README.md"]
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert "nothing to change" in call(hub.app, "push-model", "fused", "tester/fused")
+    pulled = call(hub.app, "pull", "tester/fused", "--out", "again")
+    assert "ask it with: candlemark fuse predict again --symbol SYMBOL" in pulled
     told = call(hub.app, "push-model", "fused", "tester/page", "--space")
     assert f"open it at: {hub_double.url}/spaces/tester/page" in told
 

@@ -315,14 +315,14 @@ def training(**facts: Any) -> dict[str, Any]:
             "dataset_hash": "abc123",
             "inputs": "both",
             "text_encoder": "bert-base-uncased",
-            "image_encoder": "/home/somebody/models/lite0",
+            "image_encoder": "/srv/somebody/models/lite0",
             "encoder_weights": {"text": "random", "image": "pretrained"},
             "market": "real",
             "seed": 3,
             **facts,
         },
         "trial": {
-            "model": {"heads": 8, "image_encoder": "/home/somebody/models/lite0"},
+            "model": {"heads": 8, "image_encoder": "/srv/somebody/models/lite0"},
             "training": {"epochs": 3, "learning_rate": 0.001, "patience": None},
         },
         "measurements": [
@@ -404,7 +404,7 @@ def test_a_model_card_says_limits_controls_training_and_cost(folder: Path) -> No
     assert "- **Forecast**: the label `direction` lies after the last candle" in text
     assert "which began from random weights" in text
     assert "`lite0`" in text
-    assert "/home/somebody" not in text
+    assert "/srv/somebody" not in text
     assert "**text + image (text\\_to\\_image)** | model | 0.620 [0.580, 0.660]" in text
     assert "| baseline: persistence | baseline | n/a |" in text
     assert "| control: shuffled labels | control | 0.500 [0.460, 0.540] |" in text

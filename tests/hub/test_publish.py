@@ -360,10 +360,10 @@ def test_texts_may_come_along(hub_double: Any, model: Path) -> None:
 def test_a_folder_of_this_machine_in_a_model_is_warned_of(
     hub_double: Any, model: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    (model / "extra.json").write_text('{"place": "/home/somebody/data"}')
+    monkeypatch.setenv("HOME", "/srv/somebody")
+    (model / "extra.json").write_text('{"place": "/srv/somebody/data"}')
     push_model(model, "tester/fused")
-    assert heard == ["extra.json names a folder below /home/somebody, and readers will see it"]
+    assert heard == ["extra.json names a folder below /srv/somebody, and readers will see it"]
 
 
 def test_what_is_no_model_or_no_space_is_refused_before_anything_is_made(

@@ -357,7 +357,8 @@ def problem_html(message: str) -> str:
 
 def _sentence(text: str) -> str:
     line = " ".join(text.split())
-    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else ".")
+    first = line[:1] if "://" in line.partition(" ")[0] else line[:1].upper()
+    return first + line[1:] + ("" if line.endswith((".", "!", "?")) else ".")
 
 
 def looked_at(asked: Asked) -> UInt8Array | None:

@@ -255,6 +255,6 @@ _NEXT = {
 
 _PULLED = {
     "dataset": 'load it with: datasets.load_dataset("{folder}")',
-    "model": "ask it with: candlemark fuse predict {folder} --chart FILE",
+    "model": "ask it with: candlemark fuse predict {folder} --symbol SYMBOL",
     "space": "open it with: candlemark app {folder}",
 }
