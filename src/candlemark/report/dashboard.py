@@ -10,10 +10,10 @@ from html import escape
 
 from candlemark.report import charts
 from candlemark.report.contests import Contest, hold
-from candlemark.report.format import p_value, quantity, short, title_of
+from candlemark.report.format import p_value, short, title_of
 from candlemark.report.fusion.questions import ask
 from candlemark.report.fusion.section import section as fusion_section
-from candlemark.report.page import Chart, chart, configs, document, environments
+from candlemark.report.page import Chart, chart, configs, document, environments, score_cell
 from candlemark.report.recommendations import RECOGNITION, answer, recommendations
 from candlemark.report.statistics import PRIMARY, Board, Row
 from candlemark.report.text import standing
@@ -154,25 +154,11 @@ def _line(row: Row, board: Board, contest: Contest, columns: Sequence[str]) -> s
         notes.append(f"mean of {len(row.seeds)} seeds")
     cells = [
         f'<td class="name">{escape(short(row.name))}<small>{escape(", ".join(notes))}</small></td>',
-        _cell(row, PRIMARY),
+        score_cell(PRIMARY, row.scores.get(PRIMARY)),
         f"<td>{escape(standing(row, board, contest))}</td>",
-        *(_cell(row, name) for name in columns),
+        *(score_cell(name, row.scores.get(name)) for name in columns),
     ]
     return f'<tr class="{escape(row.role)}">{"".join(cells)}</tr>'
-
-
-def _cell(row: Row, name: str) -> str:
-    m = row.scores.get(name)
-    value = "" if m is None or m.value is None else repr(m.value)
-    shown = escape(quantity(name, m.value)) if m is not None else ""
-    if m is not None and m.low is not None and m.high is not None:
-        shown += f"<small>{m.low:.3f} to {m.high:.3f}</small>"
-    hint = f' title="{escape(m.reason)}"' if m is not None and m.reason else ""
-    if m is not None and m.verdict != "VALID":
-        shown += (
-            f'<small><abbr class="verdict" tabindex="0"{hint}>{escape(m.verdict)}</abbr></small>'
-        )
-    return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'
 
 
 def _duels(contest: Contest) -> str:

@@ -16,6 +16,8 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from candlemark.records import Measurement, Verdict
+from candlemark.report.format import quantity
 from candlemark.report.settings import flatten
 from candlemark.results.store import Suite
 
@@ -91,3 +93,20 @@ def configs(suites: Sequence[Suite]) -> str:
     ]
     shown = "".join(parts) or '<p class="note">No suite is stored with these trials.</p>'
     return f'<section id="config"><h2>Config</h2>{shown}</section>'
+
+
+def score_cell(name: str, m: Measurement | None) -> str:
+    """A cell of a table that sorts: the value, its interval, and what keeps it from being quoted.
+
+    Empty where nothing was measured.
+    """
+    value = "" if m is None or m.value is None else repr(m.value)
+    shown = escape(quantity(name, m.value)) if m is not None else ""
+    if m is not None and m.low is not None and m.high is not None:
+        shown += f"<small>{m.low:.3f} to {m.high:.3f}</small>"
+    hint = f' title="{escape(m.reason)}"' if m is not None and m.reason else ""
+    if m is not None and m.verdict is not Verdict.VALID:
+        shown += (
+            f'<small><abbr class="verdict" tabindex="0"{hint}>{escape(m.verdict)}</abbr></small>'
+        )
+    return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'

@@ -84,6 +84,7 @@ def _panel(axes: Axes, answers: Sequence[Answer], names: Sequence[str], study: S
             ha=ha,
             fontsize=7.5,
             color=MUTED,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )
     axes.grid(axis="x")
     axes.locator_params(axis="x", nbins=5)

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from html import escape
 
-from candlemark.report.format import quantity, short, title_of
+from candlemark.report.format import short, title_of
 from candlemark.report.fusion import charts
 from candlemark.report.fusion.questions import QUESTIONS, Answer, Study
 from candlemark.report.fusion.sentences import alarm, attainable, bare, headline
 from candlemark.report.fusion.text import (
+    COLUMNS,
     gained,
     judged,
     rows_with_forecasts,
     standing,
     unanswered,
 )
-from candlemark.report.page import Chart, chart
-from candlemark.report.statistics import OF_THE_CLOSE, Board, Row
+from candlemark.report.page import Chart, chart, score_cell
+from candlemark.report.statistics import OF_THE_CLOSE, Board
 
-_COLUMNS = ("directional_accuracy", "mae_percent", "rmse_percent")
 _GAINS = {"auroc": "Class: AUROC gained, 95 %", "mase": "Next close: MASE saved, 95 %"}
 _CLASSES = {"yes": "good", "worse": "failed"}
 
@@ -85,14 +85,14 @@ def _closes(board: Board, study: Study) -> str:
     rows = rows_with_forecasts(board)
     if not rows:
         return ""
-    names = [name for name in _COLUMNS if any(name in row.scores for row in rows)]
+    names = [name for name in COLUMNS if any(name in row.scores for row in rows)]
     head = "".join(
         f'<th class="number"><button type="button">{escape(_head(name))}</button></th>'
         for name in (OF_THE_CLOSE, *names)
     )
     lines = "\n".join(
         f'<tr class="{escape(row.role)}"><td class="name">{escape(short(row.name))}</td>'
-        f"{''.join(_number(row, name) for name in (OF_THE_CLOSE, *names))}"
+        f"{''.join(score_cell(name, row.scores.get(name)) for name in (OF_THE_CLOSE, *names))}"
         f"<td>{escape(standing(row, study))}</td></tr>"
         for row in rows
     )
@@ -108,17 +108,3 @@ def _closes(board: Board, study: Study) -> str:
 
 def _head(name: str) -> str:
     return "Direction" if name == "directional_accuracy" else title_of(name)
-
-
-def _number(row: Row, name: str) -> str:
-    m = row.scores.get(name)
-    if m is None:
-        return '<td class="number" data-value=""></td>'
-    shown = escape(quantity(name, m.value))
-    if m.low is not None and m.high is not None:
-        shown += f"<small>{m.low:.3f} to {m.high:.3f}</small>"
-    hint = f' title="{escape(m.reason)}"' if m.reason else ""
-    if m.verdict != "VALID":
-        shown += f'<small><abbr class="verdict" tabindex="0"{hint}>{m.verdict}</abbr></small>'
-    value = "" if m.value is None else repr(m.value)
-    return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'
