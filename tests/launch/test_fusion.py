@@ -43,6 +43,13 @@ class Here:
             )
 
 
+class Nobody:
+    """Runs nothing."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
+        raise AssertionError([item.trial.row for item in items])
+
+
 @pytest.fixture(autouse=True)
 def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("CANDLEMARK_CACHE", str(tmp_path / "cache"))
@@ -145,6 +152,44 @@ def test_what_stands_in_a_folder_is_not_replaced(tmp_path):
         run(config, tmp_path, model_dir=tmp_path / "notes" / "thesis.txt")
     with pytest.raises(ConfigError, match="one folder holds one model, and this study trains 2"):
         run({**config, "inputs": ["numbers", "both"]}, tmp_path, model_dir=tmp_path / "two")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(
+    tmp_path, monkeypatch
+):
+    def full(**_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    config = study(inputs=["numbers"])
+    (tmp_path / "file").write_text("mine")
+    nobody = Nobody()
+    with pytest.raises(ConfigError, match=r"file/m cannot be made, .*: Not a directory; name"):
+        run_fusion(
+            as_config(config),
+            output_dir=tmp_path / "out",
+            executor=nobody,
+            model_dir=tmp_path / "file" / "m",
+        )
+    monkeypatch.setattr("candlemark.launch.fusion.tempfile.TemporaryFile", full)
+    with pytest.raises(ConfigError, match=r"m cannot be made, .*: No space left on device; name"):
+        run_fusion(
+            as_config(config),
+            output_dir=tmp_path / "out",
+            executor=nobody,
+            model_dir=tmp_path / "m",
+        )
+
+
+def test_a_precision_that_the_device_cannot_train_in_is_refused_before_anything_is_trained(
+    tmp_path,
+):
+    config = study(training={"epochs": 1, "precision": "fp16"})
+    with pytest.raises(ConfigError, match="precision fp16 does not train on a CPU"):
+        run_fusion(as_config(config), output_dir=tmp_path, executor=Nobody())
+    rules = study(inputs=[], training={"epochs": 1, "precision": "fp16"})
+    finished, ran = run(rules, tmp_path)
+    assert ran == ["baseline: persistence"]
+    assert finished.records[0].status is Status.OK
 
 
 def test_a_dataset_that_is_there_is_used_where_it_is(tmp_path):

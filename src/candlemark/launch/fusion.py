@@ -7,6 +7,7 @@ finished = run_fusion(config, model_dir=Path("models/btc"))       # one model, k
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,10 +57,12 @@ def run_fusion(
     run without records, and a time-out does not apply.
 
     Raises ConfigError, DatasetError or ModelError before anything is trained: a dataset that is
-    missing or of no use, an encoder that nobody has, a folder that holds another model. A trial
-    that fails raises nothing: it is a record with its reason.
+    missing or of no use, an encoder that nobody has, a precision that the device cannot train in,
+    a folder that holds another model or cannot be made. A trial that fails raises nothing: it is
+    a record with its reason.
     """
     folder, device = Path(output_dir), str(resolve_device(config.device))
+    _refuse_precision(config)
 
     def planned() -> tuple[Prepared, list[FusionWork]]:
         prepared = prepare(config, folder / "datasets")
@@ -90,6 +93,14 @@ def run_fusion(
     return finished
 
 
+def _refuse_precision(config: FusionBenchmarkConfig) -> None:
+    """What every network would refuse in turn, once, and before the baselines have run."""
+    from candlemark.training.devices import check_precision
+
+    if config.inputs:
+        check_precision(config.training.precision, resolve_device(config.device))
+
+
 def _placed(works: list[FusionWork], model_dir: Path | None, *, pickle: bool) -> list[FusionWork]:
     """The works with `model_dir` in that of the one model; ConfigError where it is taken."""
     if model_dir is not None:
@@ -107,6 +118,7 @@ def _placed(works: list[FusionWork], model_dir: Path | None, *, pickle: bool) ->
     for work in placed:
         if work.model_dir is not None:
             _refuse_taken(work.model_dir, work.trial.id)
+            _refuse_unwritable(work.model_dir)
     return placed
 
 
@@ -121,6 +133,19 @@ def _refuse_taken(folder: Path, trial_id: str) -> None:
             f"{folder} holds {held}, which training would replace; name another folder with "
             "--output, or delete this one"
         )
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """A folder that cannot be made should not be found out when all is trained."""
+    there = next(place for place in folder.absolute().parents if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be made, for nothing can be written in {there}: "
+            f"{error.strerror or error}; name another folder with --output"
+        ) from error
 
 
 def _lost(work: FusionWork) -> bool:

@@ -12,13 +12,21 @@ import torch
 from candlemark.errors import ConfigError
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """ConfigError where nothing can be trained on `device` in `precision`."""
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError("precision fp16 does not train on a CPU; allowed: fp32, bf16")
+
+
 def make_accelerator(precision: str, device: torch.device) -> Any:
-    """An Accelerator for `device`, or for this process of `accelerate launch`."""
+    """An Accelerator for `device`, or for this process of `accelerate launch`.
+
+    Raises ConfigError: as `check_precision`.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    if precision == "fp16" and device.type == "cpu":
-        raise ConfigError("precision fp16 does not train on a CPU; allowed: fp32, bf16")
+    check_precision(precision, device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         # One process may train many models; accelerate keeps the first one's settings.
         AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001  # no public way
