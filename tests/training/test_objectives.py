@@ -177,11 +177,11 @@ class Fixed(nn.Module):
 
 
 def weigh(
-    size: float, *, known: float = 0.5, balance: str = "uncertainty"
+    size: float, *, known: float = 0.5, balance: str = "uncertainty", epochs: int = 40
 ) -> tuple[ClassAndReturn, FitResult]:
     objective = ClassAndReturn(torch.ones(3), balance=balance)  # type: ignore[arg-type]
     objective.learning_rate = 0.1
-    config = TrainingConfig(epochs=40, batch_size=10, learning_rate=1e-5, patience=None)
+    config = TrainingConfig(epochs=epochs, batch_size=10, learning_rate=1e-5, patience=None)
     data = Constant(60, size, known)
     result = fit(
         Fixed([0.0, 0.0, 0.0]),
@@ -224,13 +224,13 @@ def test_beyond_the_bend_the_variance_is_twice_the_huber_loss() -> None:
 
 
 def test_equal_weights_learn_nothing_of_their_own() -> None:
-    objective, result = weigh(0.6, balance="equal")
+    objective, result = weigh(0.6, balance="equal", epochs=2)
     assert not list(objective.parameters())
     assert result.history[-1]["train_loss"] == pytest.approx(math.log(3) + 0.18 / 2)
 
 
 def test_the_history_of_a_class_and_a_return() -> None:
-    _, result = weigh(0.6)
+    _, result = weigh(0.6, epochs=1)
     assert list(result.history[0]) == [
         "epoch",
         "train_loss",
