@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -199,49 +197,3 @@ def test_xet_storage_is_spoken_by_the_real_hf_xet(
     )
     assert Path(back).read_bytes() == content
     assert not hub_double.asked("GET", "^/get/")
-
-
-PROGRAM = """
-import sys
-import datasets, numpy, torch, transformers
-from huggingface_hub import hf_hub_download
-
-data = datasets.load_dataset("tester/data")
-assert data["train"]["text"] == ["a", "b"], data
-config = transformers.BertConfig(
-    vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-)
-transformers.BertModel(config).push_to_hub("tester/model")
-model = transformers.AutoModel.from_pretrained("tester/model")
-assert model.config.hidden_size == 8
-print(hf_hub_download("tester/model", "model.safetensors"))
-"""
-
-
-def test_other_libraries_find_it_by_its_variables(
-    hub_double: Any, api: HfApi, tmp_path: Path
-) -> None:
-    """`datasets` and `transformers` in a process of their own: the endpoint is read at import."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "train.parquet")
-    api.create_repo("tester/data", repo_type="dataset")
-    api.upload_file(
-        path_or_fileobj=tmp_path / "train.parquet",
-        path_in_repo="data/train-00000-of-00001.parquet",
-        repo_id="tester/data",
-        repo_type="dataset",
-    )
-    hub_double.with_xet()
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip().splitlines()[-1]).is_file()
