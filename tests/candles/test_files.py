@@ -242,6 +242,7 @@ def test_what_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert is_file_name("./x")
     assert not is_file_name("BTCUSDT")
     assert not is_file_name("BTC/USDT")
+    assert not is_file_name("A" * 5000)
     Path("BTCUSDT").touch()
     assert is_file_name("BTCUSDT")
 

@@ -14,6 +14,7 @@ is turned round, with a note.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,9 @@ _SYMBOL_IN_NAME = re.compile(r"[A-Z0-9]+(?:_PERP)?")
 def is_file_name(source: str) -> bool:
     """Whether a source names a file: it has a known suffix, starts as a path, or exists."""
     path_like = source.startswith(("/", "./", "../", "~", ".\\", "..\\"))
-    return path_like or source.lower().endswith(SUFFIXES) or Path(source).is_file()
+    # Not of pathlib: that raises where no file can have such a name.
+    there = os.path.isfile(source)  # noqa: PTH113
+    return path_like or source.lower().endswith(SUFFIXES) or there
 
 
 def symbol_of(path: Path) -> str:
