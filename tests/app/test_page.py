@@ -18,13 +18,14 @@ from PIL import Image
 from candlemark.app.page import (
     CSS,
     VEIL,
+    _market_question,
     answer_html,
     head_of,
     looked_at,
     price_of,
     problem_html,
 )
-from candlemark.app.questions import Asked, ask_market
+from candlemark.app.questions import Asked, ask_market, known_symbols
 from candlemark.models.fusion.predictor import Answer, Predictor
 
 Predictors = Callable[[str], Predictor]
@@ -71,6 +72,16 @@ def test_a_program_asks_about_a_market(client: Any, predictors: Predictors) -> N
     assert told == json.loads(json.dumps(expected.to_dict()))
     shown = np.asarray(Image.open(picture))
     np.testing.assert_array_equal(shown, looked_at(expected))
+
+
+def test_the_market_that_stands_there_at_first_can_be_asked_about(
+    new_predictor: Callable[..., Predictor],
+) -> None:
+    predictor = new_predictor(inputs="numbers", origin={"symbols": ["RANDOM_WALK"]})
+    (symbol,) = known_symbols(predictor.config)
+    ask = _market_question(predictor)
+    for name in (symbol, " RANDOM_WALK ", "Random_Walk"):
+        assert ask(name, None, "1h").title.startswith("RANDOM_WALK 1h")
 
 
 def test_a_program_asks_about_a_chart(client: Any, chart: Any) -> None:

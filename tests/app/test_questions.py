@@ -274,10 +274,20 @@ def test_a_gap_names_a_time_that_can_be_asked_about(
         (1.0, "1.00000"),
         (0.000123456, "0.000123456"),
         (1e-30, "0.000000000000"),
+        (1.0479e300, "1.0479e+300"),
     ],
 )
 def test_prices_have_six_digits(price: float, words: str) -> None:
     assert price_words(price) == words
+
+
+def test_a_market_that_is_made_up_goes_by_either_name(predictors: Predictors) -> None:
+    names = ("random_walk", "RANDOM_WALK")  # as it is asked for, and as its candles are called
+    one, other = (ask_market(predictors("numbers"), name, interval="1h") for name in names)
+    assert one.to_dict() == other.to_dict()
+    assert one.moment is not None
+    assert questions.market_name(one.moment.symbol) == "random_walk"
+    assert questions.market_name("BTCUSDT") == "BTCUSDT"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from candlemark.app.questions import (
     interval_words,
     known_interval,
     known_symbols,
+    market_name,
     price_words,
 )
 from candlemark.candles.archive_files import check_symbol
@@ -252,7 +253,7 @@ def _connect(
 def _market_question(predictor: Predictor) -> Callable[..., Asked]:
     def ask(symbol: str | None, at: str | None, interval: str | None) -> Asked:
         # A name of a file would be read where this runs, for whoever asks.
-        named = (symbol or "").strip()
+        named = market_name((symbol or "").strip())
         source = named if named in SYNTHETIC else check_symbol(named)
         return ask_market(predictor, source, interval=interval, at=(at or "").strip() or None)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from candlemark.candles.dates import parse_range, to_iso
 from candlemark.candles.series import CandleSeries, format_time, interval_ms
-from candlemark.candles.source import CandlesConfig, describe, load
+from candlemark.candles.source import SYNTHETIC, CandlesConfig, describe, load
 from candlemark.dataset.config import DatasetConfig
 from candlemark.dataset.moment import Moment, config_of, moment
 from candlemark.errors import ConfigError
@@ -97,6 +97,7 @@ def ask_market(
     the candles cannot be had. DatasetError: there is no such window. ModelError: the model
     keeps too little of how its charts were drawn.
     """
+    source = market_name(source)
     config = config_of(predictor.config.chart)
     trained_on = known_interval(predictor.config)
     series = load_window(
@@ -235,7 +236,12 @@ def known_interval(config: Any) -> str | None:
 
 def known_symbols(config: Any) -> tuple[str, ...]:
     """The symbols that a model was trained on, as far as its config tells."""
-    return tuple(config.origin.get("symbols") or ())
+    return tuple(market_name(symbol) for symbol in config.origin.get("symbols") or ())
+
+
+def market_name(source: str) -> str:
+    """The name to load a market by: candles of made-up ones are called in capitals."""
+    return source.lower() if source.lower() in SYNTHETIC else source
 
 
 def notes_of(config: Any) -> tuple[str, ...]:
@@ -273,7 +279,9 @@ def interval_words(answer: Answer) -> str | None:
 
 
 def price_words(number: float) -> str:
-    """A price, with six digits, or all before the point: 94,250.1, 0.000123456."""
+    """A price, with six digits, or all before the point: 94,250.1, 0.000123456, 1e+30."""
+    if number >= 1e15:
+        return f"{number:.6g}"
     whole = math.floor(math.log10(number)) if number > 0 else 0
     return f"{number:,.{min(max(5 - whole, 0), 12)}f}"
 
