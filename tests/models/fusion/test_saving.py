@@ -252,6 +252,23 @@ def test_a_second_save_replaces_the_model_and_keeps_the_card(
     assert load_fusion(folder).config.inputs == "numbers"
 
 
+def test_a_link_and_the_folder_one_is_in_are_written_to(
+    make_fusion: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fusion = make_fusion(inputs="numbers")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for _ in range(2):  # new, and in the place of one
+        assert save_fusion(fusion, tmp_path / "link", training={}) == tmp_path / "link"
+        assert (tmp_path / "link").is_symlink()
+        assert load_fusion(tmp_path / "disk").config.inputs == "numbers"
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "link"}
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    save_fusion(fusion, Path(), training={})
+    assert load_fusion(tmp_path / "here").config.inputs == "numbers"
+
+
 def test_what_is_no_model_is_not_written_over(make_fusion: Make, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")

@@ -60,7 +60,7 @@ def save_fusion(
     Raises ModelError: the folder holds something else, or cannot be written; `training` is
     nothing that JSON can hold.
     """
-    folder = Path(folder)
+    asked, folder = Path(folder), Path(folder).resolve()  # what a link names is what is replaced
     _check_place(folder)
     try:
         told = json.dumps(training, indent=2, sort_keys=True, allow_nan=False) + "\n"
@@ -77,7 +77,7 @@ def save_fusion(
         raise ModelError(f"cannot write {folder}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
+    return asked
 
 
 def load_fusion(model: Path | str, *, allow_pickle: bool = False) -> Fusion:
