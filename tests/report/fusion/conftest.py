@@ -39,6 +39,7 @@ def board(fakes: ModuleType) -> Callable[..., Board]:
         made: RunRecord = fakes.fusion_record(row, **options)
         return made
 
+    @cache
     def make(*rows: Any, failing: tuple[Any, ...] = (), **options: Any) -> Board:
         records = [record(row, **options) for row in rows]
         (found,) = build_boards([*records, *(fakes.failed(row, **options) for row in failing)])

@@ -435,7 +435,7 @@ class TestMarkets:
     def test_what_inputs_add_is_told_of_a_board_by_name_where_there_are_several(
         self, fakes: ModuleType, board: Make
     ) -> None:
-        fusion = [fakes.fusion_record(row) for row in fakes.ROWS]
+        fusion = [fakes.fusion_record(row) for row in (fakes.BOTH, fakes.IMAGE, fakes.TEXT)]
         charts = [replace(r, trial_id=r.trial_id[::-1], trial={"task": "charts"}) for r in fusion]
         both = answer(build_boards([*fusion, *charts]))
         assert " What each input adds on BTCUSDT 1h, direction: the text helps; " in both
