@@ -60,8 +60,8 @@ def predictors(model_folder: Callable[[str], Path]) -> Callable[[str], Predictor
 
 
 @contextmanager
-def serving(*words: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`candlemark app WORDS` in a process of its own: its address and the process.
+def serving(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """`candlemark app WORDS` in a process of its own, still starting; `address_of` waits for it.
 
     gradio leaves sockets and event loops unclosed, which would be warnings in this one.
     """
@@ -74,29 +74,41 @@ def serving(*words: str, **environment: str) -> Iterator[tuple[str, subprocess.P
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
     )
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if " answers at " not in line:
-            _, told = process.communicate(timeout=30)
-            raise AssertionError(f"no page: {line}{told}")
-        yield line.partition(" answers at ")[2].partition(";")[0].rstrip("/"), process
+        yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
 
 
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a page is served, once it is."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if " answers at " not in line:
+        _, told = process.communicate(timeout=30)
+        raise AssertionError(f"no page: {line}{told}")
+    return line.partition(" answers at ")[2].partition(";")[0].rstrip("/")
+
+
 @pytest.fixture(scope="session")
-def address(model_folder: Callable[[str], Path]) -> Iterator[str]:
-    """Where a model that reads charts and texts is served; Ctrl-C must end it cleanly."""
+def page_process(model_folder: Callable[[str], Path]) -> Iterator[subprocess.Popen[str]]:
+    """A page starting, of a model that reads charts and texts; one for all tests."""
     words = (str(model_folder("both")), "--port", "0", "--device", "cpu")
-    with serving(*words) as (found, process):
-        yield found
-        process.send_signal(signal.SIGINT)
-        out, told = process.communicate(timeout=30)
-        assert (process.returncode, out) == (0, "stopped\n"), told
-        # What is wrong with a question is told to who asks, and to nobody else.
-        assert "candlemark/app" not in told
+    with serving(*words) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def address(page_process: subprocess.Popen[str]) -> Iterator[str]:
+    """Where that page is served; Ctrl-C must end it cleanly."""
+    found = address_of(page_process)
+    yield found
+    page_process.send_signal(signal.SIGINT)
+    out, told = page_process.communicate(timeout=30)
+    assert (page_process.returncode, out) == (0, "stopped\n"), told
+    # What is wrong with a question is told to who asks, and to nobody else.
+    assert "candlemark/app" not in told
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(found.rpartition(":")[2]))) != 0
 

@@ -16,8 +16,8 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A headless browser, or a skip that says why there is none."""
+def chromium(page_process: Any) -> Iterator[Any]:
+    """A headless browser, or a skip that says why there is none; the page starts meanwhile."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
