@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -260,6 +261,21 @@ def test_train_then_evaluate_then_train_again(call, data, tmp_path):
     assert answer["trial_id"] == told["trial_id"]
     status, out, _ = call("fuse", "evaluate", "m", "--data-dir", data, "--json")
     assert json.loads(out)["scores"]["auroc"]["value"] == told["measurements"]["auroc"]["value"]
+
+
+def test_the_next_command_names_the_file_that_candles_came_from(call, make_series, tmp_path):
+    from candlemark.candles.export import write
+
+    write(make_series(120), tmp_path / "my candles.csv")
+    call(
+        *("dataset", "build", "--file", "my candles.csv", "--label", "direction", "--out", "d"),
+        *("--window-size", "8", "--style", "ohlc4", "--height", "32"),
+    )
+    _, out, _ = call("fuse", "train", *TINY, "--data-dir", "d", "--inputs", "numbers")
+    (line,) = (line for line in out.splitlines() if line.startswith("next:"))
+    status, out, err = call(*shlex.split(line)[2:], "--device", "cpu", "--json")
+    assert status == 0, (line, err)
+    assert json.loads(out)
 
 
 def test_what_is_trained_can_be_published_in_one_go(hub_double, call, refused, data, tmp_path):

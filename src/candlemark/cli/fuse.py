@@ -420,13 +420,15 @@ def _trained(finished: FinishedRun) -> RunRecord:
 
 def _symbol(data_dir: Path) -> str:
     """What `fuse predict --symbol` takes for the market of a dataset."""
+    from shlex import quote
+
     from candlemark.candles.source import SYNTHETIC
     from candlemark.dataset.manifest import read_manifest
 
     candles = read_manifest(data_dir).config.candles
     if candles.kind in SYNTHETIC:
         return candles.kind
-    return candles.symbols[0] if candles.symbols else str(candles.path)
+    return quote(str(candles.path)) if candles.kind == "file" else candles.symbols[0]
 
 
 def _print_scores(found: Evaluation) -> None:
