@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -241,12 +239,13 @@ def test_low_rank_updates_are_merged_in_what_is_kept(tmp_path):
 
 
 PROGRAM = """
-import sys, torch
+import os, signal, sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from candlemark.execution.base import Outcome
 from candlemark.launch.fusion import run_fusion
 from candlemark.launch.run import as_config
+from candlemark.training import checkpoint
 
 class Here:
     def map(self, function, items):
@@ -254,39 +253,38 @@ class Here:
             done = {"value": function(item), "failure": None}
             yield Outcome(item=item, **done, started_at="2026-01-01", duration_s=0.0)
 
+saved, save = [], checkpoint.save
+
+def save_and_die(path, state):
+    save(path, state)
+    saved.append(path)
+    if len(saved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoint.save = save_and_die
 folder = Path(sys.argv[2])
 run_fusion(as_config(sys.argv[1]), output_dir=folder, executor=Here(), model_dir=folder / "m")
 """
 
 
-def _killed_once(config: Path, folder: Path) -> None:
-    """Start the study and kill it when its first checkpoint lies there."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(config), str(folder)],
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while not list(folder.glob("checkpoints/*/checkpoint.pt")):
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
-    plan = study(training={"epochs": 2, "batch_size": 8, "checkpoint_every_s": 0.3})
+    # A checkpoint after every step; the second one is the last thing that the killed one does.
+    plan = study(training={"epochs": 2, "batch_size": 32, "checkpoint_every_s": 1e-6})
+    whole, _ = run(plan, tmp_path / "whole", model_dir=tmp_path / "whole" / "m")
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(plan))
-    whole, _ = run(plan, tmp_path / "whole", model_dir=tmp_path / "whole" / "m")
-    _killed_once(config, tmp_path / "killed")
+    killed = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(config), str(tmp_path / "killed")],
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert list((tmp_path / "killed").glob("checkpoints/*/checkpoint.pt"))
     assert not (tmp_path / "killed" / "m").exists()
     resumed, ran = run(plan, tmp_path / "killed", model_dir=tmp_path / "killed" / "m")
     assert ran[-1] == MAIN
     one, other = (next(r for r in f.records if r.facts["row"] == MAIN) for f in (whole, resumed))
-    assert other.facts["resumed_at_step"] > 0
+    assert other.facts["resumed_at_step"] == 2
     assert np.array_equal(one.predictions.probability, other.predictions.probability)
     for name in ("log_return", "forecast_log_return", "forecast_case"):
         assert np.array_equal(one.samples[name], other.samples[name])
