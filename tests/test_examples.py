@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ import candlemark
 from candlemark.benchmark.config import BenchmarkConfig
 from candlemark.cli.main import main
 from candlemark.config import load, read_mapping
+from candlemark.execution.base import Outcome
 from candlemark.launch.run import as_config
 from candlemark.records import Status
 
@@ -86,14 +89,27 @@ def test_inference_runs_with_tiny_numbers(tmp_path: Path):
     assert [record.status for record in finished.records] == [Status.OK, Status.OK]
 
 
+class Here:
+    """Runs trials in this process, which has loaded all that they need."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
+        for item in items:
+            value = function(item)
+            yield Outcome(
+                item=item, value=value, failure=None, started_at="2026-01-01", duration_s=0.0
+            )
+
+
 def test_fusion_runs_with_tiny_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CANDLEMARK_CACHE", str(tmp_path / "cache"))
+    # Its ten seconds a model are worth nothing here.
+    monkeypatch.setattr("candlemark.benchmark.fusion.network.forward_cost", lambda *_, **__: ())
     config = read_mapping(EXAMPLES / "fusion.yaml")
     config["datasets"][0]["candles"]["count"] = 200
     config["training"]["epochs"] = 1
     config["measure"] = {"latency_budget_s": 0.05, "replicates": 100}
     config |= {"inputs": ["both"], "baselines": ["persistence"], "controls": ["shuffled_labels"]}
-    finished = candlemark.run(config, output_dir=tmp_path)
+    finished = candlemark.run(config, output_dir=tmp_path, executor=Here())
     assert {record.status for record in finished.records} == {Status.OK}
     assert [record.facts["role"] for record in finished.records] == [
         "baseline",
