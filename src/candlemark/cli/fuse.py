@@ -41,7 +41,8 @@ TextEncoder = Annotated[
     str, typer.Option(help="Id on the Hub, a local folder, or tiny:bert (small, random).")
 ]
 ImageEncoder = Annotated[
-    str, typer.Option(help="Id on the Hub, a local folder, or tiny:vit (small, random).")
+    str,
+    typer.Option(help="Id on the Hub, a local folder, or tiny:resnet, tiny:vit (small, random)."),
 ]
 Weights = Annotated[str, typer.Option(help="Of the encoders: pretrained or random.")]
 Caption = Annotated[

@@ -5,6 +5,7 @@ candlemark fuse predict models/fusion --symbol BTCUSDT --attention why.png
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,14 +53,17 @@ def predict(
         Path | None,
         typer.Option("--attention", help="Draw where the model looked, as this PNG."),
     ] = None,
-    market: Annotated[str, typer.Option("--market", help="spot, um or cm.")] = "spot",
+    market: Annotated[
+        str | None, typer.Option("--market", help="spot (default), um or cm.")
+    ] = None,
     base_url: Annotated[
         str | None,
         typer.Option("--base-url", help="A mirror of the archive; also CANDLEMARK_BINANCE_URL."),
     ] = None,
     via: Annotated[
-        str, typer.Option("--via", help="archive (verified files) or rest (API, up to now).")
-    ] = "archive",
+        str | None,
+        typer.Option("--via", help="archive (verified files, default) or rest (API, up to now)."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -75,7 +79,8 @@ def predict(
     from candlemark.app.questions import Words, ask_given, ask_market
     from candlemark.models.fusion.predictor import Predictor
 
-    _check(symbol, chart, text, last_close, interval=interval, time=time)
+    of_a_market = {"interval": interval, "time": time, "market": market, "via": via}
+    _check(symbol, chart, text, last_close, {**of_a_market, "base-url": base_url})
     predictor = Predictor.load(model, device)
     if attention is not None and not predictor.reads_image:
         raise ConfigError(
@@ -87,9 +92,9 @@ def predict(
             symbol,
             interval=interval,
             at=time,
-            market=market,
+            market=market or "spot",
             base_url=base_url,
-            via=via,
+            via=via or "archive",
         )
     else:
         words = Words(chart="--chart FILE", text="--text TEXT", market="--symbol SYMBOL")
@@ -110,7 +115,7 @@ def _check(
     chart: Path | None,
     text: str | None,
     last_close: float | None,
-    **of_a_market: str | None,
+    of_a_market: Mapping[str, str | None],
 ) -> None:
     """ConfigError unless exactly one kind of question is asked."""
     given = {"--chart": chart, "--text": text, "--last-close": last_close}
