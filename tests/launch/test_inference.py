@@ -199,7 +199,9 @@ def test_a_config_file_names_its_task(tmp_path):
     path.write_text(yaml.safe_dump(config().model_dump(mode="json")))
     finished = candlemark.run(path, output_dir=tmp_path, executor=Here())
     assert finished.records[0].trial["task"] == "inference"
-    with pytest.raises(ConfigError, match=r"unknown task 'inferense'; known: charts, inference"):
+    with pytest.raises(
+        ConfigError, match=r"unknown task 'inferense'; known: charts, fusion, inference"
+    ):
         as_config({"task": "inferense"})
     with pytest.raises(ConfigError, match=r"unknown task \['inference'\]; known"):
         as_config({"task": ["inference"]})
