@@ -10,6 +10,7 @@
     │   └── RateLimitError     the server asked us to stop, with the time it ends
     ├── ChartError             a window cannot be drawn as asked
     ├── DatasetError           a dataset is damaged, unfinished or impossible to build
+    ├── ScanError              a scan or mask cannot be read, paired or compared
     ├── ModelError             a model, its weights or its head cannot be had
     ├── ResultsError           the results store is locked, damaged or from another version
     └── HubError               the Hub refused, or could not be reached
@@ -66,6 +67,10 @@ class ChartError(CandlemarkError):
 
 class DatasetError(CandlemarkError):
     """A dataset is damaged, unfinished or impossible to build."""
+
+
+class ScanError(CandlemarkError):
+    """A scan or mask cannot be read, paired or compared."""
 
 
 class ModelError(CandlemarkError):

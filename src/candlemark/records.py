@@ -98,6 +98,8 @@ class RunRecord:
     history: one mapping an epoch (epoch, train_loss, validation_loss, learning_rate, ...).
     samples: float64[n] by name, as they were taken and in that order: what the measurements
         were summarised from, the unit at the end of the name (`latency_ms`).
+    cases: one mapping a test case of a task whose cases are more than a class each (JSON types
+        only), so that any score can be computed again; failures are cases too.
     """
 
     trial_id: str
@@ -110,6 +112,7 @@ class RunRecord:
     predictions: Predictions | None = None
     history: tuple[Mapping[str, float | int | None], ...] = ()
     samples: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    cases: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
 

@@ -59,6 +59,7 @@ def make_record(seed: int = 0, *, cases: int = 20, **changes: Any) -> RunRecord:
             series=tuple(random.choice(["BTCUSDT", "ETHÜSDT"], cases)),
         ),
         history=({"epoch": 0, "train_loss": 0.7, "validation_loss": None},),
+        cases=({"case": "scan 1", "classes": {"lesion": {"true_positive": 12}}},),
         samples={"latency_ms": random.random(7), "memory_timeline_s": np.array([])},
         facts={"row": "timm/x", "class_names": ["down", "up"], "nested": {"a": [1, 2.5, None]}},
         environment={"comparability_key": "k1", "device": {"name": "cpu", "threads": 2}},

@@ -75,6 +75,7 @@ def run_one(work: Work) -> RunRecord:
         predictions=result.predictions,
         history=result.history,
         samples=result.samples,
+        cases=result.cases,
         facts={**work.trial.facts, **result.facts},
         environment=result.environment,
     )

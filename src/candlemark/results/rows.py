@@ -38,12 +38,16 @@ class Hanging:
     measurements: dict[Key, list[Measurement]] = field(default_factory=dict)
     history: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
     samples: dict[Key, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
+    cases: dict[Key, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def read(
         cls, connection: duckdb.DuckDBPyConnection, keys: Sequence[Key], *, samples: bool = True
     ) -> Hanging:
-        """Read numbers, epochs and, unless told otherwise, samples; raises duckdb.Error."""
+        """Read numbers, epochs and, unless told otherwise, samples and cases.
+
+        Raises duckdb.Error.
+        """
         found = cls()
         for *key, name, value, unit, low, high, level, count, verdict, reason in _ask(
             connection,
@@ -70,6 +74,8 @@ class Hanging:
         ):
             array = np.asarray(values, np.float64)
             found.samples.setdefault(_key(key), {})[name] = array
+        for *key, case in _ask(connection, "told FROM cases", keys if samples else ()):
+            found.cases.setdefault(_key(key), []).append(json.loads(case))
         return found
 
 
@@ -189,6 +195,19 @@ def history_rows(record: RunRecord, attempt: int) -> list[list[Any]]:
             strict_json(finite(epoch), f"epoch {place} of {record.trial_id}"),
         ]
         for place, epoch in enumerate(record.history)
+    ]
+
+
+def case_rows(record: RunRecord, attempt: int) -> list[list[Any]]:
+    """One row a case, in the order of the record."""
+    return [
+        [
+            record.trial_id,
+            attempt,
+            place,
+            strict_json(finite(case), f"case {place} of {record.trial_id}"),
+        ]
+        for place, case in enumerate(record.cases)
     ]
 
 

@@ -13,6 +13,7 @@ imported, then the newest that ended well, else the newest.
     samples        one row a list of samples: the name, and the values in the order taken
     predictions    one row a test case
     histories      one row an epoch
+    cases          one row a test case of a task that tells more of it than a class
     environments   machines and versions, each once
 
 Views that answer most questions:
@@ -154,6 +155,14 @@ MIGRATIONS: tuple[str, ...] = (
         FROM trials t
         JOIN measurements m USING (trial_id, attempt)
         JOIN environments e USING (environment_id);
+    """,
+    """
+    CREATE TABLE cases (
+        trial_id VARCHAR NOT NULL,
+        attempt INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        told JSON NOT NULL
+    );
     """,
 )
 

@@ -28,6 +28,7 @@ from candlemark.records import RunRecord, Status, canonical_json, content_id
 from candlemark.results.opening import bring_up_to_date, connect, readable_errors, store_path
 from candlemark.results.rows import (
     Hanging,
+    case_rows,
     finite,
     grouped,
     history_rows,
@@ -328,6 +329,7 @@ class Results:
                     predictions=predictions.get(key),
                     history=tuple(hanging.history.get(key, ())),
                     samples=hanging.samples.get(key, {}),
+                    cases=tuple(hanging.cases.get(key, ())),
                     facts=json.loads(row[7]),
                     environment=json.loads(row[11]),
                 ),
@@ -418,6 +420,9 @@ class Results:
             )
         if epochs:
             self._connection.executemany("INSERT INTO histories VALUES (?, ?, ?, ?)", epochs)
+        cases = case_rows(record, attempt)
+        if cases:
+            self._connection.executemany("INSERT INTO cases VALUES (?, ?, ?, ?)", cases)
 
     def _insert_table(self, name: str, rows: pa.Table | None, key: tuple[str, int]) -> None:
         if rows is None:

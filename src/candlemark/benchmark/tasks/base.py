@@ -24,5 +24,6 @@ class TaskResult:
     predictions: Predictions | None = None
     history: History = ()
     samples: Mapping[str, FloatArray] = field(default_factory=dict)
+    cases: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

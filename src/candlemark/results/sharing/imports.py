@@ -261,6 +261,7 @@ def _record(value: Mapping[str, Any], version: int) -> RunRecord:
             name: np.array([np.nan if x is None else x for x in values], np.float64)
             for name, values in value.get("samples", {}).items()
         },
+        cases=tuple(value.get("cases", ())),
         facts=facts,
         environment=value["environment"],
     )

@@ -17,7 +17,7 @@ from candlemark.results.opening import connect, readable_errors
 from candlemark.results.schema import migrate
 from candlemark.results.store import Results
 
-_OF_ATTEMPTS = ("trials", "measurements", "samples", "predictions", "histories")
+_OF_ATTEMPTS = ("trials", "measurements", "samples", "predictions", "histories", "cases")
 
 
 def copy_store(

@@ -58,7 +58,12 @@ def export_json(selections: Sequence[Selection], folder: Path) -> list[Path]:
             "config": dict(suite.config),
             "plan": list(suite.trial_ids),
             "trials": [
-                {**record_to_dict(one.record), "run": one.run, **_samples(one.record)}
+                {
+                    **record_to_dict(one.record),
+                    "run": one.run,
+                    **_samples(one.record),
+                    "cases": [dict(case) for case in one.record.cases],
+                }
                 for one in selection.attempts
             ],
         }

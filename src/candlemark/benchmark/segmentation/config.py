@@ -1,0 +1,206 @@
+"""A complete comparison of segmentation models, with the sections that people write.
+
+    config = load(SegmentationConfig, Path("segment.yaml"))
+
+Every key is honoured or refused by name. What is asked for here decides the outcome; how it is
+shown (`reporting`, the bars of `benchmark.thresholds`) does not, and changes no trial.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from candlemark.config import Config
+from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
+from candlemark.metrics.segmentation.conventions import CONVENTIONS
+from candlemark.models.segmentation.base import AskProtocol
+
+Control = Literal["all_background", "all_foreground", "otsu", "oracle_box", "untrained_head"]
+
+
+class ScansConfig(Config):
+    """Which scans, and what their labels mean.
+
+    image_dir, seg_dir: folders whose files are paired by exact case id
+    pairs: a CSV of case,image,reference for what names do not tell
+    phantoms: make so many scans of known shapes instead, seeded by `seed`; needs no files
+    classes: name by label; None: every label of the references, by its number
+    binary: take every label above 0 as one class
+    geometry: what to do where a reference lies on another grid than its image: "refuse", or
+        "resample" the reference by nearest neighbour
+    splits: case ids by split for protocols that learn; None: drawn by `seed`
+    train_share: of the cases, for protocols that learn; the rest is tested
+    """
+
+    image_dir: Path | None = None
+    seg_dir: Path | None = None
+    pairs: Path | None = None
+    phantoms: int = Field(default=0, ge=0)
+    classes: dict[int, str] | None = None
+    binary: bool = False
+    geometry: Literal["refuse", "resample"] = "refuse"
+    splits: dict[Literal["train", "test"], tuple[str, ...]] | None = None
+    train_share: float = Field(default=0.5, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class HubModelConfig(Config):
+    """A model of the Hub (or a folder, or `tiny:NAME`) and how it is asked.
+
+    type: what people call it ("segformer", "backbone", "clip", "sam", ...); a protocol follows
+        from it where none is given
+    protocol: "auto" goes by the model's own config
+    class_map: label of the reference, or its name, by the model's own class (number or name)
+    prompts: texts by class name, "background" among them, for clip_dense
+    jitter: shares of the box's size by which an oracle's prompt is moved, each a row
+    """
+
+    model_id: str
+    description: str = ""
+    type: str | None = None
+    notes: str = ""
+    protocol: AskProtocol | Literal["auto"] = "auto"
+    class_map: dict[str, str | int] | None = None
+    prompts: dict[str, str] | None = None
+    jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.1, 0.2)
+    weights: str = "pretrained"
+    epochs: int = Field(default=30, ge=1)
+    allow_pickle: bool = False
+
+
+class OwnModelConfig(Config):
+    """A model of the user's own.
+
+    source: `package.module:function`, an ONNX or TorchScript file, a folder of finished
+        predictions (nnU-Net and MONAI bundle folders too), or a command with {input} and {output}
+    patch: voxels (Z, Y, X) of a network that reads patches; None: slice by slice
+    overlap: share of a patch that its neighbour covers too
+    threshold: of a network's probability of the one class, where it gives one channel
+    class_map: label of the reference, or its name, by the model's own label
+    """
+
+    name: str | None = None
+    source: str
+    patch: tuple[int, int, int] | None = None
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    class_map: dict[str, str | int] | None = None
+    options: dict[str, Any] = {}
+
+
+class ScoringConfig(Config):
+    """What is scored, and when it is good enough.
+
+    max_cases: the first so many cases by id; 0: all
+    metrics: which columns are shown
+    thresholds: bar by metric ("dice": 0.8); tables say who clears it
+    output: folder; the command's --output-dir stands above it
+    tolerance_mm: of the normalised surface Dice
+    """
+
+    max_cases: int = Field(default=0, ge=0)
+    metrics: tuple[str, ...] = ("dice", "iou", "sensitivity", "precision", "hd95", "assd", "nsd")
+    thresholds: dict[str, float] = {}
+    output: Path | None = None
+    tolerance_mm: float = Field(default=1.0, gt=0)
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        _refuse_unknown(names)
+        return names
+
+    @field_validator("thresholds")
+    @classmethod
+    def _known_bars(cls, bars: dict[str, float]) -> dict[str, float]:
+        _refuse_unknown(tuple(bars))
+        return bars
+
+
+class PerformanceConfig(Config):
+    """Where models run, and how often each case is timed.
+
+    repeats: timed passes a case after one that warms up; 0: the scored pass alone is timed
+    """
+
+    device: str = "auto"
+    batch_size: int = Field(default=4, ge=1)
+    repeats: int = Field(default=0, ge=0)
+    threads: int | None = Field(default=None, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0)
+
+
+class LeaderboardConfig(Config):
+    """What `candlemark hub leaderboard --config` asks the Hub for; a run of scans reads none of it.
+
+    queries: as the command takes them; empty: the set for medical imaging
+    """
+
+    queries: tuple[str, ...] = ()
+    task: str | None = None
+    limit: int = Field(default=20, ge=1)
+    max_parameters: int | None = Field(default=None, ge=1)
+
+
+class ReportingConfig(Config):
+    """How results are shown; changes no trial.
+
+    convention: whose conventions the numbers follow
+    overlays: pictures of the best, median and worst cases of each model; page: the HTML page
+    keep_predictions: keep each predicted mask as NIfTI
+    """
+
+    convention: str = "candlemark"
+    overlays: bool = True
+    page: bool = True
+    keep_predictions: bool = True
+
+    @field_validator("convention")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in CONVENTIONS:
+            raise ValueError(f"is no convention; known: {', '.join(CONVENTIONS)}")
+        return name
+
+
+class SegmentationConfig(Config):
+    """Scans x (controls + own models + models of the Hub) x seeds."""
+
+    task: Literal["segmentation"] = "segmentation"
+    dataset: ScansConfig
+    huggingface_models: tuple[HubModelConfig, ...] = ()
+    models: tuple[OwnModelConfig, ...] = ()
+    controls: tuple[Control, ...] = (
+        "all_background",
+        "all_foreground",
+        "otsu",
+        "oracle_box",
+        "untrained_head",
+    )
+    benchmark: ScoringConfig = ScoringConfig()
+    performance: PerformanceConfig = PerformanceConfig()
+    leaderboard: LeaderboardConfig = LeaderboardConfig()
+    reporting: ReportingConfig = ReportingConfig()
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    isolate: bool = True
+
+    @model_validator(mode="after")
+    def _has_scans(self) -> SegmentationConfig:
+        data = self.dataset
+        ways = [bool(data.pairs), bool(data.image_dir or data.seg_dir), bool(data.phantoms)]
+        if sum(ways) != 1:
+            raise ValueError("dataset: give image_dir and seg_dir, or pairs, or phantoms")
+        if bool(data.image_dir) != bool(data.seg_dir):
+            raise ValueError("dataset: image_dir and seg_dir go together")
+        return self
+
+
+def _refuse_unknown(names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in SEGMENTATION_METRICS]
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)} is no metric of masks; known: {', '.join(SEGMENTATION_METRICS)}"
+        )
