@@ -70,7 +70,7 @@ def make_record(seed: int = 0, *, cases: int = 20, **changes: Any) -> RunRecord:
 def assert_equal(got: RunRecord, expected: RunRecord) -> None:
     for name in ("trial_id", "status", "reason", "started_at", "duration_s", "measurements"):
         assert getattr(got, name) == getattr(expected, name), name
-    for name in ("trial", "facts", "environment", "history"):
+    for name in ("trial", "facts", "environment", "history", "cases"):
         assert getattr(got, name) == getattr(expected, name), name
     assert list(got.samples) == list(expected.samples)
     for name, values in expected.samples.items():

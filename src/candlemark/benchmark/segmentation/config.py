@@ -9,7 +9,7 @@ shown (`reporting`, the bars of `benchmark.thresholds`) does not, and changes no
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -88,7 +88,6 @@ class OwnModelConfig(Config):
     overlap: float = Field(default=0.5, ge=0, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     class_map: dict[str, str | int] | None = None
-    options: dict[str, Any] = {}
 
 
 class ScoringConfig(Config):
@@ -103,7 +102,7 @@ class ScoringConfig(Config):
 
     max_cases: int = Field(default=0, ge=0)
     metrics: tuple[str, ...] = ("dice", "iou", "sensitivity", "precision", "hd95", "assd", "nsd")
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float] = Field(default_factory=dict)
     output: Path | None = None
     tolerance_mm: float = Field(default=1.0, gt=0)
 
