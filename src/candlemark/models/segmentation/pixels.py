@@ -138,7 +138,7 @@ def mapped(values: npt.NDArray[Any], mapping: Mapping[int, int]) -> Labels:
     """
     if values.dtype == np.uint8:
         table = class_table({own: to for own, to in mapping.items() if 0 <= own <= 255}, 256)
-        return table[values]
+        return np.asarray(table[values])
     labels = np.zeros(values.shape, np.uint8)
     for own, label in mapping.items():
         labels[values == own] = label
