@@ -2,7 +2,8 @@
 
 python docs/make_measures.py [--check]
 
-The words are those of `candlemark.metrics.measures`, so they stand in one place.
+The words are those of `candlemark.metrics.measures` and of the table of mask scores, so they stand
+in one place.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from generated import write_or_check
 
 from candlemark.metrics.measures import MEASURES, Measure
+from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS, SegmentationMetric
 
 PAGE = Path(__file__).with_name("measures.md")
 
@@ -25,6 +27,17 @@ SQL, conditions (`candlemark results find "latency_p95_ms < 20"`), limits (`cand
 [inference.md](inference.md) says how each is taken.
 """
 
+MASKS = """## Scores of masks
+
+Of one class in one scan; distances in millimetres, in pixels where scans have no spacing. *Both
+empty* is the score where neither mask has the class. *Worst* is what a scan scores whose
+segmentation failed, and what an otherwise undefined score becomes where one mask is empty. That is
+the convention of candlemark; others say otherwise of empty masks.
+
+| score | unit | better | both empty | worst | meaning |
+|---|---|---|---|---|---|
+"""
+
 BETTER = {True: "higher", False: "lower", None: ""}
 
 
@@ -34,8 +47,18 @@ def line(measure: Measure) -> str:
     return f"| `{measure.name}` | {measure.unit} | {better} | {measure.meaning} |"
 
 
+def mask_line(metric: SegmentationMetric) -> str:
+    """A row of the table of mask scores."""
+    better = BETTER[metric.higher_is_better]
+    worst = "diagonal" if metric.worst is None else f"{metric.worst:g}"
+    return (
+        f"| `{metric.name}` | {metric.unit} | {better} | {metric.both_empty:g} | {worst} "
+        f"| {metric.meaning} |"
+    )
+
+
 def generate() -> str:
-    """One table a group, in the order of the source."""
+    """One table a group, in the order of the source, then that of mask scores."""
     parts = [HEAD]
     for group, measures in groupby(MEASURES.values(), key=lambda measure: measure.group):
         rows = "\n".join(line(measure) for measure in measures)
@@ -43,7 +66,8 @@ def generate() -> str:
             f"## {group.capitalize() if group != 'flops' else 'FLOPs'}\n\n"
             f"| measure | unit | better | meaning |\n|---|---|---|---|\n{rows}\n"
         )
-    return "\n".join(parts)
+    masks = "\n".join(map(mask_line, SEGMENTATION_METRICS.values()))
+    return "\n".join([*parts, f"{MASKS}{masks}\n"])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 A third party adds a classifier's score through the entry point group `candlemark.metrics`: an
 entry point whose object is a `Metric`; `all_metrics()` holds the table and those, `all_scores()`
-the forecasts' as well.
+the forecasts' and those of masks (`candlemark.metrics.segmentation.catalog`) as well.
 """
 
 from __future__ import annotations
@@ -199,8 +199,14 @@ def find(names: tuple[str, ...] | None) -> tuple[Metric, ...]:
 
 
 def all_scores() -> dict[str, Score]:
-    """Every score by name, of classifiers and of forecasts."""
-    return {**all_metrics(), **FORECAST_METRICS}
+    """Every score by name, of classifiers, of forecasts and of masks.
+
+    `precision` is that of classifiers and of masks: of one unit, range and direction.
+    """
+    # The table of masks is made of `Score` and so needs this file first.
+    from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
+
+    return {**SEGMENTATION_METRICS, **all_metrics(), **FORECAST_METRICS}
 
 
 def find_forecast(names: tuple[str, ...] | None) -> tuple[ForecastMetric, ...]:

@@ -14,7 +14,9 @@ from typing import Literal
 
 from candlemark.errors import ConfigError
 
-Group = Literal["latency", "throughput", "stages", "memory", "flops", "energy", "numerics", "size"]
+Group = Literal[
+    "latency", "throughput", "stages", "memory", "flops", "energy", "numerics", "size", "scans"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,26 @@ def _latency(statistic: str, title: str, meaning: str) -> Measure:
         meaning=meaning,
     )
 
+
+def _case(stage: str, percentile: str, what: str) -> Measure:
+    share = {"p50": "half of", "p95": "19 in 20 of"}[percentile]
+    return Measure(
+        name=f"{stage}_{percentile}_ms",
+        title=f"{stage} {percentile}",
+        unit="ms",
+        group="scans",
+        higher_is_better=False,
+        meaning=f"{what}; {share} the scans took no longer",
+    )
+
+
+_STAGES_OF_A_SCAN = {
+    "load": "reading a scan from its file",
+    "preprocess": "a scan to tensors",
+    "forward": "passes of the network through a scan, the device waited for",
+    "postprocess": "outputs to labels of a scan",
+    "case": "all stages of a scan together",
+}
 
 _TABLE = (
     _latency("p50", "latency p50", "median time of one call, the device waited for after each"),
@@ -280,6 +302,11 @@ _TABLE = (
         group="numerics",
         higher_is_better=True,
         meaning="share of positions whose largest output is fp32 eager's",
+    ),
+    *(
+        _case(stage, percentile, what)
+        for stage, what in _STAGES_OF_A_SCAN.items()
+        for percentile in ("p50", "p95")
     ),
 )
 

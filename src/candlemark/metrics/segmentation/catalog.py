@@ -8,9 +8,9 @@ A convention (`candlemark.metrics.segmentation.conventions`) computes a score fr
 distances of a case; this table says what is true of the score whatever the convention, and what
 a case scores that has no answer at all. Nothing here needs an array.
 
-A case that failed, and one in which only one of reference and prediction is empty, scores the
-worst there is: 0 of a share, the diagonal of the scan of a distance. Where both are empty the
-answer is right and scores the best there is.
+A case that failed scores the worst there is: 0 of a share, the diagonal of the scan of a distance.
+So does a score that is undefined because one of reference and prediction is empty. Where both are
+empty the answer is right and scores the best there is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class SegmentationMetric(Score):
     needs: what it is computed from: counts of voxels, distances between surfaces, or connected
         components
     both_empty: of a case in which neither the reference nor the prediction has the class
-    worst: of a case that failed, or in which one side alone is empty; None: the diagonal
+    worst: of a case that failed, or where one side alone is empty and the score therefore
+        undefined; None: the diagonal of the scan
     meaning: one line for tables of measures
     """
 
