@@ -34,6 +34,7 @@ when it is asked for. Each takes `(spec, *, batch_size)`."""
 ELSEWHERE: dict[str, str] = {
     "hub/linear_probe": "it is trained first, on the training cases",
     "hub/upernet_frozen": "it is trained first, on the training cases",
+    "hub/untrained_head": "its head is drawn where the probes' heads are",
     "predictions": "it reads masks from files",
     "command": "it reads masks from files",
 }
