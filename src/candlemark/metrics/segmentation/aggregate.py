@@ -1,0 +1,238 @@
+"""Scores of many cases as one number with an interval, per class and over classes.
+
+    found = aggregate(results, labels=("1",), metrics=("dice", "hd95"))
+    found.overall["dice"]           # Measurement(name="dice", value=0.81, low=0.77, high=0.84, ...)
+    found.by_class["1"]["hd95"]
+
+Cases are the unit: a bootstrap draws whole cases with all their classes, so the interval is about
+other cases of the same kind, never about voxels. A number over classes is the mean over cases of
+the mean over a case's classes, in candlemark's convention and in those of tools that say nothing
+else. Below 6 cases no paired test of two sides can reach 5 %, so no interval is given and the
+verdict is TOO_FEW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from candlemark.metrics.segmentation.catalog import SegmentationMetric, find_segmentation
+from candlemark.metrics.segmentation.conventions import CONVENTIONS, Convention
+from candlemark.metrics.segmentation.scores import (
+    OURS,
+    CaseResult,
+    FloatArray,
+    ScoreTable,
+    tabulate,
+    unit_of,
+    why_absent,
+)
+from candlemark.metrics.summary import LEVEL, Interval, interval, replicate
+from candlemark.records import Measurement, Verdict
+
+MINIMUM_CASES = 6
+REPLICATES = 2000
+_SCALED_UP = "every case has the best score there is; how far off one may be is unseen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sampled:
+    """A mean over cases and its bootstrap, the same draws for all rows of the same cases.
+
+    value: NaN or infinite where the convention says so
+    replicates: float64[B], empty where there are too few cases
+    seed_variance: of the mean over training seeds, 0 where there is one
+    reason: why the value is unknown
+    """
+
+    value: float
+    replicates: FloatArray
+    case_count: int
+    seed_variance: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregated:
+    """Measurements by metric over classes, and by label and metric."""
+
+    overall: Mapping[str, Measurement]
+    by_class: Mapping[str, Mapping[str, Measurement]]
+
+
+def aggregate(
+    results: Sequence[CaseResult],
+    *,
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    convention: str = OURS,
+    tolerance_mm: float = 1.0,
+    replicates: int = REPLICATES,
+) -> Aggregated:
+    """Every metric of a row of one seed."""
+    chosen = CONVENTIONS[convention]
+
+    def measured(metric: str, label: str | None) -> Measurement:
+        sampled = sample(
+            results,
+            labels=labels,
+            metric=metric,
+            label=label,
+            convention=chosen,
+            tolerance_mm=tolerance_mm,
+            replicates=replicates,
+        )
+        return measurement(metric, sampled, unit=unit_of(metric, results))
+
+    return Aggregated(
+        overall={metric: measured(metric, None) for metric in metrics},
+        by_class={
+            label: {metric: measured(metric, label) for metric in metrics} for label in labels
+        },
+    )
+
+
+def sample(
+    results: Sequence[CaseResult],
+    *,
+    labels: Sequence[str],
+    metric: str,
+    convention: Convention,
+    label: str | None = None,
+    tolerance_mm: float = 1.0,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Sampled:
+    """The mean of one metric over cases (of one class, or over classes) and its bootstrap."""
+    count = len(results)
+    table = tabulate(
+        results, labels=labels, metric=metric, convention=convention, tolerance_mm=tolerance_mm
+    )
+    why = _why_unknown(table, results, metric, convention)
+    if table is None or why is not None:
+        return Sampled(value=np.nan, replicates=np.empty(0), case_count=count, reason=why)
+    once = np.ones((1, count))
+    value = float(_mean(table, label, once)[0])
+    if not np.isfinite(value):
+        return Sampled(
+            value=value, replicates=np.empty(0), case_count=count, reason=_undefined(table, value)
+        )
+    ((value, drawn),) = replicate(
+        [lambda weight: _mean(table, label, weight)],
+        case_count=count,
+        block_length=1,
+        replicates=replicates if count >= MINIMUM_CASES else 1,
+        seed=seed,
+    )
+    kept = drawn if count >= MINIMUM_CASES else np.empty(0)
+    return Sampled(value=value, replicates=kept, case_count=count)
+
+
+def over_seeds(seeds: Sequence[Sampled]) -> Sampled:
+    """The mean over seeds; its interval carries the spread over seeds as well."""
+    if len(seeds) == 1:
+        return seeds[0]
+    unknown = next((one for one in seeds if one.reason is not None), None)
+    if unknown is not None:
+        return unknown
+    values = np.asarray([one.value for one in seeds])
+    return replace(
+        seeds[0],
+        value=float(values.mean()),
+        replicates=np.mean([one.replicates for one in seeds], axis=0),
+        seed_variance=float(values.var(ddof=1) / len(values)),
+    )
+
+
+def measurement(metric: str, sampled: Sampled, *, unit: str | None) -> Measurement:
+    """A sampled score with its interval, or why it has none.
+
+    unit: None where some scans have a spacing and some have none
+    """
+    known = find_segmentation(metric)
+    few = sampled.case_count < MINIMUM_CASES
+    verdict = Verdict.TOO_FEW if few else Verdict.VALID
+    if sampled.reason is not None or (unit is None and known.is_distance):
+        mixed = "some scans have a spacing and some have none; distances in mm and px have no mean"
+        return Measurement(
+            name=metric,
+            value=None,
+            unit=known.unit,
+            sample_count=sampled.case_count,
+            verdict=verdict,
+            reason=sampled.reason or mixed,
+        )
+    bounds = bounds_of(known, sampled)
+    return Measurement(
+        name=metric,
+        value=sampled.value,
+        unit=unit or "",
+        low=bounds.low,
+        high=bounds.high,
+        level=None if bounds.low is None else LEVEL,
+        sample_count=sampled.case_count,
+        verdict=verdict,
+        reason=bounds.reason,
+    )
+
+
+def bounds_of(metric: SegmentationMetric, sampled: Sampled, *, level: float = LEVEL) -> Interval:
+    """The interval of a mean, or why there is none."""
+    count = sampled.case_count
+    if count < MINIMUM_CASES:
+        return Interval(reason=too_few(count))
+    perfect = np.isinf(metric.high) and sampled.value == metric.low
+    if perfect and sampled.seed_variance == 0:
+        return Interval(reason=_SCALED_UP)
+    return interval(
+        sampled.value,
+        sampled.replicates,
+        metric=metric,
+        case_count=count,
+        block_length=1,
+        level=level,
+        extra_variance=sampled.seed_variance,
+    )
+
+
+def too_few(count: int) -> str:
+    """Why so few cases bear no interval."""
+    cases = "1 case" if count == 1 else f"{count} cases"
+    return (
+        f"{cases}; an interval needs {MINIMUM_CASES}, {MINIMUM_CASES - count} more, as below that "
+        "no paired test can reach p = 0.05"
+    )
+
+
+def _mean(table: ScoreTable, label: str | None, weight: FloatArray) -> FloatArray:
+    return table.mean(weight) if label is None else table.mean_of(label, weight)
+
+
+def _why_unknown(
+    table: ScoreTable | None,
+    results: Sequence[CaseResult],
+    metric: str,
+    convention: Convention,
+) -> str | None:
+    if not results:
+        return "there is no test case"
+    if table is None:
+        return why_absent(metric, convention)
+    for row, one in zip(table.scores, results, strict=True):
+        if np.isnan(row).any() and (one.failed or convention.name == OURS):
+            # Leaving it out would make the denominator smaller for this row alone.
+            what = f"failed ({one.outcome}) and" if one.failed else "is ok, but"
+            lacking = "the size of its scan" if one.failed else "what this is computed from"
+            return f"case {one.case} {what} {lacking} is not stored"
+    return None
+
+
+def _undefined(table: ScoreTable, value: float) -> str:
+    said = "infinite" if np.isinf(value) else "undefined"
+    bad = ~np.isfinite(table.per_case())
+    return (
+        f"{said} by the convention of {table.convention.title}, "
+        f"which has no number for {int(bad.sum())} of {len(table.cases)} cases"
+    )
