@@ -63,7 +63,7 @@ def load_function(model_id: str) -> InferenceModel:
     Raises ModelError: the module cannot be imported, has no such function, the function fails,
     or what it returns is no model.
     """
-    with _working_folder():
+    with working_folder():
         function = _find(model_id)
         try:
             found = function()
@@ -86,7 +86,7 @@ def load_function(model_id: str) -> InferenceModel:
         "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
         "attention": None,
         "inputs": "as the model's own function makes them",
-        "source_sha256": _source_sha256(function),
+        "source_sha256": source_sha256(function),
         **model.facts,
     }
     return replace(model, facts=facts)
@@ -212,7 +212,7 @@ def _what_it_reads(inputs: Tensors) -> tuple[str, InputShape]:
     return ("speech-classification" if sound else "text-encoder"), shape
 
 
-def _source_sha256(function: Callable[[], Any]) -> str | None:
+def source_sha256(function: Callable[..., Any]) -> str | None:
     """Hash of the file that the function stands in; None where it stands in none."""
     try:
         file = inspect.getsourcefile(function)
@@ -224,7 +224,7 @@ def _source_sha256(function: Callable[[], Any]) -> str | None:
 
 
 @contextmanager
-def _working_folder() -> Iterator[None]:
+def working_folder() -> Iterator[None]:
     """The folder one works in on the import path, where a console script has it not."""
     folder = str(Path.cwd())
     if folder in sys.path or "" in sys.path:
