@@ -185,8 +185,8 @@ def _from_factory(spec: SegmenterSpec, function: Callable[..., Any]) -> Any:
         made = function()
     except Exception as error:  # the user's own code may raise anything
         raise ModelError(
-            f"{spec.source} failed: {type(error).__name__}: {first_line(error)}; run it alone to see "
-            "where"
+            f"{spec.source} failed: {type(error).__name__}: {first_line(error)}; run it alone to "
+            "see where"
         ) from error
     if not callable(made):
         raise ModelError(
