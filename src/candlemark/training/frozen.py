@@ -184,7 +184,7 @@ def extract_features(
                 _check(module, call(head, features), output)
                 shortest = (size, indices, output)
             if not stores:
-                stores = _stores(rows, len(data), path)
+                stores = make_stores(rows, len(data), path)
             for name, store in stores.items():
                 store.append(rows[name])
             labels.append(targets)
@@ -201,7 +201,7 @@ def _kept(tensor: Tensor) -> Tensor:
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu()
 
 
-def _stores(rows: dict[str, Tensor], count: int, path: Path | None) -> dict[str, FeatureStore]:
+def make_stores(rows: dict[str, Tensor], count: int, path: Path | None) -> dict[str, FeatureStore]:
     """A store for each tensor, in memory if all of them fit there."""
     size = count * sum(tensor[0].numel() * tensor.element_size() for tensor in rows.values())
     if path is None or size <= IN_MEMORY_BYTES:
