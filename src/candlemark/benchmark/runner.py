@@ -39,10 +39,17 @@ def _inference(work: Any) -> TaskResult:
     return task.run(work)
 
 
+def _segmentation(work: Any) -> TaskResult:
+    from candlemark.benchmark.segmentation import task
+
+    return task.run(work)
+
+
 TASKS: dict[str, Callable[[Any], TaskResult]] = {
     "charts": _charts,
     "fusion": _fusion,
     "inference": _inference,
+    "segmentation": _segmentation,
 }
 """Task by name: a function from work to its result, which loads only what that task needs."""
 

@@ -13,12 +13,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from candlemark.benchmark.segmentation.protocols import protocol_of_type
 from candlemark.config import Config
+from candlemark.errors import ConfigError
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 from candlemark.metrics.segmentation.conventions import CONVENTIONS
 from candlemark.models.segmentation.base import AskProtocol
 
 Control = Literal["all_background", "all_foreground", "otsu", "oracle_box", "untrained_head"]
+
+
+def _refuse_unknown(names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in SEGMENTATION_METRICS]
+    if unknown:
+        raise ValueError(
+            f"{', '.join(unknown)} is no metric of masks; known: {', '.join(SEGMENTATION_METRICS)}"
+        )
 
 
 class ScansConfig(Config):
@@ -70,6 +80,23 @@ class HubModelConfig(Config):
     epochs: int = Field(default=30, ge=1)
     allow_pickle: bool = False
 
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                protocol_of_type(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return name
+
+    @field_validator("protocol")
+    @classmethod
+    def _of_the_hub(cls, name: str) -> str:
+        if name == "own":
+            raise ValueError("is of a model of your own; name it in `models`, or with --model")
+        return name
+
 
 class OwnModelConfig(Config):
     """A model of the user's own.
@@ -80,14 +107,18 @@ class OwnModelConfig(Config):
     overlap: share of a patch that its neighbour covers too
     threshold: of a network's probability of the one class, where it gives one channel
     class_map: label of the reference, or its name, by the model's own label
+    allow_pickle: also load files that hold pickles; they can run code
     """
 
     name: str | None = None
     source: str
+    description: str = ""
+    notes: str = ""
     patch: tuple[int, int, int] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     class_map: dict[str, str | int] | None = None
+    allow_pickle: bool = False
 
 
 class ScoringConfig(Config):
@@ -195,11 +226,3 @@ class SegmentationConfig(Config):
         if bool(data.image_dir) != bool(data.seg_dir):
             raise ValueError("dataset: image_dir and seg_dir go together")
         return self
-
-
-def _refuse_unknown(names: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in SEGMENTATION_METRICS]
-    if unknown:
-        raise ValueError(
-            f"{', '.join(unknown)} is no metric of masks; known: {', '.join(SEGMENTATION_METRICS)}"
-        )

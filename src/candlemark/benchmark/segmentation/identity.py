@@ -1,0 +1,107 @@
+"""What a trial knows its model by, wherever it lies: found while planning, without torch.
+
+    identity_of(spec, files)         # the SHA-256 of its weights, "random", "source:...", ...
+
+Two models under one name are two trials, and one model under two paths is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from candlemark.errors import ModelError
+from candlemark.models.segmentation.base import SegmenterSpec
+
+
+def identity_of(spec: SegmenterSpec, files: Mapping[str, Path] | None = None) -> str:
+    """The content that answers, in a word.
+
+    files: of finished predictions, the mask of each case
+
+    Raises ModelError: weights or a module cannot be had.
+    """
+    if spec.kind == "control":
+        return "rule"
+    if spec.kind == "command":
+        return f"command:{_command_file(spec.source)}"
+    if spec.kind == "predictions":
+        parts = [f"{case}:{_sha256(path)}" for case, path in sorted((files or {}).items())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if spec.kind == "python":
+        return f"source:{_module_sha256(spec.source)}"
+    if spec.kind in {"onnx", "torchscript"}:
+        return _sha256(Path(spec.source))
+    return _of_hub(spec)
+
+
+def _of_hub(spec: SegmenterSpec) -> str:
+    from candlemark.benchmark.inference.plan import weights_identity
+    from candlemark.models.segmentation.choose import describe_segmenter, open_clip_vision
+
+    if spec.weights == "random":
+        return "random"
+    if spec.weights == "pretrained" and open_clip_vision(spec.source) is not None:
+        return _sha256(_open_clip_weights(spec))
+    described = describe_segmenter(spec.source, weights=spec.weights)
+    return weights_identity(described, allow_pickle=spec.allow_pickle)
+
+
+def _open_clip_weights(spec: SegmenterSpec) -> Path:
+    """Both towers in one file, as open_clip names it."""
+    from candlemark.models.files import find_file
+
+    names = ["open_clip_model.safetensors"]
+    if spec.allow_pickle:
+        names.append("open_clip_pytorch_model.bin")
+    for name in names:
+        path = find_file(spec.source, name)
+        if path is not None:
+            return path
+    raise ModelError(
+        f"{spec.source} has no {names[0]}; its weights may be a pickle, which can run code when "
+        "loaded: allow_pickle: true if you trust it, or weights: random"
+    )
+
+
+def _module_sha256(source: str) -> str:
+    """Of the file that the function stands in; what it imports is not looked at."""
+    module = source.removeprefix("python:").partition(":")[0]
+    import sys
+
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise ModelError(f"cannot find the module {module} of {source}: {error}") from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise ModelError(
+            f"there is no module {module} (of --model {source}) in this folder or on the path of "
+            "Python"
+        )
+    return _sha256(Path(found.origin))
+
+
+def _command_file(command: str) -> str:
+    """The program's own content where it is a file here; else its words alone."""
+    import shlex
+
+    words = [Path(word) for word in shlex.split(command) if "{" not in word]
+    hashes = [_sha256(word) for word in words if word.is_file()]
+    return hashlib.sha256("".join([command, *hashes]).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,261 @@
+"""From what a config says of scans to cases: paired, compared, hashed and split.
+
+    prepared = prepare(config, Path("benchmarks"), learns=False)
+    prepared.test[0].id, prepared.classes           # "case_2", {1: "lesion"}
+
+Everything that would fail every trial is found out here, once: a folder without scans, a mask on
+another grid, a value that is no class, a split that names a case twice. A case that has no
+partner is told, never guessed, and is no part of the comparison.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from candlemark import progress
+from candlemark.benchmark.segmentation.config import ScansConfig, SegmentationConfig
+from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
+from candlemark.errors import ConfigError, ScanError
+from candlemark.records import content_id
+from candlemark.scans.geometry import compare_geometry, require_same_grid
+from candlemark.scans.masks import LabelMap, discover_labels, label_map
+from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pairs
+from candlemark.scans.phantoms import make_phantoms
+from candlemark.scans.reading import open_source
+
+FEWEST_TO_LEARN = 2
+"""One case to learn from and one to be tested on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """Cases that a study can run on.
+
+    name: of the scans, for tables
+    train, test: disjoint; `train` is empty unless something learns
+    content_hash: of the test cases and what their values mean
+    train_hash: the same of the training cases
+    pairing: what was matched, missed and doubted
+    """
+
+    config: SegmentationConfig
+    name: str
+    references: References
+    train: tuple[ScanCase, ...]
+    test: tuple[ScanCase, ...]
+    content_hash: str
+    train_hash: str
+    pairing: Pairing
+
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """Name by label, background left out."""
+        return self.references.labels.names
+
+    @property
+    def matches(self) -> tuple[Match, ...]:
+        """The test cases as pairs of files."""
+        tested = {case.id for case in self.test}
+        return tuple(match for match in self.pairing.matches if match.case in tested)
+
+
+def find_cases(config: ScansConfig, folder: Path, *, max_cases: int = 0) -> Pairing:
+    """Pair the scans that a config names; phantoms are made below `folder` first.
+
+    Raises ScanError: a folder without scans, a CSV that cannot be read, or not one match.
+    """
+    if config.pairs is not None:
+        found, where = read_pairs(config.pairs), str(config.pairs)
+    elif config.phantoms:
+        found, where = _phantoms(config, folder), "the phantoms"
+    elif config.image_dir is not None and config.seg_dir is not None:
+        where = f"{config.image_dir} and {config.seg_dir}"
+        found = pair(config.image_dir, config.seg_dir)
+    else:
+        raise ConfigError("dataset: give image_dir and seg_dir, or pairs, or phantoms")
+    if not found.matches:
+        raise ScanError(
+            f"no image of {where} has a reference of its own: "
+            f"{len(found.missing_reference)} images and {len(found.missing_image)} references "
+            f"stand alone, {len(found.doubts)} are in doubt; name the files alike, or say which "
+            "belong together with --pairs pairs.csv (case,image,reference)"
+        )
+    if not max_cases or max_cases >= len(found.matches):
+        return found
+    return Pairing(
+        matches=found.matches[:max_cases],
+        missing_reference=found.missing_reference,
+        missing_image=found.missing_image,
+        doubts=found.doubts,
+    )
+
+
+def prepare(
+    config: SegmentationConfig, folder: Path, *, learns: bool, pairing: Pairing | None = None
+) -> Prepared:
+    """Cases, checked and split.
+
+    folder: where phantoms are made
+    learns: whether a protocol of the study trains on cases of its own
+    pairing: what `find_cases` found, where it has been asked already
+
+    Raises ScanError: as `find_cases`, grids that differ, values that are no class. ConfigError:
+    a split that names a case twice or none that is there, or too few cases to learn from.
+    """
+    data = config.dataset
+    found = pairing or find_cases(data, folder, max_cases=config.benchmark.max_cases)
+    _compare_grids(found.matches, data)
+    labels = _labels(found.matches, data)
+    references = References(labels=labels, geometry=data.geometry)
+    cases = _hashed(found.matches)
+    train, test = split_cases(cases, data, learns=learns)
+    return Prepared(
+        config=config,
+        name=_name(data),
+        references=references,
+        train=train,
+        test=test,
+        content_hash=_hash(test, references),
+        train_hash=_hash(train, references),
+        pairing=found,
+    )
+
+
+def split_cases(
+    cases: Sequence[ScanCase], data: ScansConfig, *, learns: bool
+) -> tuple[tuple[ScanCase, ...], tuple[ScanCase, ...]]:
+    """(train, test), no case in both; without a protocol that learns, every case is tested.
+
+    A declared split holds for every row, so that all are tested on the same cases.
+    """
+    by_id = {case.id: case for case in cases}
+    if data.splits is not None:
+        return _declared(by_id, data.splits, learns=learns)
+    if not learns:
+        return (), tuple(cases)
+    if len(cases) < FEWEST_TO_LEARN:
+        raise ConfigError(
+            f"a probe learns on some cases and is tested on others, and there is {len(cases)}; "
+            "give more, or leave the probes out"
+        )
+    ids = sorted(by_id)
+    random.Random(data.seed).shuffle(ids)  # noqa: S311 - a split, no secret
+    count = min(max(round(data.train_share * len(ids)), 1), len(ids) - 1)
+    chosen = set(ids[:count])
+    return (
+        tuple(case for case in cases if case.id in chosen),
+        tuple(case for case in cases if case.id not in chosen),
+    )
+
+
+def _declared(
+    by_id: Mapping[str, ScanCase], splits: Mapping[Any, tuple[str, ...]], *, learns: bool
+) -> tuple[tuple[ScanCase, ...], tuple[ScanCase, ...]]:
+    train, test = splits.get("train", ()), splits.get("test", ())
+    named = [*train, *test]
+    unknown = [one for one in named if one not in by_id]
+    if unknown:
+        raise ConfigError(
+            f"dataset.splits names case '{unknown[0]}', which has no image and reference here; "
+            f"known: {', '.join(by_id)}"
+        )
+    twice = sorted({one for one in named if named.count(one) > 1})
+    if twice:
+        both = set(train) & set(test)
+        where = "in train and in test" if twice[0] in both else "twice"
+        raise ConfigError(f"dataset.splits names case '{twice[0]}' {where}; a case is in one split")
+    if not test or (learns and not train):
+        lacking = "train" if test else "test"
+        raise ConfigError(f"dataset.splits has no case in '{lacking}'; name at least one")
+    if learns:
+        _refuse_copies([by_id[one] for one in train], [by_id[one] for one in test])
+    return tuple(by_id[one] for one in train), tuple(by_id[one] for one in test)
+
+
+def _refuse_copies(train: Sequence[ScanCase], test: Sequence[ScanCase]) -> None:
+    """One scan under two names would be learnt by heart."""
+    learnt = {case.sha256: case.id for case in train}
+    for case in test:
+        if case.sha256 in learnt:
+            raise ConfigError(
+                f"case '{case.id}' of the test split holds the same files as case "
+                f"'{learnt[case.sha256]}' of the training split; take one of them out"
+            )
+
+
+def _phantoms(data: ScansConfig, folder: Path) -> Pairing:
+    place = folder / "phantoms" / f"{data.phantoms}-{data.seed}"
+    return make_phantoms(place, data.phantoms, seed=data.seed)
+
+
+def _compare_grids(matches: Sequence[Match], data: ScansConfig) -> None:
+    """Headers alone; a difference in shape cannot be told from a wrong partner."""
+    with progress.track("comparing grids", total=len(matches), unit="cases") as bar:
+        for match in matches:
+            image = open_source(match.image).geometry
+            reference = open_source(match.reference, indexed=True).geometry
+            if data.geometry == "refuse" or not (image.placed and reference.placed):
+                require_same_grid(image, reference, case=match.case)
+            elif different := compare_geometry(image, reference):
+                progress.note(
+                    f"case {match.case}: the reference is put on the image's grid "
+                    f"({'; '.join(map(str, different))})"
+                )
+            bar.advance(1, match.case)
+
+
+def _labels(matches: Sequence[Match], data: ScansConfig) -> LabelMap:
+    if data.binary:
+        return label_map(data.classes or {}, binary=True)
+    if data.classes is not None:
+        return label_map(data.classes)
+    with progress.track("finding labels", total=len(matches), unit="cases") as bar:
+
+        def paths() -> Iterator[Path]:
+            for match in matches:
+                yield match.reference
+                bar.advance(1, match.case)
+
+        return discover_labels(paths())
+
+
+def _hashed(matches: Sequence[Match]) -> list[ScanCase]:
+    cases = []
+    with progress.track("hashing scans", total=len(matches), unit="cases") as bar:
+        for match in matches:
+            cases.append(
+                ScanCase(
+                    id=match.case,
+                    image=match.image.absolute(),
+                    reference=match.reference.absolute(),
+                    sha256=content_hash(match),
+                )
+            )
+            bar.advance(1, match.case)
+    return cases
+
+
+def _hash(cases: Sequence[ScanCase], references: References) -> str:
+    labels = references.labels
+    return content_id(
+        {
+            "cases": sorted([case.id, case.sha256] for case in cases),
+            "labels": {str(value): label for value, label in labels.labels.items()},
+            "binary": labels.binary,
+            "geometry": references.geometry,
+        }
+    )
+
+
+def _name(data: ScansConfig) -> str:
+    if data.phantoms:
+        return f"phantoms {data.phantoms}, seed {data.seed}"
+    if data.pairs is not None:
+        return data.pairs.stem
+    folder = data.image_dir or Path()
+    generic = {"images", "imagests", "imagestr", "image", "img", "scans"}
+    return folder.absolute().parent.name if folder.name.lower() in generic else folder.name

@@ -1,0 +1,105 @@
+"""A case as files, as a segmenter sees it, and as it is scored.
+
+    scan = open_scan_case(case)                     # the image alone
+    reference = read_reference(case, scan, references)
+    keep_mask(labels, scan, folder, case.id)
+
+The reference never enters a `Case`: it is read apart, off the clock, and put on the image's grid
+only where that was asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from candlemark.models.segmentation.base import Case, Labels
+from candlemark.scans.geometry import compare_geometry, require_same_grid, resample_labels
+from candlemark.scans.masks import LabelMap, mask_to_file, open_mask
+from candlemark.scans.volume import Scan, open_scan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanCase:
+    """Two files that belong together; sha256: of the content of both."""
+
+    id: str
+    image: Path
+    reference: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """What the values of the references mean, and what to do with one on another grid."""
+
+    labels: LabelMap
+    geometry: Literal["refuse", "resample"] = "refuse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OpenScan:
+    """An image, opened, and the case that segmenters see of it."""
+
+    scan: Scan
+    case: Case
+
+
+def open_scan_case(case: ScanCase) -> OpenScan:
+    """Open the image; its voxels are read when they are asked for.
+
+    Raises ScanError: it cannot be read.
+    """
+    scan = open_scan(case.image)
+    return OpenScan(
+        scan=scan,
+        case=Case(
+            id=case.id,
+            path=case.image,
+            shape=scan.geometry.shape,
+            spacing_mm=scan.geometry.spacing_mm,
+            channels=scan.channels,
+            read=scan.read,
+            window=scan.window,
+        ),
+    )
+
+
+def read_reference(case: ScanCase, scan: OpenScan, references: References) -> Labels:
+    """The reference on the image's grid: uint8 (Z, Y, X).
+
+    Raises ScanError: it cannot be read, has values that are no class, or lies on another grid
+    and is not to be resampled.
+    """
+    return labels_on(case.reference, scan, references, name=case.id)
+
+
+def labels_on(path: Path, scan: OpenScan, references: References, *, name: str) -> Labels:
+    """A mask of a file, on the scan's grid: uint8 (Z, Y, X)."""
+    mask = open_mask(path, references.labels)
+    own, wanted = mask.geometry, scan.scan.geometry
+    if references.geometry == "refuse":
+        require_same_grid(wanted, own, case=name)
+    if not compare_geometry(wanted, own):
+        return mask.labels
+    return resample_labels(mask.labels, own, wanted)
+
+
+def mask_name(case_id: str, *, picture: bool) -> str:
+    """The name of a case's mask in a folder of predictions; any id gives a name of its own."""
+    return f"{quote(case_id, safe=' ()[],+@')}{'.png' if picture else '.nii.gz'}"
+
+
+def keep_mask(labels: Labels, scan: OpenScan, folder: Path, case_id: str) -> Path:
+    """Write an answer on its scan's grid: NIfTI, or PNG of a picture without spacing."""
+    geometry = scan.scan.geometry
+    picture = geometry.shape[0] == 1 and geometry.spacing_mm is None
+    return mask_to_file(labels, geometry, folder / mask_name(case_id, picture=picture))
+
+
+def kept_mask(folder: Path, case_id: str) -> Path | None:
+    """The mask that `keep_mask` wrote; None where there is none."""
+    names = (folder / mask_name(case_id, picture=picture) for picture in (False, True))
+    return next((path for path in names if path.is_file()), None)

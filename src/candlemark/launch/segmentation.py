@@ -1,0 +1,136 @@
+"""The task `segmentation` from end to end: config in, records in the store, masks beside it.
+
+finished = run_segmentation(config, output_dir="benchmarks")
+finished = run_segmentation(config, pairing=found)      # scans that were paired and shown before
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from candlemark import progress
+from candlemark.benchmark.segmentation.config import SegmentationConfig
+from candlemark.benchmark.segmentation.plan import (
+    SegmentationWork,
+    plan,
+    rows_of,
+    shares_process,
+)
+from candlemark.benchmark.segmentation.prepare import Prepared, prepare
+from candlemark.benchmark.segmentation.protocols import LEARNING
+from candlemark.benchmark.segmentation.scan_cases import kept_mask
+from candlemark.errors import ConfigError
+from candlemark.execution.base import Executor
+from candlemark.execution.local import LocalExecutor
+from candlemark.hardware.device import resolve_device
+from candlemark.launch.suite import FinishedRun, leave_copies, open_suite, run_pending
+from candlemark.records import Status
+from candlemark.results.store import Results, open_results
+from candlemark.scans.pairs import Pairing
+
+DEFAULT_FOLDER = Path("benchmarks")
+
+
+def output_folder(config: SegmentationConfig, output_dir: str | Path | None) -> Path:
+    """Where a run writes: what the caller names, else the config's own, else `benchmarks`."""
+    return Path(output_dir or config.benchmark.output or DEFAULT_FOLDER)
+
+
+def run_segmentation(
+    config: SegmentationConfig,
+    *,
+    output_dir: str | Path | None = None,
+    resume: bool = True,
+    executor: Executor | None = None,
+    pairing: Pairing | None = None,
+) -> FinishedRun:
+    """Ask every row for every test case, or finish a run that was interrupted.
+
+    output_dir: gets `results/`, `predictions/`, `phantoms/` and, while probes train,
+        `checkpoints/`
+    resume: False runs finished trials again
+    executor: where trials run; by default models in a process each and controls in one
+    pairing: what `find_cases` found for this config
+
+    Raises ConfigError, ScanError or ModelError before anything is asked: scans that cannot be
+    compared, a device that is not there, a model that nobody knows. A trial that fails raises
+    nothing, nor does a case: both are rows with their reason.
+    """
+    folder = output_folder(config, output_dir)
+    _refuse_file(folder)
+    device = str(resolve_device(config.performance.device))
+    works, prepared = planned(config, folder, device=device, pairing=pairing)
+    with open_results(folder / "results") as store:
+        suite_id = open_suite(store, prepared.config, works)
+        pending = _pending(works, store, resume=resume)
+        runner = executor or LocalExecutor(
+            timeout_s=config.performance.timeout_s, share=shares_process(config.isolate)
+        )
+        checkpoints = {work.trial.id: work.checkpoint_dir for work in pending}
+        for record in run_pending(pending, store, suite_id, runner):
+            if record.status is Status.OK:  # one that was killed goes on from its checkpoint
+                shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
+        leave_copies(store, suite_id, folder / "results", changed=bool(pending))
+        records = tuple(store.records(suite_id))
+    return FinishedRun(
+        suite_id=suite_id, results_dir=folder / "results", records=records, ran=len(pending)
+    )
+
+
+def planned(
+    config: SegmentationConfig, folder: Path, *, device: str, pairing: Pairing | None = None
+) -> tuple[list[SegmentationWork], Prepared]:
+    """Every trial of a config and the cases that they share.
+
+    Raises as `run_segmentation`.
+    """
+    rows = rows_of(config)
+    learns = any(row.spec.protocol in LEARNING for row in rows)
+    prepared = prepare(config, folder, learns=learns, pairing=pairing)
+    return plan(prepared, rows, device=device, folder=folder), prepared
+
+
+def _pending(
+    works: Sequence[SegmentationWork], store: Results, *, resume: bool
+) -> list[SegmentationWork]:
+    """What has not ended well, and what did but whose masks are wanted and gone."""
+    if not resume:
+        for work in works:
+            shutil.rmtree(work.checkpoint_dir, ignore_errors=True)
+            shutil.rmtree(work.predictions, ignore_errors=True)
+        return list(works)
+    finished = store.finished_ids()
+    return [work for work in works if work.trial.id not in finished]
+
+
+def missing_masks(finished: FinishedRun, folder: Path) -> list[str]:
+    """Rows whose masks are not below `folder` any more; --no-resume makes them again."""
+    return sorted(
+        {
+            str(record.facts["row"])
+            for record in finished.records
+            if any(
+                case["outcome"] == "ok"
+                and kept_mask(folder / "predictions" / record.trial_id, case["case"]) is None
+                for case in record.cases
+            )
+        }
+    )
+
+
+def drop_masks(finished: FinishedRun, folder: Path) -> None:
+    """Delete the masks of a run, where the config does not keep them."""
+    for record in finished.records:
+        shutil.rmtree(folder / "predictions" / record.trial_id, ignore_errors=True)
+    with_masks = folder / "predictions"
+    if with_masks.is_dir() and not any(with_masks.iterdir()):
+        with_masks.rmdir()
+    progress.note("the predicted masks were deleted, as keep_predictions says")
+
+
+def _refuse_file(folder: Path) -> None:
+    there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise ConfigError(f"{there} is a file; --output-dir names a folder")
