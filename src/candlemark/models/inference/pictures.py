@@ -292,6 +292,8 @@ def choose_side(request: LoadRequest, config: Any) -> int:
 def config_side(config: Any) -> int | None:
     """The side that a config says its images have; None where it says none or no square."""
     size = getattr(getattr(config, "vision_config", None) or config, "image_size", None)
+    if size is None:  # SAM 2 says it of its prompts alone
+        size = getattr(getattr(config, "prompt_encoder_config", None), "image_size", None)
     if isinstance(size, list | tuple):
         size = size[0] if len(set(size)) == 1 else None
     return int(size) if size else None

@@ -32,19 +32,20 @@ HEADS: tuple[str, ...] = (
 )
 """The library's tables of classes with a head that tells each pixel's class."""
 
-PROMPTED = "MODEL_FOR_MASK_GENERATION_MAPPING_NAMES"
-"""Its table of classes that are asked with points and boxes."""
-
-POINTED: frozenset[str] = frozenset({"SamModel", "Sam2Model", "SamHQModel", "EdgeTamModel"})
-"""Of those, the ones whose prompts go in one picture at a time, as `sam.py` gives them."""
+POINTED: frozenset[str] = frozenset({"SamModel", "Sam2Model"})
+"""Of those that are asked with points and boxes, the ones that are asked so here."""
 
 VIDEO: frozenset[str] = frozenset({"VideomtForUniversalSegmentation"})
 """Classes in those tables that read films."""
 
-TEXT_PROMPTED: frozenset[str] = frozenset({"CLIPSegForImageSegmentation"})
-"""Classes in no table whose head was trained to draw what a text names."""
+UNLISTED: Mapping[str, str] = {
+    "CLIPSegForImageSegmentation": "CLIPSegForImageSegmentation",
+    "Sam2VideoModel": "Sam2Model",
+}
+"""Class to build by the class that a config names, where the library's tables have neither:
+CLIPSeg's head draws what a text names; SAM 2 is published as a model of films."""
 
-COMPARED: frozenset[str] = frozenset({"CLIPModel", "SiglipModel", *TEXT_PROMPTED})
+COMPARED: frozenset[str] = frozenset({"CLIPModel", "SiglipModel", "CLIPSegForImageSegmentation"})
 """Classes whose dense answer to a text is known here."""
 
 _TIMED: Mapping[str, str] = {
@@ -53,7 +54,7 @@ _TIMED: Mapping[str, str] = {
     "vision-language": "it gives text, no masks",
     "image-text-similarity": "it compares whole pictures with texts, place by place only for "
     + ", ".join(sorted(COMPARED)),
-    "image-segmentation": "its masks are of instances or films, with no class a pixel",
+    "image-segmentation": "its masks are of instances or films, or it is asked in another way",
 }
 """Why what sees, and gives no classes of pixels, is timed and not scored; by task."""
 
@@ -86,7 +87,7 @@ def describe_segmenter(model_id: str, *, weights: str = "pretrained") -> Describ
 
     Raises ModelError as `describe`.
     """
-    found = _text_prompted(model_id, weights)
+    found = _unlisted(model_id, weights)
     return found if found is not None else describe(model_id, weights=weights)
 
 
@@ -181,20 +182,20 @@ def _for_open_clip(model_id: str, vision: Mapping[str, Any]) -> Choice:
     )
 
 
-def _text_prompted(model_id: str, weights: str) -> Described | None:
-    """CLIPSeg with its trained head, which the library's tables leave out."""
+def _unlisted(model_id: str, weights: str) -> Described | None:
+    """A model whose class the library's tables leave out; None: any other."""
     if ":" in model_id:
         return None
-    ask = find_file if "clipseg" in model_id.lower() else cached_file
+    ask = find_file if "clipseg" in model_id.lower() or "sam2" in model_id.lower() else cached_file
     path = ask(model_id, "config.json")
     if path is None:
         return None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        name = config["architectures"][0]
+        name = UNLISTED.get(config["architectures"][0])
     except (OSError, ValueError, LookupError, TypeError):
         return None  # `describe` says what is wrong, if anything is
-    if name not in TEXT_PROMPTED:
+    if name is None:
         return None
     return Described(
         id=model_id,
