@@ -103,11 +103,10 @@ class CaseResult:
 
 def why_absent(metric: str, convention: Convention) -> str | None:
     """Why a convention has no such score; None where it has."""
-    if find_segmentation(metric).needs == "lesions":
-        return None if convention.name == OURS else f"{convention.title} counts no lesions here"
-    if metric in convention.rules:
+    counted = find_segmentation(metric).needs == "lesions" and convention.name == OURS
+    if counted or metric in convention.rules:
         return None
-    return convention.absent.get(metric) or f"{convention.title} has no {metric}"
+    return f"{convention.title}: {convention.absent.get(metric) or f'it has no {metric}'}"
 
 
 def read_case(stored: Mapping[str, Any]) -> CaseResult:
@@ -201,18 +200,24 @@ class ScoreTable:
 
         weight: float64[B, N], how often each case is drawn
         """
+        classes = range(len(self.labels))
+        if self.counts is not None and self.convention.pools_classes:
+            return self._pooled(weight, self.counts.sum(axis=1))
         if self.counts is not None:
-            return self._over([self._pooled(weight, k) for k in range(len(self.labels))])
-        if self.convention.first == "cases":
-            columns = [self._weighted(self.scores[:, k], weight) for k in range(len(self.labels))]
-            return self._over(columns)
+            return self._over([self._pooled(weight, self.counts[:, k]) for k in classes])
+        order = self.convention.first_of.get(self.metric, self.convention.first)
+        if order == "both":
+            flat = np.concatenate([self.scores[:, k] for k in classes])
+            return self._weighted(flat, np.tile(weight, len(self.labels)))
+        if order == "cases":
+            return self._over([self._weighted(self.scores[:, k], weight) for k in classes])
         return self._weighted(self._over(list(self.scores.T)), weight)
 
     def mean_of(self, label: str, weight: FloatArray) -> FloatArray:
         """The convention's mean of one class over cases, float64[B]."""
         place = self.labels.index(label)
         if self.counts is not None:
-            return self._pooled(weight, place)
+            return self._pooled(weight, self.counts[:, place])
         return self._weighted(self.scores[:, place], weight)
 
     def per_case(self) -> FloatArray:
@@ -226,32 +231,23 @@ class ScoreTable:
 
     def _weighted(self, scores: FloatArray, weight: FloatArray) -> FloatArray:
         """Mean of scores float64[N] or [N, M] along N, each as often as it is drawn."""
-        undefined = np.isnan(scores)
-        kept = np.where(undefined, 0.0, scores)
-        # inf * 0 is NaN, and a case that is not drawn says nothing.
-        endless = np.isinf(kept)
-        total = weight @ np.where(endless, 0.0, kept)
-        if endless.any():
-            total = np.where((weight > 0).astype(float) @ endless.astype(float) > 0, np.inf, total)
-        if self.convention.nan == "spread":
-            drawn = (weight > 0).astype(float) @ undefined.astype(float) > 0
-            whole = weight.sum(axis=1)
-            share = total / (whole[:, None] if scores.ndim == 2 else whole)
-            return np.asarray(np.where(drawn, np.nan, share))
+        undefined, endless = np.isnan(scores), np.isinf(scores)
         known = weight @ (~undefined).astype(float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(known > 0, total / np.maximum(known, 1e-300), np.nan))
+        # What is endless or undefined is counted apart, as nothing times it is undefined.
+        total = weight @ np.where(undefined | endless, 0.0, scores)
+        mean = np.divide(total, known, out=np.full_like(total, np.nan), where=known > 0)
+        if self.convention.nan == "spread":
+            mean = np.where(weight @ undefined.astype(float) > 0, np.nan, mean)
+        return np.where(weight @ endless.astype(float) > 0, np.inf, mean)
 
-    def _pooled(self, weight: FloatArray, place: int) -> FloatArray:
-        """The score of all voxels of the drawn cases together."""
-        if self.counts is None:
-            raise ValueError(f"{self.metric} is not pooled")
+    def _pooled(self, weight: FloatArray, counts: FloatArray) -> FloatArray:
+        """The score of all voxels of the drawn cases together; counts: float64[N, 4]."""
         rule = self.convention.rules[self.metric]
         nowhere = Extent(shape=(1, 1, 1))
         return np.asarray(
             [
-                rule(_measure_of(row), nowhere, self.tolerance_mm)
-                for row in np.rint(weight @ self.counts[:, place]).astype(np.int64)
+                rule(_measure_of(drawn), nowhere, self.tolerance_mm)
+                for drawn in np.rint(weight @ counts).astype(np.int64)
             ],
             dtype=np.float64,
         )
