@@ -13,6 +13,7 @@ surface Dice is made of; what the tools do with them (percentiles, means, empty 
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ScanError
+from candlemark.metrics.segmentation.counts import Box, crop, pack
+from candlemark.metrics.segmentation.distances import histogram, nearest
+from candlemark.metrics.segmentation.surfaces import Spacing, outline
+from candlemark.metrics.segmentation.threads import Threads
 
 Labels = npt.NDArray[Any]
-Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,68 +154,54 @@ def measure_all(
     prediction: Labels,
     labels: Sequence[int],
     spacing_mm: Spacing | None = None,
+    *,
+    threads: int | None = None,
 ) -> dict[int, ClassMeasure]:
-    """`measure` for each of `labels`."""
-    if reference.shape != prediction.shape or reference.ndim != 3:
+    """`measure` for each of `labels`.
+
+    threads: None takes the cores of this process
+    """
+    if reference.shape != prediction.shape or reference.ndim != 3 or not reference.size:
         raise ScanError(
             f"reference {reference.shape} and prediction {prediction.shape} must have one shape"
-            " (Z, Y, X)"
+            " (Z, Y, X) with a voxel in it"
         )
-    spacing = (1.0, 1.0, 1.0) if spacing_mm is None else spacing_mm
-    if not all(np.isfinite(step) and step > 0 for step in spacing):
-        raise ScanError(f"spacing_mm is {spacing_mm}; each step must be finite and above 0")
-    return {label: _one(reference == label, prediction == label, spacing) for label in labels}
+    spacing = tuple(float(step) for step in spacing_mm or (1.0, 1.0, 1.0))
+    if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
+        raise ScanError(f"spacing_mm is {spacing_mm}; it must be three steps above 0 (Z, Y, X)")
+    with Threads(threads) as pool:
+        return {label: _one(reference, prediction, label, spacing, pool) for label in labels}
 
 
 def _one(
-    reference: npt.NDArray[np.bool_], prediction: npt.NDArray[np.bool_], spacing: Spacing
+    reference: Labels, prediction: Labels, label: int, spacing: Spacing, threads: Threads
 ) -> ClassMeasure:
-    hits = int(np.count_nonzero(reference & prediction))
-    missed = int(np.count_nonzero(reference)) - hits
-    wrong = int(np.count_nonzero(prediction)) - hits
+    packed = pack(reference, prediction, label, threads)
     there = back = None
-    if hits + missed and hits + wrong:
-        there, back = _distances(prediction, reference, spacing)
+    if packed.reference and packed.prediction:
+        there, back = _distances(crop(packed), spacing, threads)
     return ClassMeasure(
-        true_positive=hits,
-        false_positive=wrong,
-        false_negative=missed,
-        true_negative=reference.size - hits - missed - wrong,
+        true_positive=packed.both,
+        false_positive=packed.prediction - packed.both,
+        false_negative=packed.reference - packed.both,
+        true_negative=reference.size - packed.reference - packed.prediction + packed.both,
         to_reference=there,
         to_prediction=back,
     )
 
 
-def _distances(
-    a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing: Spacing
-) -> tuple[Directed, Directed]:
-    from scipy import ndimage
-
-    flat = a.shape[0] == 1
-    steps = spacing[1:] if flat else spacing
-    if flat:
-        a, b = a[0], b[0]
-    rims = [mask & ~ndimage.binary_erosion(mask) for mask in (a, b)]
-    there, back = _nearest(*rims, steps)
-    ones = [np.ones(there.size), np.ones(back.size)]
-    return (
-        Directed(_histogram(there, ones[0]), _histogram(there, ones[0])),
-        Directed(_histogram(back, ones[1]), _histogram(back, ones[1])),
+def _distances(box: Box, spacing: Spacing, threads: Threads) -> tuple[Directed, Directed]:
+    """From the prediction's surface to the reference's, and from the reference's."""
+    reference, prediction = threads.each(
+        lambda rows: outline(rows, flat=box.flat, spacing=spacing), list(box.rows)
     )
-
-
-def _nearest(a: Any, b: Any, steps: Any) -> tuple[Any, Any]:
-    from scipy import ndimage
-
-    return (
-        ndimage.distance_transform_edt(~b, sampling=steps)[a],
-        ndimage.distance_transform_edt(~a, sampling=steps)[b],
-    )
-
-
-def _histogram(value: Any, weight: Any) -> Histogram:
-    unique, place = np.unique(value, return_inverse=True)
-    return Histogram(unique, np.bincount(place, weights=weight))
+    found = [
+        histogram(nearest(surface, other, spacing, threads), surface.weight)
+        for a, b in ((prediction, reference), (reference, prediction))
+        for surface, other in zip(a, b, strict=True)
+    ]
+    there = Directed(Histogram(*found[0]), Histogram(*found[1]))
+    return there, Directed(Histogram(*found[2]), Histogram(*found[3]))
 
 
 def _pack(array: npt.NDArray[np.float64]) -> str:

@@ -150,7 +150,7 @@ def mean_of_means(there: Histogram, back: Histogram) -> float:
 def percentile(distances: Histogram, percent: float) -> float:
     """The percentile of single elements, linear between two (numpy's, torch's default)."""
     reached = np.cumsum(distances.weight)
-    rank = percent / 100 * (reached[-1] - 1)
+    rank = percent / 100 * (float(reached[-1]) - 1)
     below, above = np.searchsorted(reached, (math.floor(rank), math.ceil(rank)), side="right")
     low, high = float(distances.value[below]), float(distances.value[above])
     return low + (high - low) * (rank - math.floor(rank))
