@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from candlemark.errors import ScanError
 from candlemark.scans.geometry import Geometry, to_itk
-from candlemark.scans.reading import PLACED, ending, open_source, said
+from candlemark.scans.reading import PLACED, ending, open_source
+from candlemark.scans.writing import write_image
 
 WHITE = 255
 """What a mask saved as a picture has instead of 1."""
@@ -226,12 +227,4 @@ def mask_to_file(labels: npt.NDArray[np.uint8], geometry: Geometry, path: Path) 
             ".nrrd or .mha, or .png for a single slice"
         )
     image = SimpleITK.GetImageFromArray(labels[0]) if flat else to_itk(labels, geometry)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[: -len(known or '')]}.partial{known}")
-    try:
-        SimpleITK.WriteImage(image, str(partial), useCompression=True)
-        partial.replace(path)
-    except RuntimeError as error:
-        partial.unlink(missing_ok=True)
-        raise ScanError(f"cannot write {path}: {said(error)}; is the disk full?") from None
-    return path
+    return write_image(image, path)

@@ -24,6 +24,7 @@ from candlemark.progress import track
 from candlemark.scans.geometry import Geometry, to_itk
 from candlemark.scans.masks import mask_to_file
 from candlemark.scans.pairs import Pairing, pair
+from candlemark.scans.writing import write_image
 
 Shape = tuple[int, int, int]
 Millimetres = tuple[float, float, float]
@@ -151,26 +152,28 @@ def _lesion(kind: str, shape: Shape, spacing: Millimetres, random: np.random.Gen
 def make_phantoms(folder: Path, count: int, seed: int = 0) -> Pairing:
     """Write `count` scans to folder/images and folder/references as NIfTI, and pair them.
 
-    Files that stand there already are kept: the same seed draws the same.
+    The same seed writes the same bytes. Scans that already lie there under other names stay, and
+    are not part of what is given back.
     """
     if count < 1:
         raise ScanError(f"{count} phantoms; at least 1 is needed")
-    import SimpleITK
 
     images, references = folder / "images", folder / "references"
-    images.mkdir(parents=True, exist_ok=True)
     with track("drawing phantoms", total=count, unit="scans") as bar:
         for place in range(count):
-            made = draw_phantom(place, seed=seed)
-            path = images / f"{made.case}.nii.gz"
-            partial = images / f".{made.case}.partial.nii.gz"
-            SimpleITK.WriteImage(
-                to_itk(made.image, made.geometry), str(partial), useCompression=True
-            )
-            partial.replace(path)
-            mask_to_file(made.labels, made.geometry, references / path.name)
+            phantom = draw_phantom(place, seed=seed)
+            path = images / f"{phantom.case}.nii.gz"
+            write_image(to_itk(phantom.image, phantom.geometry), path)
+            mask_to_file(phantom.labels, phantom.geometry, references / path.name)
             bar.advance()
-    return pair(images, references)
+    made = {f"phantom_{place:03d}" for place in range(count)}
+    found = pair(images, references)
+    return Pairing(
+        matches=tuple(match for match in found.matches if match.case in made),
+        missing_reference={},
+        missing_image={},
+        doubts=(),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

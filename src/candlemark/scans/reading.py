@@ -164,8 +164,8 @@ def _execute(path: Path, reader: Any) -> Any:
         ) from None
 
 
-def said(error: RuntimeError) -> str:
-    """The last sentence of an error of ITK, without where in ITK it was raised."""
+def said(error: Exception) -> str:
+    """The last sentence of an error, of ITK's without where it was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = lines[-1] if lines else "no reason was given"
     return last.removeprefix("sitk::ERROR:").removeprefix("ITK ERROR:").strip().rstrip(".")

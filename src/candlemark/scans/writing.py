@@ -1,0 +1,38 @@
+"""Images to files, complete or not at all.
+
+    write_image(to_itk(labels, geometry), Path("masks/case_7.nii.gz"))
+
+ITK writes half a NIfTI to a full disk and reports nothing, so what was written is looked at
+before it takes its name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from candlemark.errors import ScanError
+from candlemark.scans.reading import ending, refuse_truncated_nifti, said
+
+
+def write_image(image: Any, path: Path) -> Path:
+    """Write an image of SimpleITK, compressed where its kind can be; folders are made.
+
+    Raises ScanError where it cannot be written; nothing is left then.
+    """
+    import SimpleITK
+
+    known = ending(path) or ""
+    partial = path.with_name(f".{path.name[: len(path.name) - len(known)]}.partial{known}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        SimpleITK.WriteImage(image, str(partial), useCompression=True)
+        if known in {".nii", ".nii.gz"}:
+            refuse_truncated_nifti(partial)
+        partial.replace(path)
+    except (RuntimeError, OSError, ScanError) as error:
+        partial.unlink(missing_ok=True)
+        raise ScanError(
+            f"cannot write {path}: {said(error)}; is the disk full, or the name taken?"
+        ) from None
+    return path

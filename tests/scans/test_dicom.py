@@ -1,0 +1,129 @@
+"""A folder of slices is one volume, or is refused with what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from candlemark.errors import ScanError
+from candlemark.scans.dicom import holds_dicom, is_dicom
+from candlemark.scans.volume import open_scan
+
+VOXELS = np.random.default_rng(0).integers(-1000, 2000, (5, 6, 7)).astype(np.int16)
+
+
+def write_series(
+    folder: Path,
+    *,
+    places: Sequence[tuple[float, float, float]] | None = None,
+    uid: str = "1.2.3",
+    columns: int = 7,
+    ending: str = ".dcm",
+) -> Path:
+    """Five slices, 2.5 mm apart and named in reverse, as archives like to name them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    places = places or [(-3.0, 4.0, 10 + 2.5 * place) for place in range(5)]
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for place, (x, y, z) in enumerate(places):
+        image = SimpleITK.GetImageFromArray(VOXELS[place % 5, :, :columns])
+        image.SetSpacing((0.5, 0.75))
+        tags = {
+            "0008|0060": "CT",
+            "0020|000d": "1.2",
+            "0020|000e": uid,
+            "0008|0018": f"{uid}.{place + 1}",
+            "0020|0032": f"{x}\\{y}\\{z}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0020|0013": str(place),
+            "0028|1053": "1",
+            "0028|1052": "0",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{uid}_{99 - place}.dcm"))
+        writer.Execute(image)
+        if ending != ".dcm":
+            (folder / f"{uid}_{99 - place}.dcm").rename(folder / f"{uid}_{99 - place}{ending}")
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".dcm", ""])
+def test_a_series_is_a_volume_read_slice_by_slice(tmp_path: Path, ending: str) -> None:
+    folder = write_series(tmp_path / "ct", ending=ending)
+    assert holds_dicom(folder)
+    assert is_dicom(next(folder.iterdir()))
+    scan = open_scan(folder)
+    assert scan.geometry.shape == (5, 6, 7)
+    assert scan.geometry.spacing_mm == pytest.approx((2.5, 0.75, 0.5))
+    assert scan.geometry.origin == pytest.approx((-3.0, 4.0, 10.0))
+    assert scan.dtype == np.int16
+    np.testing.assert_array_equal(scan.read(), VOXELS)
+    np.testing.assert_array_equal(scan.read(2, 4), VOXELS[2:4])
+    assert scan.read(2, 2).shape == (0, 6, 7)
+
+
+def test_only_the_slices_asked_for_are_opened(tmp_path: Path) -> None:
+    scan = open_scan(write_series(tmp_path / "ct"))
+    (tmp_path / "ct" / "1.2.3_95.dcm").unlink()  # the last slice: names are in reverse
+    np.testing.assert_array_equal(scan.read(0, 4), VOXELS[:4])
+    with pytest.raises(ScanError, match=r"cannot read .*1\.2\.3_95\.dcm"):
+        scan.read(4, 5)
+
+
+def test_a_single_slice_is_a_picture_that_knows_its_place(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "one", places=[(0.0, 0.0, 5.0)])
+    scan = open_scan(folder)
+    assert scan.geometry.shape == (1, 6, 7)
+    alone = open_scan(folder / "1.2.3_99.dcm")
+    np.testing.assert_array_equal(alone.read(), scan.read())
+    assert alone.geometry.spacing_mm is not None
+
+
+def test_a_rescaled_series_is_in_decimals(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "pet")
+    for file in folder.iterdir():
+        written = file.read_bytes()
+        slope = b"\x28\x00\x53\x10\x02\x00\x00\x00"
+        assert slope + b"1 " in written
+        file.write_bytes(written.replace(slope + b"1 ", slope + b".5"))
+    scan = open_scan(folder)
+    assert scan.dtype.kind == "f"
+    np.testing.assert_allclose(scan.read(), VOXELS * 0.5)
+
+
+def test_a_missing_slice_is_named(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    (folder / "1.2.3_97.dcm").unlink()
+    with pytest.raises(ScanError, match=r"5 mm between 1\.2\.3_98\.dcm and 1\.2\.3_96\.dcm, 2.5"):
+        open_scan(folder)
+
+
+def test_two_series_are_refused(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    write_series(folder, uid="1.2.4")
+    with pytest.raises(ScanError, match="holds 2 DICOM series"):
+        open_scan(folder)
+
+
+def test_a_tilted_stack_is_refused(tmp_path: Path) -> None:
+    leaning = [(0.4 * place, 0.0, 2.5 * place) for place in range(5)]
+    with pytest.raises(ScanError, match=r"shifted sideways by 0\.4 mm"):
+        open_scan(write_series(tmp_path / "ct", places=leaning))
+
+
+def test_slices_at_one_place_are_no_volume(tmp_path: Path) -> None:
+    same = [(0.0, 0.0, 5.0)] * 3
+    with pytest.raises(ScanError, match=r"at one place"):
+        open_scan(write_series(tmp_path / "ct", places=same))
+
+
+def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing here")
+    assert not holds_dicom(tmp_path)
+    with pytest.raises(ScanError, match="holds no DICOM series"):
+        open_scan(tmp_path)

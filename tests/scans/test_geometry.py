@@ -1,0 +1,139 @@
+"""Grids are one or they are not; what differs is named, and can be undone on request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candlemark.errors import ScanError
+from candlemark.scans.geometry import (
+    Geometry,
+    compare_geometry,
+    require_same_grid,
+    resample_labels,
+)
+from candlemark.scans.masks import label_map, mask_to_file, open_mask
+from candlemark.scans.phantoms import ball
+
+GRID = Geometry(shape=(10, 20, 30), spacing_mm=(3.0, 1.0, 0.5), origin=(5.0, -7.0, 11.0))
+FLIPPED_X = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_grid_is_itself() -> None:
+    assert compare_geometry(GRID, replace(GRID)) == []
+    require_same_grid(GRID, replace(GRID), case="a")
+
+
+@given(
+    place=st.tuples(*[st.floats(-500, 500)] * 3),
+    spacing=st.tuples(*[st.floats(0.3, 6)] * 3),
+    angle=st.floats(-3.1, 3.1),
+)
+def test_what_32_bit_floats_lose_is_no_difference(
+    place: tuple[float, float, float], spacing: tuple[float, float, float], angle: float
+) -> None:
+    c, s = np.cos(angle), np.sin(angle)
+    grid = Geometry(
+        shape=(60, 256, 256),
+        spacing_mm=spacing,
+        origin=place,
+        direction=(c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0),
+    )
+    rounded = Geometry(
+        shape=grid.shape,
+        spacing_mm=tuple(float(np.float32(v)) for v in spacing),  # type: ignore[arg-type]
+        origin=tuple(float(np.float32(v)) for v in place),  # type: ignore[arg-type]
+        direction=tuple(float(np.float32(v)) for v in grid.direction),
+    )
+    assert compare_geometry(grid, rounded) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "field", "moved"),
+    [
+        (replace(GRID, spacing_mm=(3.0, 1.0, 0.51)), "spacing", 0.29),
+        (replace(GRID, origin=(5.0, -7.0, 12.0)), "origin", 1.0),
+        (replace(GRID, direction=FLIPPED_X), "direction", 29.0),
+        (replace(GRID, shape=(10, 20, 31)), "shape", None),
+    ],
+)
+def test_each_difference_is_named(other: Geometry, field: str, moved: float | None) -> None:
+    (found,) = compare_geometry(GRID, other)
+    assert found.field == field
+    assert found.moved_mm == (None if moved is None else pytest.approx(moved))
+
+
+def test_a_tenth_of_a_voxel_is_the_limit() -> None:
+    near, far = (replace(GRID, origin=(5.0 + move, -7.0, 11.0)) for move in (0.049, 0.051))
+    assert compare_geometry(GRID, near) == []
+    assert [one.field for one in compare_geometry(GRID, far)] == ["origin"]
+
+
+def test_the_refusal_names_all_and_the_way_out() -> None:
+    other = replace(GRID, shape=(9, 20, 30), origin=(5.0, -7.0, 14.0))
+    with pytest.raises(ScanError) as refused:
+        require_same_grid(GRID, other, case="case_7")
+    assert str(refused.value) == (
+        "case case_7: image and reference lie on different grids: shape (10, 20, 30) and "
+        "(9, 20, 30); origin (5, -7, 11) and (5, -7, 14) (up to 3 mm apart); put the reference on "
+        "the image's grid by nearest neighbour with: --geometry resample"
+    )
+
+
+def test_without_a_spacing_only_shapes_can_differ() -> None:
+    bare = Geometry(shape=GRID.shape)
+    assert compare_geometry(GRID, bare) == []
+    cropped = Geometry(shape=(9, 20, 30))
+    with pytest.raises(ScanError, match="the reference has no spacing, so --geometry resample c"):
+        require_same_grid(GRID, cropped, case="a")
+    with pytest.raises(ScanError, match=r"cannot resample shape .* the reference has no spacing"):
+        resample_labels(np.zeros(cropped.shape, np.uint8), cropped, GRID)
+
+
+def test_resampling_onto_itself_changes_nothing() -> None:
+    labels = np.random.default_rng(0).integers(0, 5, GRID.shape).astype(np.uint8)
+    np.testing.assert_array_equal(resample_labels(labels, GRID, GRID), labels)
+
+
+def test_a_crop_goes_back_to_its_place_with_background_around() -> None:
+    labels = np.random.default_rng(0).integers(1, 5, GRID.shape).astype(np.uint8)
+    crop = labels[2:8, 3:, :25]
+    grid = Geometry(
+        shape=(6, 17, 25), spacing_mm=(3.0, 1.0, 0.5), origin=(5.0, -7.0 + 3, 11.0 + 2 * 3)
+    )
+    back = resample_labels(np.ascontiguousarray(crop), grid, GRID)
+    expected = np.zeros_like(labels)
+    expected[2:8, 3:, :25] = crop
+    np.testing.assert_array_equal(back, expected)
+
+
+def test_a_mirrored_file_is_turned_back() -> None:
+    labels = np.random.default_rng(0).integers(0, 5, GRID.shape).astype(np.uint8)
+    mirrored = replace(GRID, direction=FLIPPED_X, origin=(5.0 + 29 * 0.5, -7.0, 11.0))
+    turned = resample_labels(np.ascontiguousarray(labels[:, :, ::-1]), mirrored, GRID)
+    np.testing.assert_array_equal(turned, labels)
+
+
+def test_a_coarser_mask_keeps_its_labels_and_about_its_volume() -> None:
+    coarse = Geometry(shape=(15, 20, 20), spacing_mm=(2.0, 2.0, 2.0))
+    fine = Geometry(shape=(30, 40, 40), spacing_mm=(1.0, 1.0, 1.0), origin=(-0.5, -0.5, -0.5))
+    labels = ball(coarse.shape, (2.0, 2.0, 2.0), (14.0, 20.0, 20.0), 10.0) * np.uint8(3)
+    moved = resample_labels(labels, coarse, fine)
+    assert set(np.unique(moved)) == {0, 3}
+    assert np.count_nonzero(moved) == 8 * np.count_nonzero(labels)
+
+
+def test_a_written_grid_is_the_grid(tmp_path: Path) -> None:
+    turned = replace(GRID, direction=(0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    path = mask_to_file(np.ones(GRID.shape, np.uint8), turned, tmp_path / "a.nii.gz")
+    assert compare_geometry(open_mask(path, label_map({1: "a"})).geometry, turned) == []
+
+
+def test_a_grid_without_place_has_no_corners() -> None:
+    with pytest.raises(ScanError, match="no place in space"):
+        Geometry(shape=(1, 2, 3)).corners()

@@ -1,0 +1,295 @@
+"""Pairs are exact: by case id, with misses and doubts said, and nothing guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candlemark.errors import ScanError
+from candlemark.scans.pairs import (
+    Match,
+    Pairing,
+    case_id,
+    content_hash,
+    counting,
+    pair,
+    predictions_of,
+    read_pairs,
+    scans_in,
+)
+
+
+def folder_of(where: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        path = where / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return where
+
+
+def paired(tmp_path: Path, images: Sequence[str], masks: Sequence[str]) -> Pairing:
+    return pair(folder_of(tmp_path / "images", images), folder_of(tmp_path / "masks", masks))
+
+
+def as_names(found: Pairing) -> dict[str, tuple[str, str]]:
+    return {m.case: (m.image.name, m.reference.name) for m in found.matches}
+
+
+def test_case_1_is_not_case_10(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["case_1.nii.gz", "case_2.nii.gz"], ["case_10.nii.gz"])
+    assert found.matches == ()
+    assert list(found.missing_reference) == ["case_1", "case_2"]
+    assert list(found.missing_image) == ["case_10"]
+    both = paired(tmp_path, ["case_10.nii.gz"], ["case_1.nii.gz"])
+    assert as_names(both) == {
+        "case_1": ("case_1.nii.gz", "case_1.nii.gz"),
+        "case_10": ("case_10.nii.gz", "case_10.nii.gz"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "case"),
+    [
+        ("a.nii.gz", "a.nii", "a"),
+        ("a_image.nrrd", "a_label.nrrd", "a"),
+        ("a_img.png", "a_mask.png", "a"),
+        ("a-img.png", "a-gt.tif", "a"),
+        ("a.b.nii", "a.b_seg.nii", "a.b"),
+        ("A_Image.PNG", "A_Segmentation.png", "A"),
+        ("a_0000.nii.gz", "a.nii.gz", "a"),
+        ("a_image_0000.nii.gz", "a_mask.nii.gz", "a"),
+        ("img0001.nii", "label0001.nii", "0001"),
+        ("volume-7.nii", "segmentation-7.nii", "7"),
+        ("scan_7.nii", "scan_7.nii", "7"),
+        ("frame_0001.png", "frame_0001.png", "frame_0001"),
+        ("p7/image.nii.gz", "p7/seg.nii.gz", "p7"),
+        ("p7/p7_img.nii.gz", "p7_seg.nii.gz", "p7"),
+        ("mask_of_zorro.png", "mask_of_zorro.png", "of_zorro"),
+    ],
+)
+def test_names_that_belong_together(tmp_path: Path, image: str, mask: str, case: str) -> None:
+    found = paired(tmp_path, [image], [mask])
+    assert as_names(found) == {case: (Path(image).name, Path(mask).name)}
+    assert found.missing_image == found.missing_reference == {}
+    assert found.doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("case_1.nii", "case_01.nii"),
+        ("case_1.nii", "Case_1.nii"),
+        ("unmask.png", "un.png"),
+        ("a_0001.nii.gz", "a_0002.nii.gz"),
+        ("segment_1.nii", "ment_1.nii"),
+    ],
+)
+def test_names_that_do_not(tmp_path: Path, image: str, mask: str) -> None:
+    assert paired(tmp_path, [image], [mask]).matches == ()
+
+
+def test_frames_keep_their_numbers(tmp_path: Path) -> None:
+    names = [f"frame_{place:04d}.png" for place in range(3)]
+    assert list(as_names(paired(tmp_path, names, names))) == [name[:-4] for name in names]
+
+
+def test_two_files_with_one_id_are_a_doubt(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["a.nii.gz", "a_img.nrrd", "b.nii.gz"], ["a.nii.gz", "b.nii.gz"])
+    assert list(as_names(found)) == ["b"]
+    (doubt,) = found.doubts
+    assert doubt.case == "a"
+    assert [path.name for path in doubt.images] == ["a.nii.gz", "a_img.nrrd"]
+    assert doubt.reason == "2 images have this id; say which with --pairs pairs.csv"
+    assert found.missing_image == found.missing_reference == {}
+
+
+def test_two_channels_of_one_case_are_a_doubt_not_a_choice(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["a_0000.nii.gz", "a_0001.nii.gz"], ["a.nii.gz"])
+    assert [doubt.case for doubt in found.doubts] == ["a"]
+    assert found.matches == ()
+
+
+def test_one_folder_may_hold_both(tmp_path: Path) -> None:
+    both = folder_of(tmp_path, ["a_image.nrrd", "a_label.nrrd", "b.nrrd", "b_seg.nrrd", "c.nrrd"])
+    found = pair(both, both)
+    assert as_names(found) == {
+        "a": ("a_image.nrrd", "a_label.nrrd"),
+        "b": ("b.nrrd", "b_seg.nrrd"),
+    }
+    assert list(found.missing_reference) == ["c"]
+
+
+def test_a_mask_beside_its_image_is_not_a_second_image(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["a.nii.gz", "a_mask.nii.gz"], ["a_mask.nii.gz"])
+    assert as_names(found) == {"a": ("a.nii.gz", "a_mask.nii.gz")}
+
+
+def test_the_table_tells_matches_misses_and_doubts(tmp_path: Path) -> None:
+    found = paired(
+        tmp_path,
+        ["a.nii", "b-1.nii", "d.nii", "d_img.nii"],
+        ["a.nii", "B_1.nii", "c.nii", "d.nii"],
+    )
+    assert [(line.state, line.case, line.image, line.reference) for line in found.table()] == [
+        ("match", "a", "a.nii", "a.nii"),
+        ("no reference", "b-1", "b-1.nii", None),
+        ("no image", "B_1", None, "B_1.nii"),
+        ("no image", "c", None, "c.nii"),
+        ("doubt", "d", "d.nii, d_img.nii", "d.nii"),
+    ]
+    assert found.table()[1].note == "spelt otherwise: B_1? say so with --pairs pairs.csv"
+    assert found.table()[3].note == ""
+
+
+@settings(max_examples=30)
+@given(
+    images=st.sets(st.integers(0, 120), min_size=1, max_size=12),
+    masks=st.sets(st.integers(0, 120), min_size=1, max_size=12),
+)
+def test_only_equal_numbers_are_paired(
+    tmp_path_factory: pytest.TempPathFactory, images: set[int], masks: set[int]
+) -> None:
+    found = paired(
+        tmp_path_factory.mktemp("numbers"),
+        [f"case_{n}_image.nii.gz" for n in images],
+        [f"case_{n}_seg.nii.gz" for n in masks],
+    )
+    assert [m.case for m in found.matches] == [f"case_{n}" for n in sorted(images & masks)]
+    assert list(found.missing_reference) == [f"case_{n}" for n in sorted(images - masks)]
+    assert list(found.missing_image) == [f"case_{n}" for n in sorted(masks - images)]
+
+
+def test_hidden_files_and_other_files_are_no_scans(tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path / "f", ["a.nii", "._a.nii", ".b.nii", "dataset.json", "c/d/e.nii", "c/g.nii"]
+    )
+    assert [path.name for path in scans_in(folder)] == ["a.nii", "g.nii"]
+
+
+def test_a_folder_of_dicom_slices_is_one_case(tmp_path: Path) -> None:
+    for case in ("p1", "p2"):
+        folder = tmp_path / "images" / case
+        folder.mkdir(parents=True)
+        for place in range(3):
+            (folder / f"IM{place}").write_bytes(bytes(128) + b"DICM")
+    found = pair(tmp_path / "images", folder_of(tmp_path / "masks", ["p1_seg.nii", "p2.nii"]))
+    assert as_names(found) == {"p1": ("p1", "p1_seg.nii"), "p2": ("p2", "p2.nii")}
+
+
+def test_folders_without_scans_are_refused(tmp_path: Path) -> None:
+    full, empty = folder_of(tmp_path / "full", ["a.nii"]), folder_of(tmp_path / "e", ["a.txt"])
+    with pytest.raises(ScanError, match=r"has no image: no file ends in \.nii\.gz"):
+        pair(empty, full)
+    with pytest.raises(ScanError, match=r"has no reference: no file ends in .*--pairs pairs\.csv"):
+        pair(full, empty)
+    with pytest.raises(ScanError, match="with one of label, labels, seg"):
+        pair(full, full)
+    with pytest.raises(ScanError, match="is no folder"):
+        pair(tmp_path / "none", full)
+
+
+@pytest.mark.parametrize(
+    "predicted",
+    ["a.nii.gz", "a_seg.nii.gz", "a/a_seg.nii.gz", "a_image/a_image_seg.nii.gz", "a_image.nii.gz"],
+)
+def test_finished_masks_are_found_by_case(tmp_path: Path, predicted: str) -> None:
+    match = Match(case="a", image=Path("x/a_image.nii.gz"), reference=Path("y/a.nii.gz"))
+    other = Match(case="a1", image=Path("x/a1_image.nii.gz"), reference=Path("y/a1.nii.gz"))
+    folder = folder_of(tmp_path / "p", [predicted, "zz.nii.gz", "plans.json"])
+    found = predictions_of(folder, [match, other])
+    assert [(m.case, m.reference.name) for m in found.matches] == [("a", Path(predicted).name)]
+    assert list(found.missing_reference) == ["a1"]
+    assert list(found.missing_image) == ["zz"]
+
+
+def test_two_finished_masks_of_one_case_are_a_doubt(tmp_path: Path) -> None:
+    match = Match(case="a", image=Path("x/a_0000.nii.gz"), reference=Path("y/a.nii.gz"))
+    found = predictions_of(folder_of(tmp_path, ["a.nii.gz", "a_seg.nii.gz"]), [match])
+    assert [doubt.case for doubt in found.doubts] == ["a"]
+    assert found.doubts[0].reason.startswith("2 references have this id")
+    with pytest.raises(ScanError, match="holds no predicted mask"):
+        predictions_of(folder_of(tmp_path / "empty", ["a.txt"]), [match])
+
+
+def test_pairs_from_a_csv_are_relative_to_it(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["i/one.nii", "m/first.nii", "i/two.nii", "m/second.nii"])
+    (tmp_path / "pairs.csv").write_text(
+        "\ufeffcase,image,reference\ncase_10,i/two.nii,m/second.nii\ncase_2,i/one.nii,m/first.nii\n",
+        encoding="utf-8",
+    )
+    found = read_pairs(tmp_path / "pairs.csv")
+    assert as_names(found) == {
+        "case_2": ("one.nii", "first.nii"),
+        "case_10": ("two.nii", "second.nii"),
+    }
+    assert found.matches[0].image.is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no line; write case,image,reference"),
+        ("case,image,reference\n", "has no line"),
+        ("id,image,mask\na,i.nii,m.nii\n", "line 2 has no case and no reference; the first line"),
+        ("case,image,reference\na,i.nii,\n", "line 2 has no reference"),
+        ("case,image,reference\na,i.nii,gone.nii\n", "line 2: .*gone.nii does not exist"),
+        ("case,image,reference\na,i.nii,i.nii\na,i.nii,i.nii\n", "line 3 names case a a second"),
+    ],
+)
+def test_a_wrong_csv_is_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
+    folder_of(tmp_path, ["i.nii"])
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(ScanError, match=message):
+        read_pairs(tmp_path / "pairs.csv")
+
+
+def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="cannot read"):
+        read_pairs(tmp_path / "none.csv")
+    (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00case")
+    with pytest.raises(ScanError, match="cannot read"):
+        read_pairs(tmp_path / "bad.csv")
+
+
+def test_the_hash_is_of_contents(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["a.nii", "b.nii"])
+    one = Match(case="a", image=tmp_path / "a.nii", reference=tmp_path / "b.nii")
+    swapped = Match(case="a", image=tmp_path / "b.nii", reference=tmp_path / "a.nii")
+    first = content_hash(one)
+    assert len(first) == 64
+    assert first != content_hash(swapped)
+    (tmp_path / "c.nii").write_bytes((tmp_path / "a.nii").read_bytes())
+    assert content_hash(Match(case="x", image=tmp_path / "c.nii", reference=one.reference)) == first
+    (tmp_path / "b.nii").write_bytes(b"b.niI")
+    assert content_hash(one) != first
+
+
+def test_the_hash_covers_slices_and_raw_data(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["ct/1.dcm", "ct/2.dcm", "a.raw"])
+    (tmp_path / "a.mhd").write_text("ObjectType = Image\nElementDataFile = a.raw\n")
+    match = Match(case="a", image=tmp_path / "ct", reference=tmp_path / "a.mhd")
+    seen = {content_hash(match)}
+    for name in ("ct/2.dcm", "a.raw"):
+        (tmp_path / name).write_bytes(b"changed")
+        seen.add(content_hash(match))
+    assert len(seen) == 3
+
+
+def test_ids_of_names() -> None:
+    assert case_id(Path("x/case_7/seg.nii.gz"), "reference") == "case_7"
+    assert case_id(Path("x/case_7_image_seg.nii.gz"), "reference") == "case_7"
+    assert case_id(Path("x/label.nii.gz"), "image") == "x"
+    assert sorted(["a10", "a2", "b1", "a", "10", "9"], key=counting) == [
+        *("9", "10", "a", "a2", "a10", "b1"),
+    ]
+
+
+def test_real_scans_are_paired(shared_data: Path) -> None:
+    folder = shared_data / "scans" / "nrrd"
+    found = pair(folder, folder)
+    assert list(as_names(found)) == ["brain1", "brain2", "breast1"]
+    assert all(line.state == "match" for line in found.table())

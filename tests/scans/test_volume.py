@@ -1,0 +1,361 @@
+"""Every kind of file gives the voxels and the grid that were written, slice by slice."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from candlemark.errors import ScanError
+from candlemark.scans import volume
+from candlemark.scans.geometry import Geometry, to_itk
+from candlemark.scans.volume import Scan, open_scan
+
+SPACING, ORIGIN = (3.0, 0.75, 0.5), (-10.0, 20.0, 4.5)
+FLIPPED = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture
+def voxels() -> np.ndarray:
+    return np.random.default_rng(0).integers(-500, 2000, (6, 5, 4)).astype(np.int16)
+
+
+def write(values: np.ndarray, path: Path, *, packed: bool = False) -> Path:
+    grid = Geometry(shape=values.shape[:3], spacing_mm=SPACING, origin=ORIGIN, direction=FLIPPED)
+    SimpleITK.WriteImage(to_itk(values, grid), str(path), packed)
+    return path
+
+
+PLACED = ("a.nii", "a.nii.gz", "a.nrrd", "a.nhdr", "a.mha", "a.mhd")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", PLACED)
+def test_a_file_with_a_place_gives_its_voxels_and_grid(
+    tmp_path: Path, voxels: np.ndarray, name: str, packed: bool
+) -> None:
+    scan = open_scan(write(voxels, tmp_path / name, packed=packed))
+    assert scan.geometry.shape == (6, 5, 4)
+    assert scan.geometry.spacing_mm == pytest.approx(SPACING)
+    assert scan.geometry.origin == pytest.approx(ORIGIN)
+    assert scan.geometry.direction == pytest.approx(FLIPPED)
+    assert (scan.dtype, scan.channels) == (np.int16, 1)
+    np.testing.assert_array_equal(scan.read(), voxels)
+    for start in range(6):
+        np.testing.assert_array_equal(scan.read(start, start + 1), voxels[start : start + 1])
+    np.testing.assert_array_equal(scan.read(1, 4), voxels[1:4])
+
+
+@pytest.mark.parametrize(
+    ("name", "packed", "alone"),
+    [
+        ("a.nii", False, True),
+        ("a.nii.gz", True, False),
+        ("a.mha", False, True),
+        ("a.mha", True, False),
+        ("a.nrrd", False, False),
+    ],
+)
+def test_slices_are_read_alone_where_the_format_allows(
+    tmp_path: Path, voxels: np.ndarray, name: str, packed: bool, alone: bool
+) -> None:
+    assert open_scan(write(voxels, tmp_path / name, packed=packed)).source.by_region is alone
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "float32", "float64"])
+def test_the_type_of_the_file_is_kept(tmp_path: Path, dtype: str) -> None:
+    values = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    scan = open_scan(write(values, tmp_path / "a.nrrd"))
+    assert scan.dtype == dtype == scan.read().dtype
+    np.testing.assert_array_equal(scan.read(), values)
+
+
+def test_a_file_read_at_once_is_read_once_and_again_after_release(
+    tmp_path: Path, voxels: np.ndarray
+) -> None:
+    path = write(voxels, tmp_path / "a.nii.gz")
+    scan = open_scan(path)
+    before = scan.read(0, 2).copy()
+    path.unlink()
+    np.testing.assert_array_equal(scan.read(0, 2), before)
+    scan.release()
+    with pytest.raises(ScanError, match="cannot read"):
+        scan.read(0, 2)
+
+
+def test_a_slope_in_the_header_is_applied(tmp_path: Path) -> None:
+    path = write(np.arange(24, dtype=np.int16).reshape(2, 3, 4), tmp_path / "a.nii")
+    head = bytearray(path.read_bytes())
+    head[112:120] = struct.pack("<ff", 0.5, 10.0)
+    path.write_bytes(bytes(head))
+    scan = open_scan(path)
+    assert scan.dtype.kind == "f"
+    np.testing.assert_allclose(scan.read().ravel(), np.arange(24) * 0.5 + 10)
+
+
+def test_a_two_dimensional_file_has_one_slice(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(np.arange(12, dtype=np.int16).reshape(3, 4))
+    image.SetSpacing((0.5, 0.75))
+    SimpleITK.WriteImage(image, str(tmp_path / "a.nrrd"))
+    scan = open_scan(tmp_path / "a.nrrd")
+    assert scan.geometry.shape == (1, 3, 4)
+    assert scan.geometry.spacing_mm == (1.0, 0.75, 0.5)
+    np.testing.assert_array_equal(scan.read()[0], np.arange(12).reshape(3, 4))
+
+
+def test_a_fourth_axis_of_one_is_no_axis(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
+    SimpleITK.WriteImage(
+        SimpleITK.JoinSeries(SimpleITK.GetImageFromArray(values[0])), str(tmp_path / "a.nii.gz")
+    )
+    scan = open_scan(tmp_path / "a.nii.gz")
+    assert scan.geometry.shape == (2, 3, 4)
+    np.testing.assert_array_equal(scan.read(), values[0])
+
+
+def test_pictures_have_no_spacing(tmp_path: Path) -> None:
+    grey = np.random.default_rng(1).integers(0, 255, (5, 7), dtype=np.uint8)
+    colour = np.random.default_rng(2).integers(0, 255, (5, 7, 3), dtype=np.uint8)
+    deep = grey.astype(np.uint16) * 200
+    made: dict[str, tuple[np.ndarray, np.ndarray]] = {
+        "g.png": (grey, grey[None]),
+        "d.png": (deep, deep[None]),
+        "c.png": (colour, colour[None]),
+        "g.tif": (grey, grey[None]),
+        "c.bmp": (colour, colour[None]),
+    }
+    for name, (values, expected) in made.items():
+        Image.fromarray(values).save(tmp_path / name, dpi=(300, 300))
+        scan = open_scan(tmp_path / name)
+        assert scan.geometry == Geometry(shape=(1, 5, 7)), name
+        assert scan.channels == (3 if values.ndim == 3 else 1)
+        assert scan.dtype == values.dtype
+        np.testing.assert_array_equal(scan.read(), expected)
+
+
+def test_alpha_is_left_out(tmp_path: Path) -> None:
+    values = np.random.default_rng(2).integers(0, 255, (5, 7, 4), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(open_scan(tmp_path / "a.png").read()[0], values[..., :3])
+
+
+def test_a_jpeg_is_nearly_what_was_saved(tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "a.JPG")
+    scan = open_scan(tmp_path / "a.JPG")
+    assert scan.geometry.shape == (1, 16, 16)
+    assert np.abs(scan.read().astype(int) - 90).max() <= 1
+
+
+def test_the_pages_of_a_tiff_are_slices(tmp_path: Path) -> None:
+    pages = np.random.default_rng(1).integers(0, 60000, (4, 5, 6)).astype(np.uint16)
+    first, *rest = (Image.fromarray(page) for page in pages)
+    first.save(tmp_path / "a.tiff", save_all=True, append_images=rest)
+    scan = open_scan(tmp_path / "a.tiff")
+    assert scan.geometry == Geometry(shape=(4, 5, 6))
+    np.testing.assert_array_equal(scan.read(1, 3), pages[1:3])
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "channels"),
+    [
+        (np.arange(12.0).reshape(3, 4), (1, 3, 4), 1),
+        (np.arange(24).reshape(2, 3, 4), (2, 3, 4), 1),
+        (np.zeros((5, 4, 3), np.uint8), (1, 5, 4), 3),
+        (np.zeros((2, 5, 4, 3), np.uint8), (2, 5, 4), 3),
+        (np.zeros((5, 4, 3), np.int16), (5, 4, 3), 1),
+        (np.ones((2, 2), bool), (1, 2, 2), 1),
+    ],
+)
+def test_numpy_files(
+    tmp_path: Path, values: np.ndarray, shape: tuple[int, int, int], channels: int
+) -> None:
+    np.save(tmp_path / "a.npy", values)
+    scan = open_scan(tmp_path / "a.npy")
+    assert (scan.geometry.shape, scan.channels) == (shape, channels)
+    np.testing.assert_array_equal(scan.read().ravel(), values.ravel())
+
+
+def _pickle(folder: Path) -> Path:
+    np.save(folder / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    return folder / "a.npy"
+
+
+def _words(folder: Path) -> Path:
+    np.save(folder / "a.npy", np.array(["a", "b"]))
+    return folder / "a.npy"
+
+
+def _five_axes(folder: Path) -> Path:
+    np.save(folder / "a.npy", np.zeros((2, 2, 2, 2, 2)))
+    return folder / "a.npy"
+
+
+def _times(folder: Path) -> Path:
+    one = SimpleITK.Image([4, 3, 2], SimpleITK.sitkInt16)
+    SimpleITK.WriteImage(SimpleITK.JoinSeries([one, one, one]), str(folder / "a.nii.gz"))
+    return folder / "a.nii.gz"
+
+
+def _field(folder: Path) -> Path:
+    image = SimpleITK.Image([4, 3, 2], SimpleITK.sitkVectorFloat32, 3)
+    SimpleITK.WriteImage(image, str(folder / "a.nrrd"))
+    return folder / "a.nrrd"
+
+
+def _many(folder: Path) -> Path:
+    image = SimpleITK.Image([4, 3, 2], SimpleITK.sitkVectorUInt8, 7)
+    SimpleITK.WriteImage(image, str(folder / "a.nrrd"))
+    return folder / "a.nrrd"
+
+
+def _complex(folder: Path) -> Path:
+    SimpleITK.WriteImage(
+        SimpleITK.Image([4, 3, 2], SimpleITK.sitkComplexFloat32), str(folder / "a.nii")
+    )
+    return folder / "a.nii"
+
+
+def _text(folder: Path) -> Path:
+    (folder / "a.nrrd").write_text("hello")
+    return folder / "a.nrrd"
+
+
+def _empty_gzip(folder: Path) -> Path:
+    (folder / "a.nii.gz").write_bytes(b"hello")
+    return folder / "a.nii.gz"
+
+
+def _other(folder: Path) -> Path:
+    (folder / "a.docx").write_text("hello")
+    return folder / "a.docx"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "none.nii", "does not exist"),
+        (_other, "no kind of scan that is read; known: .nii.gz"),
+        (_text, "is it damaged, or misnamed"),
+        (_empty_gzip, "is it damaged, or misnamed"),
+        (_pickle, "numbers only"),
+        (_words, "a scan has real numbers"),
+        (_five_axes, r"has shape \(2, 2, 2, 2, 2\)"),
+        (_times, r"has 4 axes of sizes \(4, 3, 2, 3\)"),
+        (_field, "a field, not a scan"),
+        (_many, "has 7 values a voxel"),
+        (_complex, "complex numbers"),
+    ],
+)
+def test_what_is_no_scan_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], message: str
+) -> None:
+    with pytest.raises(ScanError, match=message):
+        open_scan(make(tmp_path))
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_a_file_that_ends_too_early_is_refused(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(0).integers(0, 30000, (8, 32, 32)).astype(np.int16)
+    path = write(values, tmp_path / name, packed=True)
+    cut = tmp_path / {"a.nhdr": "a.raw.gz", "a.mhd": "a.zraw"}.get(name, name)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with pytest.raises(ScanError, match=r"ends too early|cannot read"):
+        open_scan(path).read()
+
+
+def test_a_nifti_compressed_in_blocks_is_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 300, (8, 16, 16)).astype(np.int16)
+    plain = write(values, tmp_path / "a.nii").read_bytes()
+    blocks = [gzip.compress(plain[at : at + 1000]) for at in range(0, len(plain), 1000)]
+    path = tmp_path / "b.nii.gz"
+    path.write_bytes(b"".join([*blocks, gzip.compress(b"")]))
+    np.testing.assert_array_equal(open_scan(path).read(), values)
+    path.write_bytes(b"".join(blocks[:-2]))
+    with pytest.raises(ScanError, match="ends too early: its header promises"):
+        open_scan(path)
+
+
+def test_slices_that_are_not_there_are_refused(tmp_path: Path, voxels: np.ndarray) -> None:
+    scan = open_scan(write(voxels, tmp_path / "a.nii"))
+    with pytest.raises(ScanError, match="has slices 0 to 6; 4 to 9 were asked"):
+        scan.read(4, 9)
+
+
+def scan_of(tmp_path: Path, values: np.ndarray) -> Scan:
+    np.save(tmp_path / "window.npy", values)
+    return open_scan(tmp_path / "window.npy")
+
+
+@settings(max_examples=40)
+@given(
+    values=st.one_of(
+        *(
+            hnp.arrays(dtype, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9))
+            for dtype in (np.uint8, np.int16, np.uint16)
+        )
+    ),
+    slab=st.sampled_from([1, 40, 1 << 20]),
+)
+def test_the_window_is_the_exact_quantiles(
+    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, slab: int
+) -> None:
+    if values.shape[-1] == 3 and values.dtype == np.uint8:
+        values = values[..., :1]
+    scan = scan_of(tmp_path_factory.mktemp("window"), values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(volume, "SLAB_BYTES", slab)
+        found = scan.window()
+    expected = np.quantile(values.astype(float), (0.005, 0.995), method="inverted_cdf")
+    assert found == tuple(expected)
+    assert scan.window_is_exact
+
+
+def test_the_window_of_decimals_leaves_out_what_is_not_finite(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 20, 20)).astype(np.float32)
+    values[0, 0, :3] = (np.nan, np.inf, -np.inf)
+    expected = np.quantile(
+        values[np.isfinite(values)].astype(float), (0.005, 0.995), method="inverted_cdf"
+    )
+    assert scan_of(tmp_path, values).window() == tuple(expected)
+
+
+def test_a_large_scan_of_decimals_is_thinned_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume, "LARGEST_SAMPLE", 1000)
+    monkeypatch.setattr(volume, "SLAB_BYTES", 4000)
+    values = np.random.default_rng(0).permutation(17 * 23 * 31).reshape(17, 23, 31) / 17.0
+    scan = scan_of(tmp_path, values)
+    assert not scan.window_is_exact
+    thinned = values.ravel()[:: -(-values.size // 1000)]
+    assert scan.window() == tuple(np.quantile(thinned, (0.005, 0.995), method="inverted_cdf"))
+
+
+def test_a_scan_of_nothing_but_nan_has_no_window(tmp_path: Path) -> None:
+    with pytest.raises(ScanError, match="no finite intensity"):
+        scan_of(tmp_path, np.full((2, 2, 2), np.nan)).window()
+
+
+def test_real_scans(shared_data: Path) -> None:
+    folder = shared_data / "scans" / "nrrd"
+    shapes: dict[str, Any] = {
+        "brain1": ((25, 256, 256), (6.5, 0.78125, 0.78125)),
+        "brain2": ((23, 256, 256), (6.5, 0.78125, 0.78125)),
+        "breast1": ((21, 120, 45), (2.1, 0.664062, 0.664062)),
+    }
+    for name, (shape, spacing) in shapes.items():
+        scan = open_scan(folder / f"{name}_image.nrrd")
+        assert scan.geometry.shape == shape
+        assert scan.geometry.spacing_mm == pytest.approx(spacing)
+        low, high = scan.window()
+        assert 0 <= low < high <= scan.read().max()
