@@ -1,0 +1,116 @@
+"""Scans become cases, and whatever would fail every trial is refused before the first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from candlemark.benchmark.segmentation.prepare import find_cases, prepare, split_cases
+from candlemark.errors import ConfigError, ScanError
+
+SHAPE = (4, 12, 12)
+
+
+def test_every_pair_is_a_test_case_where_nothing_learns(config_of, tmp_path):
+    found = prepare(config_of(), tmp_path, learns=False)
+    assert [case.id for case in found.test] == ["case_1", "case_2", "case_3", "case_4"]
+    assert (found.train, dict(found.classes), found.name) == ((), {1: "lesion"}, "scans")
+    again = prepare(config_of(), tmp_path, learns=False)
+    assert again.content_hash == found.content_hash
+
+
+def test_the_hash_goes_by_content_and_by_what_values_mean(config_of, tmp_path, write_scan, scans):
+    first = prepare(config_of(), tmp_path, learns=False).content_hash
+    binary = prepare(config_of({"binary": True}), tmp_path, learns=False).content_hash
+    write_scan(scans, "case_4", seed=99)
+    changed = prepare(config_of(), tmp_path, learns=False).content_hash
+    assert len({first, binary, changed}) == 3
+
+
+def test_the_first_cases_are_taken_as_people_count(config_of, tmp_path, write_scan, scans):
+    write_scan(scans, "case_10")
+    asked = config_of(benchmark={"max_cases": 4})
+    found = find_cases(asked.dataset, tmp_path, max_cases=4)
+    assert [match.case for match in found.matches] == ["case_1", "case_2", "case_3", "case_4"]
+    assert "case_10" in [m.case for m in find_cases(asked.dataset, tmp_path).matches]
+
+
+def test_what_stands_alone_is_told_and_left_out(config_of, tmp_path, scans):
+    (scans / "masks" / "case_3.nii.gz").rename(scans / "masks" / "case_30.nii.gz")
+    found = prepare(config_of(), tmp_path, learns=False)
+    assert [case.id for case in found.test] == ["case_1", "case_2", "case_4"]
+    assert list(found.pairing.missing_reference) == ["case_3"]
+    assert list(found.pairing.missing_image) == ["case_30"]
+
+
+def test_scans_without_one_pair_are_refused_with_what_helps(config_of, tmp_path, scans):
+    for path in (scans / "masks").iterdir():
+        path.rename(path.with_name(f"other_{path.name}"))
+    with pytest.raises(ScanError, match=r"4 images and 4 references stand alone.*--pairs"):
+        prepare(config_of(), tmp_path, learns=False)
+
+
+def test_another_grid_is_refused_or_resampled_where_asked(config_of, tmp_path, write_scan, scans):
+    write_scan(scans, "case_2", origin=(2.0, 0.0, 0.0))
+    with pytest.raises(ScanError, match=r"case_2: .*origin.*--geometry resample"):
+        prepare(config_of(), tmp_path, learns=False)
+    assert len(prepare(config_of({"geometry": "resample"}), tmp_path, learns=False).test) == 4
+
+
+def test_labels_are_found_where_none_are_named(config_of, tmp_path, write_scan, scans):
+    assert dict(prepare(config_of({"classes": None}), tmp_path, learns=False).classes) == {
+        1: "foreground"
+    }
+    two = np.zeros(SHAPE, np.uint8)
+    two[1, 2:4, 2:4] = 2
+    write_scan(scans, "case_1", labels=two)
+    found = prepare(config_of({"classes": None}), tmp_path, learns=False)
+    assert dict(found.classes) == {1: "1", 2: "2"}
+
+
+def test_what_learns_gets_cases_of_its_own(config_of, tmp_path):
+    found = prepare(config_of(), tmp_path, learns=True)
+    train, test = ({case.id for case in split} for split in (found.train, found.test))
+    assert (len(train), len(test), train & test) == (2, 2, set())
+    assert prepare(config_of(), tmp_path, learns=True).train == found.train
+    drawn = {
+        tuple(c.id for c in prepare(config_of({"seed": s}), tmp_path, learns=True).train)
+        for s in range(6)
+    }
+    assert len(drawn) > 1
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"train": ["case_1"], "test": ["case_1", "case_2"]}, "'case_1' in train and in test"),
+        ({"train": ["case_1"], "test": ["case_2", "case_2"]}, "'case_2' twice"),
+        ({"train": ["case_1"], "test": ["case_9"]}, "'case_9', which has no image"),
+        ({"test": ["case_1"]}, "no case in 'train'"),
+        ({"train": ["case_1"], "test": []}, "no case in 'test'"),
+    ],
+)
+def test_a_declared_split_must_hold(config_of, tmp_path, splits, said):
+    with pytest.raises(ConfigError, match=said):
+        prepare(config_of({"splits": splits}), tmp_path, learns=True)
+
+
+def test_one_scan_under_two_names_is_not_learnt_and_tested(config_of, tmp_path, write_scan, scans):
+    write_scan(scans, "case_4", seed=1)  # what case_1 is
+    splits = {"train": ["case_1"], "test": ["case_2", "case_4"]}
+    with pytest.raises(ConfigError, match="'case_4' of the test split holds the same files as"):
+        prepare(config_of({"splits": splits}), tmp_path, learns=True)
+
+
+def test_one_case_is_too_few_to_learn(config_of, tmp_path):
+    found = prepare(config_of(benchmark={"max_cases": 1}), tmp_path, learns=False)
+    with pytest.raises(ConfigError, match="there is 1"):
+        split_cases(found.test, found.config.dataset, learns=True)
+
+
+def test_phantoms_need_no_files_and_are_the_same_again(config_of, tmp_path):
+    asked = config_of({"image_dir": None, "seg_dir": None, "phantoms": 2})
+    first = prepare(asked, tmp_path, learns=False)
+    assert prepare(asked, tmp_path, learns=False).content_hash == first.content_hash
+    elsewhere = prepare(asked, tmp_path / "else", learns=False)
+    assert elsewhere.content_hash == first.content_hash
