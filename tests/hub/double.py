@@ -6,7 +6,8 @@
 
 It speaks what huggingface_hub 2.4 asks of a Hub for models, datasets and spaces: create,
 delete, settings, whoami, preupload, LFS (single and in parts), commit, pull requests, info,
-tree, paths-info, refs, commits, list, resolve with ranges, validate-yaml. Large files lie on a
+tree, paths-info, refs, commits, list (models by filter, expanded, in pages, with ETag), resolve
+with ranges, validate-yaml. Large files lie on a
 second port, as on a content network, and what arrives there with a token is counted.
 
 Xet storage is refused as by a Hub that has none (404 for its token), unless `with_xet` gave it
@@ -22,7 +23,7 @@ import threading
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from double_answers import Request
 from double_repos import Repo
@@ -85,6 +86,9 @@ class HubDouble:
         """Large files over this go up in parts of it."""
         self.page = 1000
         self.ranges = True
+        self.models: list[Any] = []
+        """What the Hub knows of models that can be searched for; see double_models.py."""
+        self.models_page = 1000
         self.xet: XetStore | None = None
         self.lock = threading.RLock()
         self.parts: dict[str, dict[int, bytes]] = {}

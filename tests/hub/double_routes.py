@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import double_repos as repos
 from double_answers import USER
 from double_files import Files
+from double_models import listed
 from double_repos import KINDS, Refused, Repo
 
 
@@ -81,6 +82,13 @@ class Routes(Files):
 
     def listing(self, kind: str) -> Any:
         role = self.role
+        if kind == "models" and self.double.models:
+            page, headers = listed(self.double, self.path)
+            if self.headers.get("If-None-Match") == headers["ETag"]:
+                self.send(b"", status=304, headers={"ETag": headers["ETag"]})
+                return None
+            self.tell(page, headers=headers)
+            return None
         wanted, author = self.query.get("search", ""), self.query.get("author")
         found = [
             repo

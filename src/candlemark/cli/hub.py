@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from candlemark.cli.leaderboard import leaderboard
+
 if TYPE_CHECKING:
     from candlemark.hub.publish import Pushed
 
@@ -17,6 +19,7 @@ app = typer.Typer(
     help="Publish datasets, models and results on the Hugging Face Hub, and pull them.",
     no_args_is_help=True,
 )
+app.command("leaderboard")(leaderboard)
 
 Repo = Annotated[str, typer.Argument(metavar="REPO", help="USER/NAME, or a NAME of your own.")]
 Token = Annotated[

@@ -102,7 +102,7 @@ def persist(
             reason = _reason(cause, errand)
             text = f"{errand.doing}: {reason}; trying again in {wait_s:g} s"
             note(hide(text, errand.token), task="hub")
-            _pause(wait_s, errand.stop)
+            pause(wait_s, errand.stop)
         except (LookupError, TypeError, AttributeError) as error:
             if not _is_of_the_library(error):
                 raise
@@ -110,7 +110,7 @@ def persist(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _pause(seconds: float, stop: threading.Event | None) -> None:
+def pause(seconds: float, stop: threading.Event | None = None) -> None:
     """Wait; where it may be stopped, in steps of a second."""
     step_s = seconds if stop is None else 1.0
     while seconds > 0:

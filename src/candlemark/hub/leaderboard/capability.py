@@ -1,0 +1,306 @@
+"""Can it do the task? Answered from architecture, head, library and files, with the reason.
+
+    found = judge(model, "image-segmentation")
+    found.level, found.reason, found.protocol
+    # "ready", "SegformerForSemanticSegmentation ends in a trained head for image-segmentation; ..."
+
+Levels, the best first:
+
+    ready      it does the task as it is
+    elsewhere  it does the task, by a library that candlemark does not load
+    prompted   it does the task once it is told where or what
+    backbone   it sees, and a head has to be trained on it
+    unknown    nothing that can be read without its files tells
+    no         it was made for something else, or there is nothing to load
+
+The answer is what the repository's metadata says; that a head is any good only a measurement says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from candlemark.hub.leaderboard.facts import is_weights
+from candlemark.report.leaderboard.board import Capability
+from candlemark.results.tracked import TrackedModel
+
+SEGMENTATION = frozenset({"image-segmentation", "mask-generation"})
+
+_HEADS: dict[str, tuple[str, ...]] = {
+    "image-segmentation": (
+        "ForSemanticSegmentation", "ForUniversalSegmentation", "ForInstanceSegmentation",
+        "ForImageSegmentation", "ForSegmentation", "ForPanopticSegmentation",
+    ),
+    "image-classification": ("ForImageClassification", "ForImageClassificationWithTeacher"),
+    "object-detection": ("ForObjectDetection",),
+    "zero-shot-object-detection": ("ForZeroShotObjectDetection", "ForObjectDetection"),
+    "depth-estimation": ("ForDepthEstimation",),
+    "keypoint-detection": ("ForPoseEstimation", "ForKeypointDetection"),
+    "image-to-image": ("ForImageSuperResolution", "ForImageToImage"),
+    "video-classification": ("ForVideoClassification",),
+    "image-text-to-text": ("ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText"),
+    "image-to-text": (
+        "ForConditionalGeneration", "ForVision2Seq", "VisionEncoderDecoderModel",
+        "ForImageTextToText", "ForTextRecognition",
+    ),
+    "visual-question-answering": (
+        "ForQuestionAnswering", "ForConditionalGeneration", "ForVisualQuestionAnswering",
+        "ForImageTextToText",
+    ),
+    "document-question-answering": (
+        "ForDocumentQuestionAnswering", "ForQuestionAnswering", "VisionEncoderDecoderModel",
+    ),
+    "text-classification": ("ForSequenceClassification",),
+    "zero-shot-classification": ("ForSequenceClassification",),
+    "text-ranking": ("ForSequenceClassification",),
+    "token-classification": ("ForTokenClassification",),
+    "question-answering": ("ForQuestionAnswering",),
+    "table-question-answering": ("ForQuestionAnswering",),
+    "fill-mask": ("ForMaskedLM", "ForPreTraining"),
+    "text-generation": ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"),
+    "summarization": ("ForConditionalGeneration", "EncoderDecoderModel"),
+    "translation": ("ForConditionalGeneration", "MTModel", "MarianMTModel"),
+    "automatic-speech-recognition": (
+        "ForCTC", "ForSpeechSeq2Seq", "ForConditionalGeneration", "ForRNNT",
+    ),
+    "audio-classification": ("ForAudioClassification", "ForSequenceClassification"),
+    "text-to-speech": ("ForTextToSpeech", "VitsModel"),
+    "text-to-audio": ("ForTextToSpeech", "ForConditionalGeneration", "VitsModel"),
+    "time-series-forecasting": ("ForPrediction", "ForTimeSeriesPrediction"),
+}  # fmt: skip
+"""Ends of architectures' names by the task that their trained head is for."""
+
+_BY_TYPE: dict[str, tuple[str, ...]] = {
+    "zero-shot-image-classification": (
+        "clip", "siglip", "siglip2", "altclip", "align", "chinese_clip", "metaclip_2", "blip",
+    ),
+    "mask-generation": (),
+    "image-feature-extraction": (),
+    "feature-extraction": (),
+}  # fmt: skip
+
+SAM = frozenset({"sam", "sam2", "sam_hq", "sam3", "edgetam", "sam2_video", "sam3_tracker"})
+CLIP = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2"})
+_SEES = frozenset(
+    {
+        "beit", "bit", "clip_vision_model", "convnext", "convnextv2", "cvt",
+        "data2vec-vision", "deit", "dinat", "dinov2", "dinov3_vit", "dinov3_convnext",
+        "dinov2_with_registers", "efficientnet", "focalnet", "hiera", "ijepa", "levit",
+        "mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "nat", "poolformer",
+        "pvt", "pvt_v2", "regnet", "resnet", "segformer", "siglip_vision_model",
+        "swiftformer", "swin", "swinv2", "textnet", "timm_wrapper", "vit", "vit_hybrid",
+        "vit_mae", "vit_msn", "vitdet", "swin2sr",
+    }
+)  # fmt: skip
+"""Vision encoders by their `model_type`."""
+
+_WRITES = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForSequenceClassification",
+           "ForTokenClassification", "ForCTC", "ForSpeechSeq2Seq")  # fmt: skip
+_ELSEWHERE: dict[str, str] = {
+    "monai": "MONAI runs its bundle",
+    "nnunet": "nnU-Net runs it",
+    "nnunetv2": "nnU-Net runs it",
+    "ultralytics": "Ultralytics runs it",
+    "segmentation-models-pytorch": "segmentation_models_pytorch runs it",
+    "keras": "Keras runs it",
+    "tf-keras": "Keras runs it",
+    "fastai": "fastai runs it",
+    "paddleseg": "PaddleSeg runs it",
+    "mmsegmentation": "MMSegmentation runs it",
+    "sam2": "Meta's sam2 package runs it",
+    "coreml": "Core ML runs it",
+    "open_clip": "open_clip runs it",
+    "diffusers": "diffusers runs it",
+    "sentence-transformers": "sentence-transformers runs it",
+    "spacy": "spaCy runs it",
+    "flair": "Flair runs it",
+    "stanza": "Stanza runs it",
+    "gliner": "GLiNER runs it",
+    "nemo": "NeMo runs it",
+    "speechbrain": "SpeechBrain runs it",
+    "pyannote-audio": "pyannote.audio runs it",
+    "espnet": "ESPnet runs it",
+    "stable-baselines3": "Stable-Baselines3 runs it",
+    "lerobot": "LeRobot runs it",
+    "sklearn": "scikit-learn runs it",
+}
+"""Libraries that candlemark does not load, and who runs their models."""
+
+
+def judge(model: TrackedModel, task: str | None) -> Capability:
+    """Whether a model can do a task, by the first rule below that knows."""
+    if task is None:
+        return _of("unknown", "no task was asked for; add for=TASK to the query")
+    for rule in _RULES:
+        found = rule(model, task)
+        if found is not None:
+            return found
+    tagged = f"tagged {model.task}" if model.task else "without a task"
+    told = ", ".join(model.architectures) or model.model_type or model.library
+    what = f"{told} is nothing known here" if told else "neither architecture nor library is told"
+    return _of("unknown", f"{tagged}; {what}")
+
+
+def _of(level: str, reason: str, protocol: str | None = None) -> Capability:
+    return Capability(level=level, reason=reason, protocol=protocol)
+
+
+def _nothing_to_load(model: TrackedModel, _task: str) -> Capability | None:
+    if model.disabled:
+        return _of("no", "the Hub has disabled the repository")
+    if model.files is None or any(is_weights(name) for name in model.files):
+        return None
+    count = model.file_count or 0
+    return _of("no", f"none of its {count} files holds weights")
+
+
+def _adapter(model: TrackedModel, _task: str) -> Capability | None:
+    if model.library != "peft" and "adapter_config.json" not in (model.files or ()):
+        return None
+    bases = [tag.rpartition(":")[2] for tag in model.tags if tag.startswith("base_model:")]
+    base = f" of {bases[0]}" if bases else ""
+    return _of("unknown", f"an adapter{base}: it can do what its base model can, and no more")
+
+
+def _has_head(model: TrackedModel, task: str) -> Capability | None:
+    """A trained head for the task, by the architecture's name."""
+    ends = _HEADS.get(task, ())
+    names = [*model.architectures, *([model.auto_class] if model.auto_class else [])]
+    named = next((name for name in names if name.endswith(ends)), None) if ends else None
+    if named is None or (model.model_type in SAM):
+        return None
+    if named not in model.architectures:
+        reason = f"the Hub loads it with {named}, which ends in a head for {task}"
+    else:
+        reason = f"{named} ends in a trained head for {task}"
+    if task not in SEGMENTATION:
+        return _of("ready", reason)
+    if model.model_type == "clipseg":
+        return _of("prompted", f"{named} segments what a text names", "none")
+    return _of(
+        "ready", f"{reason}; the classes are its own and have to be mapped to yours", "native_head"
+    )
+
+
+def _promptable(model: TrackedModel, task: str) -> Capability | None:
+    kind = model.model_type or ""
+    if kind in SAM and task in SEGMENTATION:
+        if task == "mask-generation":
+            return _of("ready", f"{kind} makes masks, of whatever it is pointed at", "sam_auto")
+        reason = (
+            f"{kind} outlines what a box or a point shows it and names no class; with a grid of "
+            "points it needs no prompt"
+        )
+        return _of("prompted", reason, "sam_auto")
+    if kind in CLIP and task in SEGMENTATION:
+        reason = f"{kind} compares patches with texts: rough maps of what prompts name"
+        return _of("prompted", reason, "clip_dense")
+    if task == "zero-shot-image-classification" and kind in _BY_TYPE[task]:
+        return _of("ready", f"{kind} compares pictures with texts")
+    return None
+
+
+def _elsewhere(model: TrackedModel, task: str) -> Capability | None:
+    library = _library(model)
+    if library is None:
+        return None
+    if library == "open_clip" and task == "zero-shot-image-classification":
+        return _of("elsewhere", "open_clip compares pictures with texts; transformers may not")
+    if library == "open_clip" and task in SEGMENTATION:
+        return _of("backbone", "open_clip's vision tower sees; a head has to be trained on it",
+                   "linear_probe")  # fmt: skip
+    fits = model.task == task or (task in SEGMENTATION and _says_segmentation(model))
+    if not fits:
+        other = f"tagged {model.task}" if model.task else "not tagged with a task"
+        return _of("unknown", f"{_ELSEWHERE[library]}, but it is {other}, not {task}")
+    then = ""
+    if task in SEGMENTATION:
+        then = "; let it write masks and compare the folder (--model FOLDER)"
+    return _of("elsewhere", f"{_ELSEWHERE[library]}{then}")
+
+
+def _library(model: TrackedModel) -> str | None:
+    """The library of the table that the model is for, by its name, tags or files."""
+    named = (model.library or "").lower()
+    if named in _ELSEWHERE:
+        return named
+    if named in {"transformers", "timm"}:
+        return None
+    tags = {tag.lower() for tag in model.tags}
+    tagged = next((name for name in _ELSEWHERE if name in tags), None)
+    if tagged is not None or model.architectures:
+        return tagged
+    names = {name.rpartition("/")[2] for name in model.files or ()}
+    if {"plans.json", "dataset.json"} <= names or "nnunet" in model.id.lower():
+        return "nnunet"
+    return "open_clip" if "open_clip_config.json" in names else None
+
+
+def _says_segmentation(model: TrackedModel) -> bool:
+    words = " ".join([model.task or "", *model.tags, model.id]).lower()
+    return bool(re.search(r"segment|nnu-?net|\bunet\b|swin-?unetr|-seg\b", words))
+
+
+def _exported(model: TrackedModel, task: str) -> Capability | None:
+    """A file that runs by itself."""
+    if model.architectures or model.task != task or task not in SEGMENTATION:
+        return None
+    ready = [name for name in model.files or () if name.endswith((".onnx", ".ts"))]
+    if not ready:
+        return None
+    kind = "ONNX" if ready[0].endswith(".onnx") else "TorchScript"
+    return _of("elsewhere", f"{kind} file {ready[0]}: give it to --model once downloaded")
+
+
+def _sees(model: TrackedModel, task: str) -> Capability | None:
+    """A vision encoder: a backbone for segmentation, done for features."""
+    timm = (model.library or "").lower() == "timm" or "timm" in model.tags
+    if timm and task == "image-classification" and model.task in {None, task}:
+        return _of("ready", "timm loads it with its trained classifier")
+    if not timm and model.model_type not in _SEES:
+        return None
+    what = "timm's backbone" if timm else f"{model.model_type} encoder"
+    if task == "image-feature-extraction":
+        return _of("ready", f"{what}: its features can be read")
+    head = next((name for name in model.architectures if "For" in name), None)
+    trained = f", its head ({head}) is for something else" if head else ""
+    if task in SEGMENTATION or task in {"image-classification", "object-detection"}:
+        protocol = "linear_probe" if task in SEGMENTATION else None
+        return _of("backbone", f"{what}{trained}: a head for {task} has to be trained", protocol)
+    return None
+
+
+def _tagged(model: TrackedModel, task: str) -> Capability | None:
+    """Loaded by a library whose every model of that tag does the task."""
+    known = {"transformers", "timm", "transformers.js", "sentence-transformers", "diffusers"}
+    if task in _HEADS or model.task != task or model.library not in known:
+        return None
+    name = model.architectures[0] if model.architectures else model.library
+    return _of("ready", f"{name}, tagged {task} and loaded by {model.library}")
+
+
+def _made_for_else(model: TrackedModel, task: str) -> Capability | None:
+    """A head that is for another task."""
+    for name in model.architectures:
+        other = next(
+            (one for one, ends in _HEADS.items() if one != task and name.endswith(ends)), None
+        )
+        if other is not None:
+            kind = "writes or reads text and sound" if name.endswith(_WRITES) else f"is for {other}"
+            return _of("no", f"{name} {kind}, not for {task}")
+    return None
+
+
+_RULES: tuple[Callable[[TrackedModel, str], Capability | None], ...] = (
+    _nothing_to_load,
+    _adapter,
+    _has_head,
+    _promptable,
+    _elsewhere,
+    _exported,
+    _sees,
+    _tagged,
+    _made_for_else,
+)
+"""In this order; the first that has an answer gives it."""

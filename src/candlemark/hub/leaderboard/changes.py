@@ -1,0 +1,94 @@
+"""What is different between two snapshots of the same queries.
+
+    changes = compare(before, after)
+    changes.news          # more than counts that move every day
+
+A model that a later search no longer found may still be there, beyond the limit of its queries;
+that is what it says.
+"""
+
+from __future__ import annotations
+
+from candlemark.report.leaderboard.board import Change, Changes, Trend
+from candlemark.report.leaderboard.words import claim_text, count, gated_cell
+from candlemark.results.tracked import Snapshot, TrackedModel
+
+MOVED = 0.1
+"""Downloads that changed by less are not worth a line."""
+
+
+def compare(before: Snapshot, after: Snapshot) -> Changes:
+    """All differences; models in the order of the later snapshot, then those that have gone."""
+    old = {model.id: model for model in before.models}
+    new = {model.id: model for model in after.models}
+    items: list[Change] = []
+    for model in after.models:
+        if model.id not in old:
+            found = ", ".join(model.found_by)
+            items.append(Change(model=model.id, kind="new", text=f"found by {found}"))
+        else:
+            items += _of_model(old[model.id], model)
+    items += [
+        Change(
+            model=name,
+            kind="gone",
+            text="no longer found: removed, renamed, or beyond the limit of its queries",
+        )
+        for name in old
+        if name not in new
+    ]
+    return Changes(before=before.taken_at, after=after.taken_at, items=tuple(items))
+
+
+def _of_model(old: TrackedModel, new: TrackedModel) -> list[Change]:
+    pairs = (
+        ("claims", *(_claims(model) for model in (old, new))),
+        ("licence", old.license or "none stated", new.license or "none stated"),
+        ("gated", gated_cell(old), gated_cell(new)),
+        ("task", old.task or "none", new.task or "none"),
+        ("size", count(old.parameters), count(new.parameters)),
+    )
+    found = [
+        Change(model=new.id, kind=kind, text=f"{was} -> {now}")
+        for kind, was, now in pairs
+        if was != now
+    ]
+    if old.commit and new.commit and old.commit != new.commit:
+        text = f"commit {old.commit[:7]} -> {new.commit[:7]} of {new.last_modified or 'no date'}"
+        found.append(Change(model=new.id, kind="files", text=text))
+    if old.disabled != new.disabled:
+        text = "disabled by the Hub" if new.disabled else "enabled again"
+        found.append(Change(model=new.id, kind="gated", text=text))
+    numbers = _numbers(old, new)
+    return [*found, Change(model=new.id, kind="numbers", text=numbers)] if numbers else found
+
+
+def _claims(model: TrackedModel) -> str:
+    return "; ".join(sorted(claim_text(claim) for claim in model.claims)) or "none claimed"
+
+
+def _numbers(old: TrackedModel, new: TrackedModel) -> str:
+    """Counts that moved, where they moved by enough to be worth a line."""
+    parts = []
+    for title, was, now in (
+        ("downloads", old.downloads, new.downloads),
+        ("likes", old.likes, new.likes),
+    ):
+        if was is None or now is None or abs(now - was) <= MOVED * was:
+            continue
+        share = f" ({now / was - 1:+.0%})" if was else ""
+        parts.append(f"{title} {was:,} -> {now:,}{share}")
+    return ", ".join(parts)
+
+
+def trends_of(before: Snapshot | None, after: Snapshot) -> dict[str, Trend]:
+    """How downloads of each model have changed since an earlier snapshot."""
+    if before is None or before.number == after.number != 0:
+        return {}
+    old = {model.id: model.downloads for model in before.models}
+    found = {}
+    for model in after.models:
+        was = old.get(model.id)
+        if was is not None and model.downloads is not None:
+            found[model.id] = Trend(since=before.taken_at, before=was, now=model.downloads)
+    return found

@@ -1,0 +1,198 @@
+"""Who stands where, and why: capability first, then what was measured, then what is claimed.
+
+    section = rank_section("image-segmentation", models, own=scores, trends=trends)
+
+The order, each only where all before it tie:
+
+1. capability: ready, elsewhere, prompted, backbone, unknown, no;
+2. measured here: above the best control of the same data; then models that were not measured;
+   then those measured and not above it. Oracle scores, untrained heads and other numbers that
+   may not be quoted count for nothing;
+3. claims that can be compared: the same task, data set, split and metric as another model here
+   claims, by the share of those models that it beats; then claims that nothing can be held
+   against; then none. A verified claim stands before an unverified one that is as good;
+4. popularity: downloads of the last 30 days, then likes. It is evidence of use, not of quality,
+   so it comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from candlemark.hub.leaderboard.capability import judge
+from candlemark.report.format import UNKNOWN
+from candlemark.report.leaderboard.board import LEVELS, Capability, Section, Standing, Trend
+from candlemark.report.leaderboard.words import claim_text, count
+from candlemark.results.own_scores import OwnScore
+from candlemark.results.tracked import Claim, TrackedModel
+
+LOWER_IS_BETTER = (
+    "loss", "perplexity", "wer", "cer", "mer", "mae", "mse", "rmse", "mape", "fid", "hd95", "hd",
+    "hausdorff", "assd", "asd", "eer", "der", "error", "distance", "lpips", "kid", "abs_rel",
+    "brier", "ece", "latency", "edit",
+)  # fmt: skip
+"""Words in a metric's name that mean the less the better; all others are taken the other way."""
+
+_SHARES = (
+    "accuracy", "dice", "f1", "iou", "precision", "recall", "auc", "sensitivity", "specificity",
+    "jaccard", "map", "rouge", "kappa", "mcc", "score",
+)  # fmt: skip
+"""Metrics of 0 to 1 that some write in per cent."""
+
+_CHECKED = {"verified": 0, "signed": 1, "claimed": 2}
+
+
+def rank_section(
+    task: str | None,
+    models: Sequence[TrackedModel],
+    *,
+    own: Mapping[str, Sequence[OwnScore]] | None = None,
+    trends: Mapping[str, Trend] | None = None,
+) -> Section:
+    """The models ranked for a task, each with its reason."""
+    scores, changes = own or {}, trends or {}
+    rivalries = _rivalries(models)
+    judged = {model.id: judge(model, task) for model in models}
+    ordered = sorted(
+        models,
+        key=lambda model: _key(
+            model, judged[model.id], scores.get(model.id, ()), rivalries.get(model.id)
+        ),
+    )
+    return Section(
+        task=task,
+        standings=tuple(
+            Standing(
+                place=place,
+                model=model,
+                capability=judged[model.id],
+                measured=tuple(scores.get(model.id, ())),
+                trend=changes.get(model.id),
+                recommended=_recommended(judged[model.id], scores.get(model.id, ())),
+                why=_why(
+                    model, judged[model.id], scores.get(model.id, ()), rivalries.get(model.id)
+                ),
+            )
+            for place, model in enumerate(ordered, start=1)
+        ),
+    )
+
+
+def _key(
+    model: TrackedModel,
+    capability: Capability,
+    own: Sequence[OwnScore],
+    rivalry: Rivalry | None,
+) -> tuple[float | str, ...]:
+    share = 0.0 if rivalry is None else -_share(rivalry) - 1.0
+    checked = min((_CHECKED[claim.verification] for claim in model.claims), default=9)
+    return (
+        LEVELS.index(capability.level),
+        _measured_place(own),
+        -max((one.value for one in own if one.quotable), default=0.0),
+        share,
+        checked,
+        -(model.downloads if model.downloads is not None else -1),
+        -(model.likes if model.likes is not None else -1),
+        model.id.lower(),
+    )
+
+
+def _measured_place(own: Sequence[OwnScore]) -> int:
+    """0: above its control; 1: not measured, or not to be quoted; 2: not above it."""
+    told = [one for one in own if one.quotable]
+    if not told:
+        return 1
+    return 2 if all(one.beats_control is False for one in told) else 0
+
+
+def _recommended(capability: Capability, own: Sequence[OwnScore]) -> bool:
+    return capability.level not in {"unknown", "no"} and _measured_place(own) != 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rivalry:
+    """Where a model's claim stands among those that claim the same: the `place`-th `of`."""
+
+    claim: Claim
+    place: int
+    of: int
+
+
+def _rivalries(models: Iterable[TrackedModel]) -> dict[str, Rivalry]:
+    """By model: its best place on something that others claim too."""
+    groups: dict[tuple[str | None, ...], dict[str, tuple[float, Claim]]] = {}
+    for model in models:
+        for claim in model.claims:
+            if claim.value is None or claim.metric is None or claim.dataset is None:
+                continue
+            group = groups.setdefault(claim.about, {})
+            held = group.get(model.id)
+            if held is None or _CHECKED[claim.verification] < _CHECKED[held[1].verification]:
+                group[model.id] = worth(claim.metric, claim.value), claim
+    found: dict[str, Rivalry] = {}
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        for name, (mine, claim) in group.items():
+            place = 1 + sum(other > mine for other, _ in group.values())
+            rivalry = Rivalry(claim=claim, place=place, of=len(group))
+            if name not in found or _share(rivalry) > _share(found[name]):
+                found[name] = rivalry
+    return found
+
+
+def _share(rivalry: Rivalry) -> float:
+    """Of its rivals that it is at least as good as."""
+    return (rivalry.of - rivalry.place) / (rivalry.of - 1)
+
+
+def worth(metric: str, value: float) -> float:
+    """A claim as a number that is better when higher; shares in per cent as shares."""
+    name = metric.lower()
+    if any(word in name for word in _SHARES) and 1 < value <= 100:
+        value /= 100
+    words = name.replace("-", "_").replace("(", " ").replace(")", " ").replace("_", " ").split()
+    lower = any(word in LOWER_IS_BETTER for word in words) or name in LOWER_IS_BETTER
+    return -value if lower else value
+
+
+def _why(
+    model: TrackedModel,
+    capability: Capability,
+    own: Sequence[OwnScore],
+    rivalry: Rivalry | None,
+) -> str:
+    """One line: each reason that its place has, in their order."""
+    return "; ".join(
+        [capability.reason, _why_measured(own), _why_claimed(model, rivalry), _why_used(model)]
+    )
+
+
+def _why_measured(own: Sequence[OwnScore]) -> str:
+    if not own:
+        return "not measured here"
+    best = max(own, key=lambda one: (one.quotable, one.value))
+    asked = f" by {best.protocol}" if best.protocol else ""
+    text = f"measured here: {best.metric} {best.value:.3f} on {best.about}{asked}"
+    if not best.quotable:
+        return f"{text}, not to be quoted ({best.verdict})"
+    if best.beats_control is None:
+        return f"{text}, beside no control"
+    how = "above" if best.beats_control else "not above"
+    return f"{text}, {how} the control {best.control} ({best.control_value:.3f})"
+
+
+def _why_claimed(model: TrackedModel, rivalry: Rivalry | None) -> str:
+    if not model.claims:
+        return "claims no result"
+    if rivalry is None:
+        return f"claims {claim_text(model.claims[0])}, which no other model here claims too"
+    rank = f"number {rivalry.place} of {rivalry.of} here that claim it"
+    return f"claims {claim_text(rivalry.claim)}, {rank}"
+
+
+def _why_used(model: TrackedModel) -> str:
+    used = UNKNOWN if model.downloads is None else count(model.downloads)
+    return f"{used} downloads in 30 days"
