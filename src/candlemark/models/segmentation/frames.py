@@ -6,8 +6,8 @@
     pixels = eye.read(pictures)              # uint8 (n, Y, X, 3) -> float32 (n, 3, S, S), CPU
     crop(labels_of(scores, (Q, Q)), (Y, X))  # uint8 (n, Y, X)
 
-Slices are filled up with black below and on the right, as SAM's authors do: stretched to a
-square, an organ would be of another shape in each scan. Image processors that cut out the middle
+Slices are filled up with black below and on the right: stretched to a square, an organ would be
+of another shape in each scan. Image processors that cut out the middle
 are told to show all of it.
 """
 

@@ -45,6 +45,7 @@ STABILITY_OFFSET = 1.0
 """As in the authors' mask generator: overlap of the mask at scores of +1 and -1."""
 
 LARGEST_SHARE = 0.5
+FRAME = "filled up to a square with the mean colour that it was trained with"
 PROMPTS_AT_ONCE = 32
 
 AUTO_RULE = (
@@ -67,6 +68,15 @@ class _Asked:
     def __init__(self, eye: Eye, batch_size: int) -> None:
         self.eye = eye
         self.batch_size = batch_size
+
+    def read(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 (n, Y, X, 3) -> (n, 3, S, S) on the device, filled up with 0 as in training."""
+        pixels = self.eye.read(pictures)
+        high, wide = pictures.shape[1:3]
+        longer = max(high, wide)
+        pixels[:, :, round(self.eye.side * high / longer) :] = 0.0
+        pixels[:, :, :, round(self.eye.side * wide / longer) :] = 0.0
+        return pixels.to(self.eye.device)
 
     def embed(self, pixels: Tensor) -> Any:
         """(n, 3, S, S) -> what the decoder sees: a tensor, or several of SAM 2."""
@@ -115,7 +125,7 @@ class SamAuto:
             with watch("load"):
                 slices = case.read(start, stop)
             with watch("preprocess"):
-                pixels = asked.eye.read(rgb(slices, window)).to(asked.eye.device)
+                pixels = asked.read(rgb(slices, window))
             with watch("forward"), torch.inference_mode():
                 embedded = asked.embed(pixels)
             for item in range(stop - start):
@@ -145,6 +155,7 @@ class SamOracle:
         self._jitter = jitter
         self.facts: dict[str, Any] = {
             **eye.facts(spec.protocol),
+            "frame": FRAME,
             "oracle": True,
             "prompt": ORACLE_RULES[spec.protocol],
             "jitter": jitter,
@@ -187,7 +198,7 @@ class SamOracle:
         with watch("load"):
             slices = case.read(places[0], places[-1] + 1)[[z - places[0] for z in places]]
         with watch("preprocess"):
-            pixels = asked.eye.read(rgb(slices, window)).to(asked.eye.device)
+            pixels = asked.read(rgb(slices, window))
             prompts = {z: self._prompts(case.id, z, parts[z], size) for z in places}
         with watch("forward"), torch.inference_mode():
             embedded = asked.embed(pixels)
@@ -239,7 +250,7 @@ def build_sam(spec: SegmenterSpec, *, batch_size: int) -> SamAuto | SamOracle:
     eye = open_eye(spec, described)
     if not auto:
         return SamOracle(eye, spec, batch_size=batch_size, jitter=jitter)
-    facts = {**eye.facts("sam_auto"), "oracle": False, "prompt": AUTO_RULE}
+    facts = {**eye.facts("sam_auto"), "frame": FRAME, "oracle": False, "prompt": AUTO_RULE}
     return SamAuto(eye, next(iter(spec.classes)), batch_size=batch_size, facts=facts)
 
 
