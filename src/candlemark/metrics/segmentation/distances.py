@@ -41,7 +41,7 @@ NEAR_STEPS = 12
 QUERIES_A_PART = 8192
 """Elements of one thread's part."""
 
-ROWS_NS, PLANE_NS, ASK_NS = 2.0, 8.0, 2.0
+ROW_NS, PLANE_NS, ASK_NS = 1.0, 4.0, 2.0
 """What a row, a voxel of a transform and a question to it take, for the choice of the way."""
 
 
@@ -101,9 +101,9 @@ def _far(places: Places, other: Surface, steps: Floats, threads: Threads) -> Flo
     box = other.places.min(axis=0), other.places.max(axis=0) + 1
     depth, height, _ = (int(n) for n in box[1] - box[0])
     low, high = places.min(axis=0), places.max(axis=0) + 1
-    asked = int(np.prod((high - low)[1:]))
-    by_rows = len(places) * depth * height * ROWS_NS
-    by_planes = depth * (asked * PLANE_NS + len(places) * ASK_NS)
+    _, tall, wide = (int(n) for n in high - low)
+    by_rows = len(places) * depth * height * ROW_NS
+    by_planes = depth * ((height + tall) * wide * PLANE_NS + len(places) * ASK_NS)
     squared = np.full(len(places), np.inf)
     if by_rows < by_planes:
         threads.each(
@@ -178,18 +178,20 @@ def _near(  # noqa: PLR0917 -- kernels take positions only
 ) -> None:
     """Squared distances up to the reach of `rows`; infinite beyond, and for some close to it.
 
-    An element next to one that has nothing near is taken for one more, until both are half the
-    reach apart: where all is far, this looks only here and there.
+    An element close to one that has nothing near is taken for one more, up to half the reach
+    away: where all is far, this looks only here and there. `blank` keeps the last such element
+    of each cell of four voxels a side.
     """
     planes, height, words = bits.shape
     none = words * WORD
     deep, down, across = steps * steps
-    blank = -1
+    blank = np.full((planes // 4 + 1, height // 4 + 1, none // 4 + 1), -1, np.int32)
     for n in range(squared.size):
         z, y, x = places[n]
-        if blank >= 0:
-            moved = deep * (z - places[blank, 0]) ** 2 + down * (y - places[blank, 1]) ** 2
-            if 4 * (moved + across * (x - places[blank, 2]) ** 2) < reach * reach:
+        seen = blank[z >> 2, y >> 2, x >> 2]
+        if seen >= 0:
+            moved = deep * (z - places[seen, 0]) ** 2 + down * (y - places[seen, 1]) ** 2
+            if 4 * (moved + across * (x - places[seen, 2]) ** 2) < reach * reach:
                 squared[n] = np.inf
                 continue
         best = np.inf
@@ -202,9 +204,10 @@ def _near(  # noqa: PLR0917 -- kernels take positions only
             gap = _gap(bits[at, row], x, none)
             if gap < none:
                 best = min(best, apart[k] + across * gap * gap)
-        found = best <= reach * reach
-        squared[n] = best if found else np.inf
-        blank = -1 if found else n
+        if best > reach * reach:
+            best = np.inf
+            blank[z >> 2, y >> 2, x >> 2] = n
+        squared[n] = best
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
