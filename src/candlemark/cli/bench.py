@@ -210,7 +210,10 @@ def bench(
 
 def run(
     config: Annotated[Path, typer.Argument(help="A YAML or JSON file.")],
-    output_dir: OutputDir = Path("benchmarks"),
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", help="By default what the config names, else benchmarks."),
+    ] = None,
     resume: Resume = True,
     json: AsJson = False,
 ) -> None:
@@ -219,14 +222,20 @@ def run(
     - `candlemark run benchmarks/results/suite_0123456789abcdef.yaml`
     """
     from candlemark.benchmark.inference.config import InferenceConfig
+    from candlemark.benchmark.segmentation.config import SegmentationConfig
     from candlemark.cli.profile import measure_and_show
+    from candlemark.cli.segment import segment_and_show
     from candlemark.launch.run import as_config
 
     complete = as_config(config)
-    if isinstance(complete, InferenceConfig):
-        measure_and_show(complete, output_dir, rerun=not resume, json=json, again="--no-resume")
+    if isinstance(complete, SegmentationConfig):
+        segment_and_show(complete, output_dir, resume=resume, json=json)
         return
-    _run_and_report(complete, output_dir, prefix=config.stem, resume=resume, json=json)
+    folder = output_dir or Path("benchmarks")
+    if isinstance(complete, InferenceConfig):
+        measure_and_show(complete, folder, rerun=not resume, json=json, again="--no-resume")
+        return
+    _run_and_report(complete, folder, prefix=config.stem, resume=resume, json=json)
 
 
 def _run_and_report(

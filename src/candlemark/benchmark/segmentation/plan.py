@@ -327,7 +327,7 @@ def _trial(prepared: Prepared, row: Row, identity: str) -> Trial:
         "role": row.role,
         "model": spec.source,
         "kind": spec.kind,
-        "protocol": spec.protocol,
+        "protocol": "control" if row.role == "control" else spec.protocol,
         "protocol_reason": row.why,
         "oracle": spec.protocol in ORACLES,
         "untrained": spec.protocol == "untrained_head",

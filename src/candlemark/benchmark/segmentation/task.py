@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,19 @@ from candlemark.metrics.segmentation.lesions import count_lesions
 from candlemark.metrics.segmentation.measure import measure_all
 from candlemark.models.segmentation.base import Labels, Stopwatch
 from candlemark.models.segmentation.failures import CaseError, outcome_of
-from candlemark.records import Measurement
+from candlemark.records import Measurement, Verdict
+
+SHARED_PROCESS = "earlier rows in this process have left memory behind"
+
+
+@dataclass(slots=True)
+class _Ran:
+    """How many rows this process has run."""
+
+    count: int = 0
+
+
+_ran = _Ran()
 
 ACCELERATOR_LOST = ("cuda error", "device-side assert", "hip error")
 """After one of these nothing more can be asked of the device in this process."""
@@ -47,6 +60,8 @@ def run(work: SegmentationWork) -> TaskResult:
     given; ScanError: a reference changed since the trial was planned.
     """
     device = _device(work)
+    earlier = _ran.count
+    _ran.count += 1
     built = build(work)
     times = CaseTimes.begin(device, repeats=work.trial.config["repeats"], unseen=built.unseen)
     cases = []
@@ -56,7 +71,7 @@ def run(work: SegmentationWork) -> TaskResult:
             bar.advance(1, case.id)
     facts = {**built.facts, "conditions": seen.facts, "clock": times.clock.fault()}
     return TaskResult(
-        measurements=seen.apply((*_sizes(built), *times.measurements())),
+        measurements=seen.apply((*_sizes(built), *_judged(times, shared=earlier > 0))),
         history=built.history,
         samples=times.samples(),
         cases=tuple(cases),
@@ -175,6 +190,23 @@ def _measured(
         }
         for label, name in classes.items()
     }
+
+
+def _judged(times: CaseTimes, *, shared: bool) -> tuple[Measurement, ...]:
+    """Times, and memory as it may be quoted: of a shared process it is also that of others."""
+    return tuple(
+        replace(
+            one,
+            verdict=Verdict.CONTENDED,
+            reason="; ".join(filter(None, (one.reason, SHARED_PROCESS))),
+        )
+        if shared
+        and one.name == "peak_memory_bytes"
+        and one.value is not None
+        and times.device.type == "cpu"
+        else one
+        for one in times.measurements()
+    )
 
 
 def _sizes(built: Built) -> tuple[Measurement, ...]:

@@ -1,0 +1,305 @@
+"""`candlemark segment`: which segmentation model is right about one's own scans, and how sure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from candlemark.cli.bench import AsJson, Resume, whole_numbers, words
+
+if TYPE_CHECKING:
+    from candlemark.benchmark.segmentation.config import SegmentationConfig
+    from candlemark.scans.pairs import Pairing
+
+EXIT_NOTHING_ANSWERED = 1
+SHOWN_MATCHES = 10
+"""Matches that are printed; --verbose prints them all. Misses and doubts always are."""
+
+
+def segment(
+    image_dir: Annotated[
+        Path | None, typer.Option("--image-dir", help="Scans: NIfTI, NRRD, DICOM, PNG, TIFF, NPY.")
+    ] = None,
+    seg_dir: Annotated[
+        Path | None, typer.Option("--seg-dir", help="Their reference masks, paired by case id.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A CSV of case,image,reference instead of folders.")
+    ] = None,
+    phantoms: Annotated[
+        int | None, typer.Option(min=1, help="Make so many scans of known shapes instead.")
+    ] = None,
+    max_cases: Annotated[
+        int | None, typer.Option("--max-cases", min=0, help="The first so many cases; 0: all.")
+    ] = None,
+    hf_models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hf-models",
+            metavar="ID[=PROTOCOL]",
+            help="Ids on the Hub, local folders or tiny:NAME, separated by commas; protocols: "
+            "native_head, linear_probe, upernet_frozen, clip_dense, sam_auto, sam_oracle_box, "
+            "sam_oracle_point, none.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="SOURCE",
+            help="Your own: package.module:function, a .onnx or .pt file, a folder of finished "
+            "masks, or a command with {input} and {output}. Repeat it for several.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML or JSON file; flags change what it says.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names by label of the references, e.g. 1=liver,2=tumor.")
+    ] = None,
+    binary: Annotated[
+        bool, typer.Option("--binary", help="Take every label above 0 as one class.")
+    ] = False,
+    geometry: Annotated[
+        str | None,
+        typer.Option(help="Of a reference on another grid: refuse (default) or resample."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Columns, e.g. dice,hd95; the first one orders rows.")
+    ] = None,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            help="candlemark, monai, metrics-reloaded, nnunet, torchmetrics, surface-distance; "
+            "nothing is run again to see another."
+        ),
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Rows that no model may lose to.")
+    ] = True,
+    weights: Annotated[
+        str | None, typer.Option(help="Of --hf-models: pretrained, random, or a local path.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="That probes of --hf-models train.")
+    ] = None,
+    train_share: Annotated[
+        float | None, typer.Option(help="Of the cases, for probes; the rest is tested.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Of what learns or draws by chance, e.g. 0,1,2.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps, xpu.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Slices or patches in a network at once.")
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=0, help="Timed passes a case after one that warms up; 0: one, as asked."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds a row may take, and a command for one case.")
+    ] = None,
+    keep_predictions: Annotated[
+        bool, typer.Option("--keep-predictions/--no-keep-predictions", help="Keep each mask.")
+    ] = True,
+    overlays: Annotated[
+        bool, typer.Option("--overlays/--no-overlays", help="Draw best, median and worst cases.")
+    ] = True,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="Write the HTML page with the slice viewer.")
+    ] = True,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="By default benchmarks.")
+    ] = None,
+    resume: Resume = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print every pair of files and every case.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Hold segmentation models against your own masks, with controls, intervals and honest times.
+
+    Each model is asked under a declared protocol, every case counts, and what fails stays in the
+    table. The same command goes on where an interrupted one was.
+
+    - `candlemark segment --phantoms 6 --output-dir /tmp/segment`
+    - `candlemark segment --image-dir images --seg-dir masks --model nnunet_out
+      --model mypackage.model:segment`
+    - `candlemark segment --config segment.yaml --hf-models nvidia/mit-b0=linear_probe
+      --seeds 0,1,2`
+    """
+    asked = resolve(
+        {
+            "dataset": {
+                "image_dir": image_dir,
+                "seg_dir": seg_dir,
+                "pairs": pairs,
+                "phantoms": phantoms,
+                "classes": read_classes(classes),
+                "binary": binary or None,
+                "geometry": geometry,
+                "train_share": train_share,
+            },
+            "huggingface_models": hub_models(hf_models, weights=weights, epochs=epochs),
+            "models": [{"source": source} for source in model or []] or None,
+            "controls": None if controls else (),
+            "benchmark": {"max_cases": max_cases, "metrics": words(metric) or None},
+            "performance": {
+                "device": device,
+                "batch_size": batch_size,
+                "repeats": repeats,
+                "timeout_s": timeout,
+            },
+            "reporting": {
+                "convention": convention,
+                "overlays": None if overlays else False,
+                "page": None if page else False,
+                "keep_predictions": None if keep_predictions else False,
+            },
+            "seeds": None if seeds is None else whole_numbers(seeds),
+        },
+        config=config,
+    )
+    segment_and_show(asked, output_dir, resume=resume, verbose=verbose, json=json)
+
+
+def resolve(flags: Mapping[str, Any], *, config: Path | None = None) -> SegmentationConfig:
+    """One complete config: a file, changed by the flags that were given (not None).
+
+    Models named by flags stand beside those of the file. Scans named by flags replace the file's.
+
+    Raises ConfigError: nothing names scans, or a value does not fit.
+    """
+    from candlemark.benchmark.segmentation.config import SegmentationConfig
+    from candlemark.config import parse, read_mapping
+    from candlemark.errors import ConfigError
+
+    base = {} if config is None else read_mapping(config)
+    merged: dict[str, Any] = dict(base)
+    for name, value in flags.items():
+        if isinstance(value, Mapping):
+            given = {key: item for key, item in value.items() if item is not None}
+            if not given:
+                continue
+            before = dict(base.get(name) or {}) if isinstance(base.get(name), Mapping) else {}
+            if name == "dataset" and given.keys() & {"image_dir", "seg_dir", "pairs", "phantoms"}:
+                for key in ("image_dir", "seg_dir", "pairs", "phantoms"):
+                    before.pop(key, None)
+            merged[name] = {**before, **given}
+        elif isinstance(value, list):
+            merged[name] = [*(base.get(name) or ()), *value]
+        elif value is not None:
+            merged[name] = value
+    if not isinstance(merged.get("dataset"), Mapping):
+        raise ConfigError(
+            "no scans are named; give --image-dir and --seg-dir, or --pairs pairs.csv, or try: "
+            "candlemark segment --phantoms 6"
+        )
+    return parse(SegmentationConfig, merged, where=str(config) if config else "segment")
+
+
+def hub_models(
+    names: list[str] | None, *, weights: str | None, epochs: int | None
+) -> list[dict[str, Any]] | None:
+    """`["a/b=linear_probe,c/d"]` as entries of `huggingface_models`; None where none are named.
+
+    Raises ConfigError: --weights or --epochs without a model that they are of.
+    """
+    from candlemark.errors import ConfigError
+
+    found = []
+    for word in words(names):
+        name, _, protocol = word.partition("=")
+        entry: dict[str, Any] = {"model_id": name}
+        if protocol:
+            entry["protocol"] = protocol
+        if weights is not None:
+            entry["weights"] = weights
+        if epochs is not None:
+            entry["epochs"] = epochs
+        found.append(entry)
+    if not found and (weights is not None or epochs is not None):
+        flag = "--weights" if weights is not None else "--epochs"
+        raise ConfigError(f"{flag} is of models named with --hf-models, and none is named")
+    return found or None
+
+
+def read_classes(text: str | None) -> dict[int, str] | None:
+    """`1=liver,2=tumor` as {1: "liver", 2: "tumor"}; ConfigError for anything else."""
+    from candlemark.errors import ConfigError
+
+    if text is None:
+        return None
+    found: dict[int, str] = {}
+    for word in words([text]):
+        label, equals, name = word.partition("=")
+        if not equals or not label.strip().isdecimal() or not name.strip() or int(label) == 0:
+            raise ConfigError(
+                f"--classes '{text}' is not understood; write labels above 0 and their names, "
+                "such as 1=liver,2=tumor"
+            )
+        if int(label) in found:
+            raise ConfigError(f"--classes '{text}' names label {int(label)} twice")
+        found[int(label)] = name.strip()
+    return found
+
+
+def segment_and_show(
+    config: SegmentationConfig,
+    output_dir: Path | None,
+    *,
+    resume: bool = True,
+    verbose: bool = False,
+    json: bool = False,
+) -> None:
+    """Pair, run, report: what `segment` and `run` share."""
+    from candlemark.benchmark.segmentation.prepare import find_cases
+    from candlemark.cli.output import print_json
+    from candlemark.launch.segmentation import output_folder, run_segmentation
+    from candlemark.launch.segmentation_report import show_report, write_report
+
+    folder = output_folder(config, output_dir)
+    pairing = find_cases(config.dataset, folder, max_cases=config.benchmark.max_cases)
+    if not json:
+        show_pairs(pairing, whole=verbose)
+    finished = run_segmentation(config, output_dir=folder, resume=resume, pairing=pairing)
+    report = write_report(finished, config, folder)
+    if json:
+        print_json({"suite_id": finished.suite_id, "ran": finished.ran, **report.to_dict()})
+    else:
+        show_report(report, cases=verbose)
+        for line in report.lines():
+            typer.echo(line)
+        if not finished.ran:
+            typer.echo("every trial had been finished before; --no-resume runs them again")
+    answered = any(case["outcome"] == "ok" for one in finished.records for case in one.cases)
+    if not answered:
+        raise typer.Exit(EXIT_NOTHING_ANSWERED)
+
+
+def show_pairs(pairing: Pairing, *, whole: bool) -> None:
+    """The table of matches, misses and doubts."""
+    from rich.table import Table
+
+    from candlemark.cli.output import table_console
+
+    lines = pairing.table()
+    matches = [line for line in lines if line.state == "match"]
+    others = [line for line in lines if line.state != "match"]
+    shown = matches if whole or len(matches) <= SHOWN_MATCHES else matches[:SHOWN_MATCHES]
+    table = Table("case", "pair", "image", "reference", "note", box=None)
+    for line in (*shown, *others):
+        table.add_row(line.case, line.state, line.image or "-", line.reference or "-", line.note)
+    table_console().print(table)
+    hidden = len(matches) - len(shown)
+    more = f" ({hidden} not shown; --verbose shows them)" if hidden else ""
+    typer.echo(
+        f"{len(matches)} cases{more}, {len(others)} files without a partner or in doubt, which "
+        "are left out\n"
+        if others
+        else f"{len(matches)} cases{more}\n"
+    )

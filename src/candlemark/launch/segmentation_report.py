@@ -1,0 +1,156 @@
+"""What a finished comparison of segmenters is shown as: tables, files, pictures and a page.
+
+    report = write_report(finished, config, Path("benchmarks"))
+    show_report(report)
+    report.lines()                # where the files are, and what to type next
+
+All of it comes from one board. Pictures need the masks of the run; where they are gone, that is
+said and everything else stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from candlemark import progress
+from candlemark.benchmark.segmentation.config import SegmentationConfig
+from candlemark.launch.segmentation import drop_masks, missing_masks
+from candlemark.launch.suite import FinishedRun
+from candlemark.report.segmentation.board import Board, build_boards
+from candlemark.report.segmentation.export import Exported, board_to_dict, write_exports
+from candlemark.report.segmentation.text import show
+
+REPORTS = "reports"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentationReport:
+    """Where everything is.
+
+    overlays: the pictures of the best, median and worst cases
+    page: the HTML page with the slice viewer; None where none was asked for
+    masks: the folder of the predicted masks; None where they were not kept
+    """
+
+    boards: tuple[Board, ...]
+    exported: Exported
+    results_dir: Path
+    config: Path
+    overlays: tuple[Path, ...] = ()
+    page: Path | None = None
+    masks: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return {
+            "boards": [board_to_dict(board) for board in self.boards],
+            "files": {
+                "cases": str(self.exported.cases),
+                "summary": str(self.exported.summary),
+                "comparison": str(self.exported.comparison),
+                "markdown": str(self.exported.markdown),
+                "page": None if self.page is None else str(self.page),
+                "overlays": [str(path) for path in self.overlays],
+                "predictions": None if self.masks is None else str(self.masks),
+                "results": str(self.results_dir),
+                "config": str(self.config),
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Where the files are, and the next commands."""
+        found = [f"\ncases:   {self.exported.cases}", f"table:   {self.exported.markdown}"]
+        if self.page is not None:
+            found.append(f"page:    {self.page}")
+        if self.overlays:
+            found.append(f"images:  {self.overlays[0].parent} ({len(self.overlays)})")
+        if self.masks is not None:
+            found.append(f"masks:   {self.masks}")
+        found.append(f"results: {self.results_dir}")
+        other = "monai" if self._convention != "monai" else "candlemark"
+        again = f"candlemark segment --config {self.config} --output-dir {self.results_dir.parent}"
+        return [*found, f"next:    {again} --convention {other}"]
+
+    @property
+    def _convention(self) -> str:
+        return self.boards[0].settings.convention if self.boards else "candlemark"
+
+
+def write_report(
+    finished: FinishedRun,
+    config: SegmentationConfig,
+    folder: Path,
+    *,
+    at: datetime | None = None,
+) -> SegmentationReport:
+    """Write the files of a run below `folder/reports`; nothing is asked of any model again.
+
+    at: the time in the names of files; None: now
+    """
+    scoring, shown = config.benchmark, config.reporting
+    boards = build_boards(
+        finished.records,
+        convention=shown.convention,
+        metrics=scoring.metrics,
+        thresholds=scoring.thresholds,
+        tolerance_mm=scoring.tolerance_mm,
+    )
+    when = at or datetime.now().astimezone()
+    exported = write_exports(boards, folder / REPORTS, at=when)
+    lost = missing_masks(finished, folder)
+    if lost and (shown.overlays or shown.page):
+        progress.warning(
+            f"the masks of {', '.join(lost)} are gone, and no picture shows them; --no-resume "
+            "makes them again"
+        )
+    pictures = _pictures(finished, config, folder, boards)
+    if not shown.keep_predictions:
+        drop_masks(finished, folder)
+    masks = folder / "predictions"
+    return SegmentationReport(
+        boards=boards,
+        exported=exported,
+        results_dir=finished.results_dir,
+        config=finished.results_dir / f"suite_{finished.suite_id}.yaml",
+        overlays=tuple(pictures.get("overlays", ())),
+        page=pictures.get("page"),
+        masks=masks if shown.keep_predictions and masks.is_dir() else None,
+    )
+
+
+def _pictures(
+    finished: FinishedRun, config: SegmentationConfig, folder: Path, boards: tuple[Board, ...]
+) -> Mapping[str, Any]:
+    del finished, config, folder, boards
+    return {}
+
+
+def show_report(report: SegmentationReport, *, cases: bool = False) -> None:
+    """Print the tables; cases: every case of every row as well."""
+    for board in report.boards:
+        show(board)
+        if cases:
+            _show_cases(board)
+
+
+def _show_cases(board: Board) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = board.settings.metrics
+    table = Table("row", "seed", "case", "outcome", *metrics, box=None)
+    for row in (*board.rows, *board.oracles):
+        for case in row.cases:
+            values = (case.scores.get(metric) for metric in metrics)
+            table.add_row(
+                row.name,
+                "-" if case.seed is None else str(case.seed),
+                case.case,
+                case.outcome if case.reason is None else f"{case.outcome}: {case.reason}",
+                *("-" if value is None else f"{value:.3f}" for value in values),
+            )
+    Console().print(table)
