@@ -94,31 +94,46 @@ def show(
     from candlemark.report.inference.cells import all_attempts, build_cells
     from candlemark.report.inference.text import show_cells
     from candlemark.report.recommendations import answer
+    from candlemark.report.segmentation.board import asked_of
+    from candlemark.report.segmentation.board import build_boards as build_mask_boards
+    from candlemark.report.segmentation.export import board_to_dict as masks_to_dict
+    from candlemark.report.segmentation.text import show as show_masks
     from candlemark.report.statistics import build_boards
     from candlemark.results.naming import SCORED_TASKS, task_of
     from candlemark.results.query import matching
     from candlemark.results.store import open_results
 
     with open_results(results_dir, read_only=True) as results:
+        suites = list(matching(results, suite))
         records = {
             record.trial_id: record
-            for found in matching(results, suite)
+            for found in suites
             for record in results.records(found.suite_id)
         }
         attempts = all_attempts(results, records.values())
     boards = build_boards([r for r in records.values() if task_of(r) in SCORED_TASKS])
     cells, gains = build_cells(records.values()), speedups(attempts)
+    masks = build_mask_boards(records.values(), **asked_of(suites))
     if json:
         shown = [board_to_dict(board) for board in boards]
         inference = inference_to_dict(cells, gains) if cells else None
-        print_json({"answer": answer(boards), "boards": shown, "inference": inference})
+        print_json(
+            {
+                "answer": answer(boards),
+                "boards": shown,
+                "inference": inference,
+                "segmentation": [masks_to_dict(board) for board in masks],
+            }
+        )
         return
-    if boards or not cells:
+    if boards or not (cells or masks):
         from candlemark.report.text import show as show_boards
 
         show_boards(boards)
     if cells:
         show_cells(cells, gains)
+    for board in masks:
+        show_masks(board)
 
 
 @app.command()

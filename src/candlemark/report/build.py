@@ -4,8 +4,9 @@
     files.html, files.figures, files.boards
 
 Files of the first board are called `{prefix}_performance.png` and so on; those of further
-boards carry the board's market and label as well. Trials of inference have a page of their own:
-the only one of a store that holds nothing else, and beside the page of the boards otherwise.
+boards carry the board's market and label as well. Trials of inference and of segmentation have a
+page of their own each: the only one of a store that holds nothing else, and beside the page of the
+boards otherwise.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ from candlemark.report.inference.figures import draw_all as draw_cells
 from candlemark.report.inference.page import page as inference_page
 from candlemark.report.inference.text import detailed
 from candlemark.report.recommendations import answer, recommendations
+from candlemark.report.segmentation import export as masks_export
+from candlemark.report.segmentation.board import Board as MaskBoard
+from candlemark.report.segmentation.board import asked_of
+from candlemark.report.segmentation.board import build_boards as build_mask_boards
+from candlemark.report.segmentation.tables import page as masks_page
+from candlemark.report.segmentation.text import answer as masks_answer
+from candlemark.report.segmentation.text import detailed as masks_detailed
 from candlemark.report.statistics import Board, Row, build_boards
 from candlemark.results.files import file_stem, write_text
 from candlemark.results.naming import SCORED_TASKS, task_of
@@ -43,6 +51,7 @@ class ReportFiles:
 
     inference_html: the page of the inference trials; the same as `html` where there are no boards
     cells: the inference trials; gains: what changed between cells that differ in one thing
+    masks: the boards of segmentation, masks_html their page
     """
 
     html: Path
@@ -53,21 +62,32 @@ class ReportFiles:
     inference_html: Path | None = None
     cells: tuple[Cell, ...] = ()
     gains: tuple[Speedup, ...] = ()
+    masks: tuple[MaskBoard, ...] = ()
+    masks_html: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types: the answers, the boards, the cells, and where the files are."""
         return {
-            "answer": answer(self.boards) if self.boards else cells_answer(self.cells),
+            "answer": self._answer(),
             "boards": [board_to_dict(board) for board in self.boards],
             "inference": inference_to_dict(self.cells, self.gains) if self.cells else None,
+            "segmentation": [masks_export.board_to_dict(board) for board in self.masks],
             "files": {
                 "html": str(self.html),
+                "segmentation_html": None if self.masks_html is None else str(self.masks_html),
                 "inference_html": None if self.inference_html is None else str(self.inference_html),
                 "csv": str(self.csv),
                 "detailed": str(self.detailed),
                 "figures": [str(path) for path in self.figures],
             },
         }
+
+    def _answer(self) -> str:
+        if self.boards:
+            return answer(self.boards)
+        if self.cells or not self.masks:
+            return cells_answer(self.cells)
+        return " ".join(masks_answer(board) for board in self.masks)
 
 
 def build_report(
@@ -77,11 +97,14 @@ def build_report(
     prefix: str = "benchmark",
     suite_id: str | None = None,
     suite_ids: Sequence[str] | None = None,
+    convention: str | None = None,
 ) -> ReportFiles:
     """Write the report of one suite, of several, or of all trials of the store.
 
     Writes `{prefix}_report.html` and the same page as `report.html`, the newest report of the
     folder, `{prefix}_results.csv`, `{prefix}_detailed_report.txt` and the figures as PNG.
+
+    convention: whose numbers of masks; None: as the newest suite of segmentation was asked
 
     Raises ResultsError: the suite is unknown or holds no trial, or the folder cannot be
     written.
@@ -95,52 +118,88 @@ def build_report(
         boards = build_boards([record for record in records if task_of(record) in SCORED_TASKS])
         cells = build_cells(records)
         gains = speedups(all_attempts(results, records))
+        masks = build_mask_boards(records, **asked_of(suites, convention=convention))
         bar.advance(text="figures")
         pictures = [*_figures(boards, out, name), *draw_cells(cells, out, prefix=name)]
         bar.advance(text="page")
-        html, inference_html = _pages(boards, cells, gains, suites, out=out, prefix=prefix)
+        pages = _pages(boards, cells, gains, masks, suites=suites, out=out, prefix=prefix)
         parts = [text.detailed(boards, suites)] if boards else []
         parts += [detailed(cells, gains, () if boards else suites)] if cells else []
+        parts += [masks_detailed(masks, () if boards or cells else suites)] if masks else []
         files = ReportFiles(
-            html=html,
+            html=pages.newest,
             csv=write_text(out / f"{name}_results.csv", records_to_csv(records)),
             detailed=write_text(out / f"{name}_detailed_report.txt", "\n".join(parts)),
             figures=tuple(pictures),
             boards=boards,
-            inference_html=inference_html,
+            inference_html=pages.inference,
             cells=cells,
             gains=gains,
+            masks=masks,
+            masks_html=pages.masks,
         )
         bar.advance()
     return files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pages:
+    """The newest report of the folder, and the pages of tasks that have one of their own."""
+
+    newest: Path
+    inference: Path | None
+    masks: Path | None
 
 
 def _pages(
     boards: Sequence[Board],
     cells: Sequence[Cell],
     gains: Sequence[Speedup],
-    suites: Sequence[Suite],
+    masks: Sequence[MaskBoard],
     *,
+    suites: Sequence[Suite],
     out: Path,
     prefix: str,
-) -> tuple[Path, Path | None]:
-    """Write the pages; returns the newest report of the folder and the page of the cells."""
+) -> _Pages:
+    """Write the pages: that of the boards first, else of the cells, else of segmentation."""
     name = file_stem(prefix)
-    ours = [suite for suite in suites if suite.config.get("task") == "inference"]
-    if not boards:
-        html = inference_page(cells, gains, ours, title=prefix)
-        write_text(out / f"{name}_report.html", html)
-        newest = write_text(out / "report.html", html)
-        return newest, newest
-    beside = f"{name}_inference_report.html" if cells else None
-    others = [suite for suite in suites if suite not in ours]
-    html = dashboard.page(boards, others, title=prefix, inference=beside)
-    write_text(out / f"{name}_report.html", html)
-    newest = write_text(out / "report.html", html)
-    if beside is None:
-        return newest, None
-    page = inference_page(cells, gains, ours, title=prefix, boards=f"{name}_report.html")
-    return newest, write_text(out / beside, page)
+    first = f"{name}_report.html"
+
+    def of(task: str) -> list[Suite]:
+        return [suite for suite in suites if suite.config.get("task") == task]
+
+    def written(html: str) -> Path:
+        write_text(out / first, html)
+        return write_text(out / "report.html", html)
+
+    newest: Path | None = None
+    inference: Path | None = None
+    shown: Path | None = None
+    if boards:
+        beside = f"{name}_inference_report.html" if cells else None
+        apart = (*of("inference"), *of("segmentation"))
+        others = [suite for suite in suites if suite not in apart]
+        newest = written(dashboard.page(boards, others, title=prefix, inference=beside))
+    if cells or not (boards or masks):
+        link = first if boards else None
+        html = inference_page(cells, gains, of("inference"), title=prefix, boards=link)
+        inference = (
+            write_text(out / f"{name}_inference_report.html", html) if boards else written(html)
+        )
+    if masks:
+        main = newest or inference
+        html = masks_page(
+            masks, of("segmentation"), title=prefix, beside=None if main is None else first
+        )
+        shown = (
+            written(html)
+            if main is None
+            else write_text(out / f"{name}_segmentation_report.html", html)
+        )
+    found = newest or inference or shown
+    if found is None:
+        raise ResultsError("no trial of the store has a page")
+    return _Pages(newest=found, inference=inference, masks=shown)
 
 
 def _records(results: Results, suite_ids: Sequence[str] | None) -> list[RunRecord]:

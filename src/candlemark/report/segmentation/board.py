@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from candlemark.errors import ConfigError, ResultsError
 from candlemark.metrics.segmentation.catalog import find_segmentation
@@ -32,6 +33,7 @@ from candlemark.report.segmentation.rows import (
     StageTime,
 )
 from candlemark.results.naming import task_of
+from candlemark.results.store import Suite
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -42,6 +44,7 @@ __all__ = [
     "Row",
     "Settings",
     "StageTime",
+    "asked_of",
     "build_board",
     "build_boards",
 ]
@@ -157,6 +160,26 @@ def build_boards(
         if task_of(record) == "segmentation":
             groups.setdefault(_question(record), []).append(record)
     return tuple(_board(group, settings) for group in groups.values())
+
+
+def asked_of(suites: Iterable[Suite], *, convention: str | None = None) -> dict[str, Any]:
+    """How the newest suite of segmentation wants its board made, as `build_boards` takes it.
+
+    convention: stands above that of the suite
+    """
+    ours = [suite for suite in suites if suite.config.get("task") == "segmentation"]
+    found: dict[str, Any] = {}
+    if ours:
+        config = max(ours, key=lambda suite: suite.started_at).config
+        scoring, reporting = config.get("benchmark") or {}, config.get("reporting") or {}
+        found = {
+            name: scoring[name]
+            for name in ("metrics", "thresholds", "tolerance_mm")
+            if scoring.get(name)
+        }
+        if reporting.get("convention"):
+            found["convention"] = reporting["convention"]
+    return found if convention is None else {**found, "convention": convention}
 
 
 def _check(settings: Settings) -> None:

@@ -117,7 +117,6 @@ def _table(board: Board, rows: Sequence[Row], others: Sequence[str], *, last: st
     if with_failures:
         table.add_column("failed", justify="right", no_wrap=True)
     table.add_column(last, min_width=16)
-    tell = standing if last != "prompt" else _prompt
     for row in rows:
         failed = f"{row.failed_cases} of {len(row.cases)}" if row.failed_cases else "0"
         table.add_row(
@@ -126,7 +125,7 @@ def _table(board: Board, rows: Sequence[Row], others: Sequence[str], *, last: st
             written(row.scores[primary]),
             *(plain(row.scores[name]) for name in others),
             *((failed,) if with_failures else ()),
-            tell(row, board),
+            prompt_of(row) if last == "prompt" else standing(row, board),
         )
     return table
 
@@ -174,8 +173,8 @@ def standing(row: Row, board: Board) -> str:
     return f"{text}; tied for best" if tied else text
 
 
-def _prompt(row: Row, board: Board) -> str:
-    del board
+def prompt_of(row: Row) -> str:
+    """Where the prompt of an oracle lies."""
     if row.jitter is None:
         return "the reference itself"
     return f"moved by {row.jitter:.0%}" if row.jitter else "as the reference has it"
