@@ -1,10 +1,10 @@
 """What was measured here of models, one score each, beside the best control of the same data.
 
-    scores = own_scores(results)
+    scores = compared(own_rows(results))
     scores[0].model, scores[0].value, scores[0].beats_control
 
-One metric a task says how right a model is: Dice of masks, AUROC of charts. Seeds of one row are
-averaged; their interval is the widest of them. A score with a verdict (ORACLE, UNTRAINED, TOO_FEW,
+One metric a task says how right a model is: AUROC of charts; Dice of masks, which whoever scores
+stored cases adds to the rows. Seeds of one row are averaged; their interval is the widest of them. A score with a verdict (ORACLE, UNTRAINED, TOO_FEW,
 ...) is told and never quoted.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 from candlemark.records import Verdict
 from candlemark.results.store import Results
 
-METRICS = {"segmentation": "dice", "charts": "auroc", "fusion": "auroc"}
-"""By task: the score that a leaderboard shows. All are better when higher."""
+METRICS = {"charts": "auroc", "fusion": "auroc"}
+"""By task: the stored number that a leaderboard shows. All are better when higher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +64,12 @@ class OwnScore:
         }
 
 
-def own_scores(results: Results) -> list[OwnScore]:
-    """Every model of the store that has a score of METRICS, the best of each data set first."""
+def own_rows(results: Results) -> list[dict[str, Any]]:
+    """Rows of the store that have a number of METRICS, for `compared`; best of each data first."""
     wanted = " OR ".join(
         f"(s.task = '{task}' AND s.name = '{name}')" for task, name in METRICS.items()
     )
-    rows = results.sql(
+    rows: list[dict[str, Any]] = results.sql(
         f"""
         SELECT coalesce(s.model, s.row_name) AS model, s.row_name AS row,
                t.facts->>'role' AS role, t.facts->>'protocol' AS protocol, s.task, s.dataset,
@@ -82,7 +82,7 @@ def own_scores(results: Results) -> list[OwnScore]:
         ORDER BY s.task, s.dataset, s.label, value DESC
         """  # noqa: S608 - constants
     ).to_pylist()
-    return compared(rows)
+    return rows
 
 
 def compared(rows: Sequence[dict[str, Any]]) -> list[OwnScore]:

@@ -147,6 +147,16 @@ class Board:
     changes: Changes | None = None
 
     @property
+    def found(self) -> tuple[Section, ...]:
+        """The sections with a model."""
+        return tuple(section for section in self.sections if section.standings)
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """Tasks for which no public model was found."""
+        return tuple(section.title for section in self.sections if not section.standings)
+
+    @property
     def models(self) -> dict[str, TrackedModel]:
         """Every model by name, in the order of the sections."""
         return {one.model.id: one.model for section in self.sections for one in section.standings}

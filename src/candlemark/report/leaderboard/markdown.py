@@ -50,8 +50,10 @@ def markdown(board: Board) -> str:
         _RANKED,
         "",
     ]
-    for section in board.sections:
+    for section in board.found:
         lines += _section(section, board.endpoint)
+    if board.empty:
+        lines += [f"No public model was found for: {_text(', '.join(board.empty))}.", ""]
     if board.changes is not None:
         lines += _changes(board.changes)
     lines += ["## Queries", "", *(f"- `{_code(text)}`" for text in board.asked), ""]
@@ -61,10 +63,6 @@ def markdown(board: Board) -> str:
 def _section(section: Section, endpoint: str) -> Iterator[str]:
     yield f"## {_text(section.title)}"
     yield ""
-    if not section.standings:
-        yield "The Hub has no public model for this."
-        yield ""
-        return
     for place, one in enumerate(section.recommended, start=1):
         yield f"{place}. **{_link(one, endpoint)}**: {_text(one.why)}"
     if not section.recommended:

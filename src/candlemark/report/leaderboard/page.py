@@ -40,8 +40,9 @@ def page(board: Board) -> str:
     drawn: dict[str, Chart] = {}
     body = [
         _header(board),
-        "<main>",
-        *(_section(section, board, place) for place, section in enumerate(board.sections)),
+        '<main class="wide">',
+        *(_section(section, board, place) for place, section in enumerate(board.found)),
+        _empty(board),
         _trend(board, drawn),
         _changes(board),
         _asked(board),
@@ -54,7 +55,7 @@ def page(board: Board) -> str:
 def _header(board: Board) -> str:
     links = "".join(
         f'<a href="#task-{place}">{escape(section.title)}</a>'
-        for place, section in enumerate(board.sections)
+        for place, section in enumerate(board.found)
     )
     first = next((one for section in board.sections for one in section.recommended), None)
     answer = "None of these models can be recommended by what is known."
@@ -63,7 +64,7 @@ def _header(board: Board) -> str:
         answer = f"Look first at {first.model.id} for {section.title}."
     old = " This is the last snapshot: the Hub was not asked." if board.offline else ""
     return (
-        '<header><div><p class="asked">Which models of the Hub can do the task, and which are '
+        '<header class="wide"><div><p class="asked">Which models of the Hub can do the task, and which are '
         f"worth a measurement?</p><h1>{escape(answer)}</h1>"
         f'<p class="note">{escape(source_line(board))}. As of {escape(board.taken_at)}.'
         f"{old}</p>"
@@ -76,8 +77,6 @@ def _header(board: Board) -> str:
 
 def _section(section: Section, board: Board, place: int) -> str:
     head = f'<section id="task-{place}"><h2>{escape(section.title)}</h2>'
-    if not section.standings:
-        return f'{head}<p class="note">The Hub has no public model for this.</p></section>'
     advice = "".join(
         f"<li><b>{_link(one, board.endpoint)}</b><span>{escape(one.why)}</span></li>"
         for one in section.recommended
@@ -102,6 +101,12 @@ def _section(section: Section, board: Board, place: int) -> str:
         f'<th><button type="button">Claims</button></th>{columns}{words}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div></section>"
     )
+
+
+def _empty(board: Board) -> str:
+    if not board.empty:
+        return ""
+    return f'<p class="note">No public model was found for: {escape(", ".join(board.empty))}.</p>'
 
 
 def _line(one: Standing, endpoint: str) -> str:
@@ -132,7 +137,7 @@ def _line(one: Standing, endpoint: str) -> str:
         f"<td>{escape(model.license or 'none stated')}</td>",
         f"<td>{escape(gated_cell(model))}</td>",
         f"<td>{escape(day(model.last_modified))}</td>",
-        f'<td class="reason"><small>{escape(query_names(model.found_by))}</small></td>',
+        _found_by(model.found_by),
     ]
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -185,6 +190,14 @@ def _claims(one: Standing) -> str:
     if rest:
         more = f"<details><summary>{len(rest)} more</summary>{'<br>'.join(rest)}</details>"
     return f'<td class="reason" data-value="{len(claims)}">{first}{more}</td>'
+
+
+def _found_by(asked: tuple[str, ...]) -> str:
+    """The query that found it, or how many did, to be opened."""
+    if len(asked) == 1:
+        return f"<td><small>{escape(query_names(asked))}</small></td>"
+    names = "<br>".join(escape(query_names((text,))) for text in asked)
+    return f"<td><details><summary>{len(asked)} queries</summary>{names}</details></td>"
 
 
 def _link(one: Standing, endpoint: str) -> str:

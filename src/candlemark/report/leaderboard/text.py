@@ -64,9 +64,11 @@ def show(board: Board, console: Console | None = None, *, shown: int = SHOWN) ->
     target.print(Text(f"Models of the Hub: {source_line(board)}", style="bold"))
     if board.offline:
         target.print(Text(f"not asked: this is what the Hub said at {board.taken_at}", "yellow"))
-    for section in board.sections:
+    for section in board.found:
         target.print()
         _show_section(section, target, shown)
+    if board.empty:
+        target.print(Text(f"\nno public model found for: {', '.join(board.empty)}", style="dim"))
     if board.changes is not None:
         target.print()
         show_changes(board.changes, target)
@@ -75,11 +77,8 @@ def show(board: Board, console: Console | None = None, *, shown: int = SHOWN) ->
 def _show_section(section: Section, target: Console, shown: int) -> None:
     from rich.text import Text
 
-    count_text = f"{len(section.standings)} models"
+    count_text = "1 model" if len(section.standings) == 1 else f"{len(section.standings)} models"
     target.print(Text.assemble((section.title, "bold"), f"  {count_text}"))
-    if not section.standings:
-        target.print(Text("the Hub has no public model for this", style="dim"))
-        return
     chosen = section.standings[: shown or None]
     columns = [
         name

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
-from math import log
+from math import log, log10
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,20 +84,35 @@ def _figure(board: Board, drawn: list[Line]) -> Figure:
             markersize=3.5,
         )
     axes.set_yscale("log")
-    ticks, labels = round_ticks(values, lambda value: count(round(value)))
+    ticks, labels = _ticks(values)
     axes.set_yticks(ticks, labels)
     axes.set_yticks([], minor=True)
     axes.set_ylim(min(values) / 1.5, max(values) * 1.5)
     axes.grid(axis="y", color=GRID)
-    axes.set_title("Downloads in the last 30 days, as the Hub counts them")
+    axes.set_title("Downloads in the last 30 days, as the Hub counts them", pad=24)
     _date_axis(axes)
     _name_lines(axes, drawn)
-    axes.set_xlabel(
+    axes.annotate(
         f"{len(board.snapshots)} snapshots, {board.snapshots[0][:10]} to "
-        f"{board.snapshots[-1][:10]}; downloads say how much a model is used, not how good it is",
+        f"{board.snapshots[-1][:10]}; they say how much a model is used, not how good it is",
+        xy=(0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 9),
+        textcoords="offset points",
         color=MUTED,
+        annotation_clip=False,
     )
     return figure
+
+
+def _ticks(values: list[int]) -> tuple[list[float], list[str]]:
+    """Places of a log axis: powers of ten where the range is wide, else round ones between."""
+    low, high = min(values), max(values)
+    if high < 100 * low:
+        return round_ticks(values, lambda value: count(round(value)))
+    powers = [10.0**power for power in range(int(log10(low)), int(log10(high)) + 2)]
+    kept = [place for place in powers if low / 1.6 <= place <= high * 1.6]
+    return kept, [count(round(place)) for place in kept]
 
 
 def _date_axis(axes: Axes) -> None:
@@ -127,7 +142,7 @@ def _name_lines(axes: Axes, drawn: list[Line]) -> None:
         )
 
 
-def spread(heights: list[float], step: float = 1 / 9) -> list[float]:
+def spread(heights: list[float], step: float = 0.055) -> list[float]:
     """Heights from the top down, moved as little as keeps them `step` apart and above 0."""
     found: list[float] = []
     for height in heights:
@@ -145,7 +160,7 @@ def trend_chart(board: Board) -> Chart | None:
     if not drawn:
         return None
     values = [value for _, told in drawn for _, value in told]
-    ticks, labels = round_ticks(values, lambda value: count(round(value)))
+    ticks, labels = _ticks(values)
     return {
         "data": [
             {

@@ -25,7 +25,7 @@ def count(value: int | None) -> str:
     for place, (size, unit) in enumerate(_STEPS):
         if value >= size:
             shown = value / size
-            text = f"{shown:.1f}" if shown < 10 else f"{shown:.0f}"
+            text = f"{shown:.2g}" if shown < 9.95 else f"{shown:.0f}"
             # 999,960 is 1.0 M, not 1000 k.
             if text == "1000" and place:
                 return f"1.0 {_STEPS[place - 1][1]}"
