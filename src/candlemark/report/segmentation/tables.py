@@ -220,10 +220,7 @@ def forest(board: Board) -> Chart | None:
             "hovertemplate": "%{text}: %{x:.3f}<extra></extra>",
             "showlegend": False,
         },
-        *(
-            _mean(name, row, row.scores[primary.name])
-            for name, row in zip(names, rows, strict=True)
-        ),
+        *means,
     ]
     return {
         "data": traces,
