@@ -27,7 +27,7 @@ from candlemark.models.segmentation.backbones import Backbone, load_backbone
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec
 from candlemark.models.segmentation.maps import Maps
 from candlemark.models.segmentation.pixels import batches, rgb
-from candlemark.models.segmentation.probe import ProbeSegmenter, build_head
+from candlemark.models.segmentation.probe import Head, ProbeSegmenter, build_head
 from candlemark.records import content_id
 from candlemark.training.config import TrainingConfig
 from candlemark.training.dense import DenseFeatures, PixelClasses, keep_features
@@ -99,8 +99,12 @@ def train_probe(
     return segmenter, history
 
 
-def audit_split(train: Sequence[Case], test: Sequence[Case]) -> None:
-    """Refuse a split in which a case is on both sides, by id or by file.
+def audit_split(
+    train: Sequence[Case], test: Sequence[Case], *, contents: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a split in which a case is on both sides: by id, by file, or by content.
+
+    contents: hash of each case's content by its id, where it is known
 
     Raises DatasetError: names the cases; or a side is empty.
     """
@@ -121,12 +125,22 @@ def audit_split(train: Sequence[Case], test: Sequence[Case]) -> None:
             f"{_some(both)}: one file under two ids would be learnt from and tested; "
             "name it once in the pairs"
         )
+    held = {contents[case.id]: case.id for case in train if case.id in contents} if contents else {}
+    same = {
+        f"{held[found]} = {case.id}"
+        for case in test
+        if contents and (found := contents.get(case.id)) in held
+    }
+    if same:
+        raise DatasetError(
+            f"{_some(same)}: copies of one scan would be learnt from and tested; keep one of them"
+        )
 
 
 def _train(
     spec: SegmenterSpec,
     backbone: Backbone,
-    head: torch.nn.Module,
+    head: Head,
     train: Sequence[TrainCase],
     *,
     epochs: int,
@@ -149,7 +163,8 @@ def _train(
                 f"no voxel of {', '.join(spec.classes.values())} in the {len(train)} cases to "
                 "learn from; put cases that show them into the training split"
             )
-        head.standardise.learn(_stored(data, size))  # type: ignore[operator, union-attr]
+        head.standardise.learn(_stored(data, size))
+        head.start_from(torch.from_numpy(voxels / voxels.sum()))
         result = fit(
             head,
             _as_it_is,

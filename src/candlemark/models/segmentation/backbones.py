@@ -56,7 +56,7 @@ class Backbone:
     module: float32 (n, 3, S, S) -> {"map0": (n, C_0, h_0, w_0), ...}; frozen, in evaluation
         mode, on the CPU: whoever uses it moves it
     side: S; pictures are resized to it whatever their own sides are
-    mean, std: of pixels in 0..1
+    mean, std: of pixels in 0..1; flipped: the network takes blue first
     channels: C_i; strides: pixels of S that a place stands for
     facts: JSON types only
     """
@@ -67,6 +67,7 @@ class Backbone:
     std: tuple[float, ...]
     channels: tuple[int, ...]
     strides: tuple[float, ...]
+    flipped: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self, pictures: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -75,6 +76,8 @@ class Backbone:
         Resized bilinearly, with antialiasing where it gets smaller, as image processors do.
         """
         pixels = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
+        if self.flipped:
+            pixels = pixels.flip(1)
         size = (self.side, self.side)
         if tuple(pixels.shape[-2:]) != size:
             pixels = interpolate(
@@ -140,10 +143,10 @@ def _from_timm(request: LoadRequest) -> Sight:
 
 
 def _from_transformers(request: LoadRequest) -> Sight:
-    config = build_config(request)
-    config = getattr(config, "vision_config", None) or config
+    whole = build_config(request)
+    config = getattr(whole, "vision_config", None) or whole
     name, request = _map_class(request, config)
-    side, native = choose_side(request, config), config_side(config)
+    side, native = choose_side(request, whole), config_side(whole)
     if request.file is None and native is not None:
         config.image_size = side
     staged = name.endswith("Backbone")
@@ -156,7 +159,7 @@ def _from_transformers(request: LoadRequest) -> Sight:
     patch = getattr(config, "patch_size", None)
     module = TransformersMaps(network.module, options, patch if isinstance(patch, int) else None)
     facts = network_facts(request, network, inputs="slices of scans")
-    return _sight(module, find_reader(request, config, side=side), facts)
+    return _sight(module, find_reader(request, whole, side=side), facts)
 
 
 _OPTIONAL = ("pooler.", "vision_model.head.", "hidden_states_norms.", "layernorm.", "mask_token")
@@ -192,20 +195,27 @@ def _interpolation(network: nn.Module, native: int | None, side: int) -> dict[st
 
 
 def _sight(module: nn.Module, reader: Reader, facts: Mapping[str, Any]) -> Sight:
-    """Mean and deviation that a reader takes pixels by, asked of it with black and white.
+    """Mean and deviation that a reader takes pixels by, asked of it with black, white and red.
 
-    Every processor scales and shifts; their settings have a dozen names.
+    Every processor scales and shifts, and one takes blue first; their settings have a dozen
+    names. Where a processor cuts or pads, the middle is what it leaves.
     """
-    black = np.zeros((1, reader.side, reader.side, 3), np.uint8)
-    white = np.full_like(black, 255)
-    low, high = (reader.read(picture)[0].mean(dim=(1, 2)) for picture in (black, white))
+    middle = reader.side // 2
+
+    def asked(*colour: int) -> Tensor:
+        picture = np.full((1, reader.side, reader.side, 3), colour, np.uint8)
+        return reader.read(picture)[0, :, middle, middle]
+
+    low, high, red = asked(0, 0, 0), asked(255, 255, 255), asked(255, 0, 0)
     std = 1 / (high - low)
+    flipped = bool(((red - low) * std)[0] < 0.5)
     return Sight(
         module=module,
         side=reader.side,
         mean=tuple((-low * std).tolist()),
         std=tuple(std.tolist()),
         facts=facts,
+        flipped=flipped,
     )
 
 
@@ -224,6 +234,7 @@ def _finished(sight: Sight, spec: SegmenterSpec) -> Backbone:
         std=sight.std,
         channels=channels,
         strides=strides,
+        flipped=sight.flipped,
         facts={
             **sight.facts,
             "parameters": sum(parameter.numel() for parameter in module.parameters()),

@@ -33,6 +33,7 @@ class Sight:
     """A network that gives maps, and how it is fed.
 
     side: S; mean, std: of pixels in 0..1; facts: JSON types only
+    flipped: the network takes blue first
     """
 
     module: nn.Module
@@ -40,6 +41,7 @@ class Sight:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     facts: Mapping[str, Any]
+    flipped: bool = False
 
 
 class TimmMaps(nn.Module):
@@ -73,7 +75,13 @@ class TransformersMaps(nn.Module):
         """(n, 3, S, S) -> maps by name, finest first."""
         made = self.network(pixels, **self.options)
         side = int(pixels.shape[-1])
-        names = ("feature_maps", "reshaped_hidden_states", "hidden_states")
+        # What looks comes before what decodes: queries of a decoder are no places.
+        names = (
+            "feature_maps",
+            "encoder_hidden_states",
+            "reshaped_hidden_states",
+            "hidden_states",
+        )
         found = (getattr(made, name, None) for name in names)
         stages = next((one for one in found if one is not None), None)
         if stages is None:

@@ -33,6 +33,10 @@ WIDTH = 64
 POOLED = (1, 2, 3, 6)
 """Places across of each pooled copy of the last map, as in PSPNet and UPerNet."""
 GROUPS = 8
+RAREST = 1e-4
+"""The smallest share of voxels that a class starts from."""
+NARROW = 0.01
+"""Deviation of a linear head's first weights; of standardised features wider ones shout."""
 PYRAMID = (4.0, 2.0, 1.0, 0.5)
 """How the layers of a network of one resolution are enlarged to make a pyramid, as BEiT's."""
 
@@ -78,7 +82,36 @@ def _moments(one: Tensor) -> Tensor:
     return torch.stack([count, values.sum(1), (values**2).sum(1)])
 
 
-class LinearHead(nn.Module):
+class Head(nn.Module):
+    """Maps to logits; `answer` is the last layer.
+
+    Two things come before the first step of learning: what the features are standardised by,
+    and the odds of each class, without which it spends its first hundred steps on finding out
+    that most voxels are background.
+    """
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.standardise = Standardise(channels)
+
+    @property
+    def answer(self) -> nn.Conv2d:
+        """The layer whose bias is the odds of each class."""
+        raise NotImplementedError
+
+    def start_from(self, shares: Tensor) -> None:
+        """Give each class the odds that it has: float (K,), shares of all voxels.
+
+        (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 4.1)
+        """
+        bias = self.answer.bias
+        if bias is None:
+            raise ModelError(f"{type(self).__name__} has no bias to start from")
+        with torch.no_grad():
+            bias.copy_(shares.clamp(min=RAREST).log())
+
+
+class LinearHead(Head):
     """Logits that are linear in the features of all maps.
 
     Each map is weighed in its own resolution and the results are enlarged and added: the same
@@ -86,19 +119,30 @@ class LinearHead(nn.Module):
     """
 
     def __init__(self, channels: tuple[int, ...], classes: int) -> None:
-        super().__init__()
-        self.standardise = Standardise(channels)
-        self.weigh = nn.ModuleList(
-            nn.Conv2d(count, classes, 1, bias=number == 0) for number, count in enumerate(channels)
-        )
+        super().__init__(channels)
+        layers = [
+            nn.Conv2d(count, classes, 1, bias=place == 0) for place, count in enumerate(channels)
+        ]
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=NARROW)
+        self.finest = layers[0]
+        self.coarser = nn.ModuleList(layers[1:])
+
+    @property
+    def answer(self) -> nn.Conv2d:
+        """Of the finest map; the others have no bias of their own."""
+        return self.finest
 
     def forward(self, **maps: Tensor) -> Tensor:
         """Maps (n, C_i, h_i, w_i) -> logits (n, K, h_0, w_0)."""
-        parts = [weigh(one) for weigh, one in zip(self.weigh, self.standardise(maps), strict=True)]
-        return torch.stack([_enlarged(part, parts[0]) for part in parts]).sum(0)
+        finest, *coarser = self.standardise(maps)
+        logits: Tensor = self.finest(finest)
+        for weigh, one in zip(self.coarser, coarser, strict=True):
+            logits = logits + _enlarged(weigh(one), logits)
+        return logits
 
 
-class UperHead(nn.Module):
+class UperHead(Head):
     """The decoder of UPerNet, narrow: pooled context, a pyramid from coarse to fine, one answer.
 
     Layers of one resolution are first made a pyramid by enlarging. Norms go by groups, because
@@ -106,15 +150,19 @@ class UperHead(nn.Module):
     """
 
     def __init__(self, channels: tuple[int, ...], classes: int, *, single: bool) -> None:
-        super().__init__()
-        self.standardise = Standardise(channels)
+        super().__init__(channels)
         self.single = single
         self.pooled = nn.ModuleList(_block(channels[-1], WIDTH, 1) for _ in POOLED)
         self.context = _block(channels[-1] + len(POOLED) * WIDTH, WIDTH, 3)
         self.lateral = nn.ModuleList(_block(count, WIDTH, 1) for count in channels[:-1])
         self.smooth = nn.ModuleList(_block(WIDTH, WIDTH, 3) for _ in channels[:-1])
         self.fuse = _block(len(channels) * WIDTH, WIDTH, 3)
-        self.answer = nn.Conv2d(WIDTH, classes, 1)
+        self.last = nn.Conv2d(WIDTH, classes, 1)
+
+    @property
+    def answer(self) -> nn.Conv2d:
+        """The last of its layers."""
+        return self.last
 
     def forward(self, **maps: Tensor) -> Tensor:
         """Maps (n, C_i, h_i, w_i) -> logits (n, K, h, w), of the finest map of the pyramid."""
@@ -136,7 +184,7 @@ class UperHead(nn.Module):
             pyramid.insert(0, above + _enlarged(pyramid[0], above))
         smooth = [block(level) for block, level in zip(self.smooth, pyramid[:-1], strict=True)]
         joined = [_enlarged(level, pyramid[0]) for level in [*smooth, pyramid[-1]]]
-        logits: Tensor = self.answer(self.fuse(torch.cat(joined, 1)))
+        logits: Tensor = self.last(self.fuse(torch.cat(joined, 1)))
         return logits
 
 
@@ -154,7 +202,7 @@ def _enlarged(one: Tensor, like: Tensor) -> Tensor:
     return interpolate(one, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-HEADS: dict[str, Callable[[Backbone, int], nn.Module]] = {
+HEADS: dict[str, Callable[[Backbone, int], Head]] = {
     "linear_probe": lambda backbone, classes: LinearHead(backbone.channels, classes),
     "upernet_frozen": lambda backbone, classes: UperHead(
         backbone.channels, classes, single=len(set(backbone.strides)) == 1
@@ -163,7 +211,7 @@ HEADS: dict[str, Callable[[Backbone, int], nn.Module]] = {
 """The head of each protocol that learns, from the backbone and the number of classes."""
 
 
-def build_head(protocol: str, backbone: Backbone, *, classes: int, seed: int) -> nn.Module:
+def build_head(protocol: str, backbone: Backbone, *, classes: int, seed: int) -> Head:
     """A new head, its weights drawn by `seed`; the caller's random state is left alone.
 
     classes: K, the background among them
@@ -186,7 +234,7 @@ class ProbeSegmenter:
     """
 
     backbone: Backbone
-    head: nn.Module
+    head: Head
     table: np.ndarray[Any, np.dtype[np.uint8]]
     batch_size: int
     device: torch.device
