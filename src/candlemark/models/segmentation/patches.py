@@ -34,7 +34,7 @@ SIGMA_SHARE = 0.125
 """Of a patch's side, the width of its Gaussian."""
 
 LOWEST_WEIGHT = 1e-3
-"""Of the middle's weight, at least this much at a patch's corner, where it may be alone."""
+"""Of the Gaussian's peak, at least this much at a patch's corner, where it may be alone."""
 
 Ask: TypeAlias = "Callable[[Tensor], Tensor]"
 """(n, c, z, y, x) float32 on the device -> scores (n, C, z, y, x)."""
@@ -84,7 +84,10 @@ def patch_starts(length: int, patch: int, overlap: float) -> list[int]:
 
 
 def blend_weights(patch: tuple[int, int, int], blending: Blending) -> npt.NDArray[np.float32]:
-    """How much each voxel of a patch is trusted: float32 (z, y, x), above 0, 1 in the middle."""
+    """How much each voxel of a patch is trusted: float32 (z, y, x), above 0 and up to 1.
+
+    As MONAI's `compute_importance_map` has them.
+    """
     weights = np.ones(patch, np.float64)
     if blending == "gaussian":
         for axis, length in enumerate(patch):
@@ -94,7 +97,7 @@ def blend_weights(patch: tuple[int, int, int], blending: Blending) -> npt.NDArra
             shape = [1, 1, 1]
             shape[axis] = length
             weights *= line.reshape(shape)
-        weights = np.maximum(weights / weights.max(), LOWEST_WEIGHT)
+        weights = np.maximum(weights, LOWEST_WEIGHT)
     return weights.astype(np.float32)
 
 

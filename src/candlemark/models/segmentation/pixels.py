@@ -44,13 +44,14 @@ def scaled(slices: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray
     low, high = window
     if not high > low:
         return (slices > low).astype(np.float32)
-    shares = slices.astype(np.float32)
-    shares -= np.float32(low)
-    shares *= np.float32(1.0 / (high - low))
+    wide = slices.dtype.itemsize > 2  # float32 has no room for what int32 or float64 may hold
+    shares = slices.astype(np.float64 if wide else np.float32)
+    shares -= low
+    shares *= 1.0 / (high - low)
     np.clip(shares, 0.0, 1.0, out=shares)
     if np.issubdtype(slices.dtype, np.floating):
         np.nan_to_num(shares, copy=False, nan=0.0)
-    return shares
+    return shares.astype(np.float32, copy=False)
 
 
 def rgb(slices: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint8]:
