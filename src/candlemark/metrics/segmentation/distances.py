@@ -1,6 +1,6 @@
 """Distances from each element of one surface to the nearest of another, exact.
 
-    nearest(rim, other, steps=(1.0, 1.0, 1.0), threads=threads)     # float64 (N,)
+    there, = nearest([(rim, other)], spacing=(1.0, 1.0, 1.0), threads=threads)   # float64 (N,)
 
 Three ways, all exact, each for what it is best at:
 
@@ -19,6 +19,7 @@ single precision.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -38,29 +39,38 @@ Places = npt.NDArray[np.int32]
 NEAR_STEPS = 12
 """How far, in the smallest spacing, the near search looks before another way takes over."""
 
-QUERIES_A_PART = 8192
-"""Elements of one thread's part."""
+PART = 16384
+"""Elements of one thread's part; fewer in all are not worth a thread."""
 
 ROW_NS, PLANE_NS, ASK_NS = 1.0, 4.0, 2.0
 """What a row, a voxel of a transform and a question to it take, for the choice of the way."""
 
 
-def nearest(surface: Surface, other: Surface, spacing: Spacing, threads: Threads) -> Floats:
-    """float64 (N,): from each element of `surface` to the nearest of `other`, which has one."""
+def nearest(
+    pairs: Sequence[tuple[Surface, Surface]], spacing: Spacing, threads: Threads
+) -> list[Floats]:
+    """For each pair float64 (N,): from each element of the first to the nearest of the second.
+
+    The second surface of a pair has an element.
+    """
     unit, steps = _whole(spacing)
     reach = float(steps.min()) * NEAR_STEPS
     rows, apart = _offsets(float(steps[0]), float(steps[1]), reach)
-    squared = np.empty(len(surface.places))
-    parts = threads.parts(squared.size, QUERIES_A_PART)
+    found = [np.empty(len(surface.places)) for surface, _ in pairs]
 
-    def near(part: slice) -> None:
-        _near(surface.places[part], other.bits, rows, apart, reach, steps, squared[part])
+    def near(piece: tuple[int, slice]) -> None:
+        number, part = piece
+        surface, other = pairs[number]
+        places, squared = surface.places[part], found[number][part]
+        _near(places, other.bits, rows, apart, reach, steps, squared)
 
-    threads.each(near, parts)
-    far = np.flatnonzero(np.isinf(squared))
-    if far.size:
-        squared[far] = _far(surface.places[far], other, steps, threads)
-    return unit * np.sqrt(squared)
+    pieces = [(k, part) for k, each in enumerate(found) for part in threads.parts(each.size, PART)]
+    threads.each(near, pieces, alone=sum(each.size for each in found) < PART)
+    for (surface, other), squared in zip(pairs, found, strict=True):
+        far = np.flatnonzero(np.isinf(squared))
+        if far.size:
+            squared[far] = _far(surface.places[far], other, steps, threads)
+    return [unit * np.sqrt(squared) for squared in found]
 
 
 def histogram(distances: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -275,7 +285,14 @@ def _by_planes(  # noqa: PLR0917 -- kernels take positions only
     field = np.empty((tall, wide), np.float64)
     hull, until = np.empty(height, np.int64), np.empty(height + 1, np.float64)
     deep, down, across = steps * steps
-    for at in range(begin, end):
+    start = min(max((low[0] + high[0]) // 2, begin), end - 1)
+    for step in range(2 * (end - begin)):
+        at = start + (step + 1) // 2 * (1 if step % 2 else -1)
+        if at < begin or at >= end:
+            continue
+        away = max(low[0] - at, at - high[0] + 1, 0)
+        if deep * away * away >= squared.max():
+            continue
         count = 0
         for row in range(height):
             for k in range(words):

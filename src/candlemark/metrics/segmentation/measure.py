@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ScanError
-from candlemark.metrics.segmentation.counts import Box, crop, pack
+from candlemark.metrics.segmentation.counts import WORDS_A_PART, Box, crop, pack
 from candlemark.metrics.segmentation.distances import histogram, nearest
 from candlemark.metrics.segmentation.surfaces import Spacing, outline
 from candlemark.metrics.segmentation.threads import Threads
@@ -193,15 +193,17 @@ def _one(
 def _distances(box: Box, spacing: Spacing, threads: Threads) -> tuple[Directed, Directed]:
     """From the prediction's surface to the reference's, and from the reference's."""
     reference, prediction = threads.each(
-        lambda rows: outline(rows, flat=box.flat, spacing=spacing), list(box.rows)
+        lambda rows: outline(rows, flat=box.flat, spacing=spacing),
+        list(box.rows),
+        alone=box.rows.size < WORDS_A_PART,
     )
+    pairs = list(zip(prediction, reference, strict=True))
+    pairs += list(zip(reference, prediction, strict=True))
     found = [
-        histogram(nearest(surface, other, spacing, threads), surface.weight)
-        for a, b in ((prediction, reference), (reference, prediction))
-        for surface, other in zip(a, b, strict=True)
+        Histogram(*histogram(distances, surface.weight))
+        for (surface, _), distances in zip(pairs, nearest(pairs, spacing, threads), strict=True)
     ]
-    there = Directed(Histogram(*found[0]), Histogram(*found[1]))
-    return there, Directed(Histogram(*found[2]), Histogram(*found[3]))
+    return Directed(found[0], found[1]), Directed(found[2], found[3])
 
 
 def _pack(array: npt.NDArray[np.float64]) -> str:

@@ -48,9 +48,14 @@ class Threads:
         parts = max(1, min(self.count, count // least))
         return [slice(*ends) for ends in pairwise(count * k // parts for k in range(parts + 1))]
 
-    def each(self, work: Callable[[Work], Found], pieces: Sequence[Work]) -> list[Found]:
-        """`work` of every piece, in their order; the first error is raised."""
-        if self.count == 1 or len(pieces) == 1:
+    def each(
+        self, work: Callable[[Work], Found], pieces: Sequence[Work], *, alone: bool = False
+    ) -> list[Found]:
+        """`work` of every piece, in their order; the first error is raised.
+
+        alone: all of it is too little to be worth a thread
+        """
+        if alone or self.count == 1 or len(pieces) == 1:
             return [work(piece) for piece in pieces]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="candlemark-masks")
