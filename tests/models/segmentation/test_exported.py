@@ -235,8 +235,26 @@ def test_a_file_of_weights_is_no_torchscript(tmp_path: Path, make_spec: MakeSpec
     torch.save(Brightness().state_dict(), path)
     with pytest.raises(ModelError, match=r"no TorchScript archive.*--model package.module:funct"):
         build_torchscript(make_spec(str(path)), batch_size=1)
+    with pytest.raises(ModelError, match="holds a OrderedDict, no network"):
+        build_torchscript(make_spec(str(path), allow_pickle=True), batch_size=1)
     with pytest.raises(ModelError, match=r"there is no model file absent\.pt"):
         build_torchscript(make_spec("absent.pt"), batch_size=1)
+
+
+def test_a_pickled_module_runs_only_where_that_is_allowed(
+    tmp_path: Path, make_spec: MakeSpec, case: Case, watch: Stopwatch
+) -> None:
+    path = tmp_path / "module.pt"
+    network = nn.Sequential(nn.Conv2d(1, 1, 1))
+    network.load_state_dict(
+        {"0.weight": torch.full((1, 1, 1, 1), 20.0), "0.bias": torch.ones(1) * -10}
+    )
+    torch.save(network, path)
+    with pytest.raises(ModelError, match="allow_pickle: true, for it can run any code"):
+        build_torchscript(make_spec(str(path)), batch_size=1)
+    segmenter = build_torchscript(make_spec(str(path), allow_pickle=True), batch_size=1)
+    assert (segmenter.segment(case, watch) == BRIGHT).all()
+    assert segmenter.facts["model_class"] == "Sequential"
 
 
 def test_a_network_without_convolutions_must_say_what_it_reads(

@@ -40,6 +40,12 @@ def test_whole_numbers_are_labels_as_they_are_or_by_the_map() -> None:
     assert answered(row(0, 255, 300, -4), mapping={255: 1, 300: 2}, classes=TWO) == [0, 1, 2, 0]
 
 
+def test_white_means_the_one_class_and_nothing_beside_it_does() -> None:
+    assert answered(row(0, 255, 0, 255, dtype=np.uint8)) == [0, 2, 0, 2]
+    assert answered(row(0, 255, 1, 0, dtype=np.uint8)) == [0, 255, 1, 0]
+    assert answered(row(0, 255, 0, 0, dtype=np.uint8), classes=TWO) == [0, 255, 0, 0]
+
+
 def test_scores_by_class_are_won_by_the_highest() -> None:
     scores = np.zeros((3, *SHAPE), np.float32)
     scores[1, 0, 0, 1] = scores[2, 0, 0, 2] = 5

@@ -107,7 +107,12 @@ class OwnModelConfig(Config):
     overlap: share of a patch that its neighbour covers too
     threshold: of a network's probability of the one class, where it gives one channel
     class_map: label of the reference, or its name, by the model's own label
-    allow_pickle: also load files that hold pickles; they can run code
+    intensity: what a network sees: "window", shares of the scan's window from 0 to 1, or "raw",
+        as the file has it; a function always gets it raw
+    activation: of a network that gives one channel: "none", it is a probability, "sigmoid", it
+        is a logit, or "auto", by whether a case's values leave 0 to 1
+    dimensions, channels: what a network takes, where its first layer does not tell
+    allow_pickle: also load a torch module that was pickled whole; that can run any code
     """
 
     name: str | None = None
@@ -118,6 +123,10 @@ class OwnModelConfig(Config):
     overlap: float = Field(default=0.5, ge=0, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     class_map: dict[str, str | int] | None = None
+    intensity: Literal["window", "raw"] = "window"
+    activation: Literal["auto", "none", "sigmoid"] = "auto"
+    dimensions: Literal[2, 3] | None = None
+    channels: Literal[1, 3] | None = None
     allow_pickle: bool = False
 
 

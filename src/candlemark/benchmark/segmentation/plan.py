@@ -32,7 +32,7 @@ from candlemark.benchmark.segmentation.protocols import (
 from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
 from candlemark.benchmark.trial import Trial
 from candlemark.errors import ConfigError
-from candlemark.models.segmentation.base import ORACLES, SegmenterSpec
+from candlemark.models.segmentation.base import ORACLES, PROTOCOLS, SegmenterSpec
 
 READ_BY: dict[str, frozenset[str]] = {
     "class_map": frozenset(
@@ -44,6 +44,11 @@ READ_BY: dict[str, frozenset[str]] = {
     "patch": frozenset({"onnx", "torchscript", "python"}),
     "overlap": frozenset({"onnx", "torchscript", "python"}),
     "threshold": frozenset({"onnx", "torchscript", "python"}),
+    "intensity": frozenset({"onnx", "torchscript", "python"}),
+    "activation": frozenset({"onnx", "torchscript", "python"}),
+    "dimensions": frozenset({"torchscript", "python"}),
+    "channels": frozenset({"onnx", "torchscript", "python"}),
+    "allow_pickle": frozenset({"torchscript", *PROTOCOLS} - {"own"}),
 }
 """Which protocols (of the Hub) and kinds (of own models) read an option; others refuse it."""
 
@@ -221,6 +226,10 @@ def _own_row(model: OwnModelConfig, config: SegmentationConfig) -> Row:
             "patch": None if model.patch is None else list(model.patch),
             "overlap": model.overlap,
             "threshold": model.threshold,
+            "intensity": model.intensity,
+            "activation": model.activation,
+            "dimensions": model.dimensions,
+            "channels": model.channels,
         }.items()
         if value is not None
         and kind in READ_BY[key]

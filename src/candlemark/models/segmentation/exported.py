@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import MissingExtraError, ModelError
+from candlemark.models.building import first_line
 from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.networks import NetworkSegmenter, OwnNetwork, first_output
 
@@ -67,11 +68,26 @@ def build_onnx(spec: SegmenterSpec, *, batch_size: int) -> NetworkSegmenter:
 
 
 def build_torchscript(spec: SegmenterSpec, *, batch_size: int) -> NetworkSegmenter:
-    """A segmenter of a TorchScript archive.
+    """A segmenter of a TorchScript archive, or, where pickles are allowed, of a pickled module.
 
-    Raises ModelError: no such file, or no TorchScript archive.
+    Raises ModelError: no such file, no TorchScript archive, or a pickle that is not allowed or is
+    no module.
     """
     path = _file(spec)
+    module = _torch_module(path, spec).eval()
+    network = of_module(
+        module,
+        spec,
+        facts={
+            "model_class": getattr(module, "original_name", type(module).__name__),
+            "weights": str(path),
+            "weights_sha256": file_sha256(path),
+        },
+    )
+    return NetworkSegmenter(spec, network, batch_size=batch_size)
+
+
+def _torch_module(path: Path, spec: SegmenterSpec) -> nn.Module:
     with warnings.catch_warnings():
         # torch means to drop TorchScript; files of it are what users have.
         warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
@@ -81,21 +97,30 @@ def build_torchscript(spec: SegmenterSpec, *, batch_size: int) -> NetworkSegment
                 str(path), map_location=spec.device
             )
         except (RuntimeError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
+            if spec.allow_pickle:
+                return _pickled(path, spec)
             raise ModelError(
-                f"{path} is no TorchScript archive ({first}); a file of weights alone needs its "
-                "network: give a function that returns it, --model package.module:function"
+                f"{path} is no TorchScript archive ({first_line(error)}); a module that was "
+                "pickled whole needs allow_pickle: true, for it can run any code, and a file of "
+                "weights alone a function that returns its network: --model "
+                "package.module:function"
             ) from error
-    network = of_module(
-        module.eval(),
-        spec,
-        facts={
-            "model_class": getattr(module, "original_name", "TorchScript"),
-            "weights": str(path),
-            "weights_sha256": file_sha256(path),
-        },
-    )
-    return NetworkSegmenter(spec, network, batch_size=batch_size)
+    return module
+
+
+def _pickled(path: Path, spec: SegmenterSpec) -> nn.Module:
+    try:
+        found = torch.load(path, map_location=spec.device, weights_only=False)
+    except Exception as error:  # a pickle may run, and raise, anything
+        raise ModelError(
+            f"cannot unpickle {path}: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(found, nn.Module):
+        raise ModelError(
+            f"{path} holds a {type(found).__name__}, no network; give a function that returns "
+            "one: --model package.module:function"
+        )
+    return found
 
 
 def of_module(module: nn.Module, spec: SegmenterSpec, *, facts: Mapping[str, Any]) -> OwnNetwork:
@@ -170,8 +195,7 @@ def _session(path: Path, device: str) -> Any:
             str(path), options, providers=[(provider, arguments)]
         )
     except Exception as error:  # its errors have no common class of their own
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{path} is no ONNX model that can be run: {first}") from error
+        raise ModelError(f"{path} is no ONNX model that can be run: {first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise ModelError(
             f"ONNX Runtime could not start its {provider} and took {session.get_providers()[0]} "

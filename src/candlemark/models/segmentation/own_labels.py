@@ -7,7 +7,8 @@
     (C, Z, Y, X)  floats: one score a class, the highest wins; one channel as above
 
 The numbers of a model are the reference's own unless a class map says otherwise. Where the
-reference has one class, whatever its number, a model that knows only "it or not" means that one.
+reference has one class, whatever its number, a model that knows only "it or not" (truth values,
+probabilities, 0 and 255) means that one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import Labels
 from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.pixels import mapped
+
+WHITE = 255
+"""What a mask saved as a picture has instead of 1."""
 
 
 def own_map(class_map: Mapping[Any, Any] | None, classes: Mapping[int, str]) -> dict[int, int]:
@@ -132,7 +136,14 @@ def answer_labels(
         return np.where(answer > threshold, one_class(classes, mapping), 0).astype(np.uint8)
     if answer.dtype == np.bool_:
         return np.where(answer, one_class(classes, mapping), 0).astype(np.uint8)
+    if not mapping and len(classes) == 1 and WHITE not in classes and _is_white(answer):
+        mapping = {WHITE: next(iter(classes))}
     return whole_labels(answer, mapping)
+
+
+def _is_white(answer: npt.NDArray[Any]) -> bool:
+    """Whether it holds 0 and 255 alone, as masks that were saved as pictures do."""
+    return bool(answer.max(initial=0) == WHITE and ((answer == 0) | (answer == WHITE)).all())
 
 
 def whole_labels(values: npt.NDArray[Any], mapping: Mapping[int, int]) -> Labels:
