@@ -89,6 +89,10 @@ class HubDouble:
         self.models: list[Any] = []
         """What the Hub knows of models that can be searched for; see double_models.py."""
         self.models_page = 1000
+        self.models_headers: dict[str, str] = {}
+        """Said with each page of models."""
+        self.models_answer: Any = None
+        """Said in place of a page of models."""
         self.xet: XetStore | None = None
         self.lock = threading.RLock()
         self.parts: dict[str, dict[int, bytes]] = {}

@@ -33,7 +33,8 @@ def listed(double: HubDouble, path: str) -> tuple[list[Any], dict[str, str]]:
     if start + limit < len(found):
         plain = re.sub(r"&cursor=\d+", "", path)
         headers["Link"] = f'<{double.url}{plain}&cursor={start + limit}>; rel="next"'
-    return page, headers
+    answer = page if double.models_answer is None else double.models_answer
+    return answer, {**headers, **double.models_headers}
 
 
 def _fits(entry: Any, asked: dict[str, list[str]]) -> bool:

@@ -4,8 +4,8 @@
     scores[0].model, scores[0].value, scores[0].beats_control
 
 One metric a task says how right a model is: AUROC of charts; Dice of masks, which whoever scores
-stored cases adds to the rows. Seeds of one row are averaged; their interval is the widest of them. A score with a verdict (ORACLE, UNTRAINED, TOO_FEW,
-...) is told and never quoted.
+stored cases adds to the rows. Seeds of one row are averaged; their interval is the widest of them.
+A score with a verdict (ORACLE, UNTRAINED, TOO_FEW, ...) is told and never quoted.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def _header(board: Board) -> str:
         answer = f"Look first at {first.model.id} for {section.title}."
     old = " This is the last snapshot: the Hub was not asked." if board.offline else ""
     return (
-        '<header class="wide"><div><p class="asked">Which models of the Hub can do the task, and which are '
-        f"worth a measurement?</p><h1>{escape(answer)}</h1>"
+        '<header class="wide"><div><p class="asked">Which models of the Hub can do the task, and '
+        f"which are worth a measurement?</p><h1>{escape(answer)}</h1>"
         f'<p class="note">{escape(source_line(board))}. As of {escape(board.taken_at)}.'
         f"{old}</p>"
         f'<nav aria-label="Sections">{links}<a href="#trend">Trend</a>'
