@@ -4,8 +4,8 @@
     body = [header, chart("latency", latency_chart(cells), drawn), environments(records)]
     text = document("demo", body, drawn)
 
-plotly.js is inside, once. Whatever comes from records is escaped; the page holds no reference
-to another host.
+plotly.js is inside, once, where there is a chart. Whatever comes from records is escaped; the page
+holds no reference to another host.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from candlemark.records import Measurement, Verdict
@@ -25,13 +26,25 @@ Chart = dict[str, Any]
 """A figure as plotly.js takes it; colours are names that begin with "@"."""
 
 
-def document(title: str, body: Sequence[str], drawn: Mapping[str, Chart]) -> str:
-    """The whole page around `body`, with the charts that its places name."""
-    from plotly.offline import get_plotlyjs
+def document(
+    title: str,
+    body: Sequence[str],
+    drawn: Mapping[str, Chart],
+    *,
+    data: Mapping[str, Any] | None = None,
+    scripts: Sequence[str] = (),
+) -> str:
+    """The whole page around `body`, with the charts that its places name.
 
+    data: JSON types by the id of the element that holds them
+    scripts: names of further files of `assets`, which read it; a style of the same name is taken
+    """
     assets = files("candlemark.report") / "assets"
     style = (assets / "dashboard.css").read_text(encoding="utf-8")
     script = (assets / "dashboard.js").read_text(encoding="utf-8")
+    own = [Path(name).stem for name in scripts]
+    styles = [assets / f"{stem}.css" for stem in own]
+    style += "".join(path.read_text(encoding="utf-8") for path in styles if path.is_file())
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en" data-theme="light">\n<head>',
@@ -42,10 +55,25 @@ def document(title: str, body: Sequence[str], drawn: Mapping[str, Chart]) -> str
             f"<style>\n{style}</style>\n</head>\n<body>",
             *body,
             f'<script type="application/json" id="charts">{_embedded(drawn)}</script>',
-            f"<script>{get_plotlyjs()}</script>",
-            f"<script>\n{script}</script>\n</body>\n</html>\n",
+            *(
+                f'<script type="application/json" id="{escape(name)}">{_embedded(value)}</script>'
+                for name, value in (data or {}).items()
+            ),
+            f"<script>{_plotly()}</script>" if drawn else "",
+            f"<script>\n{script}</script>",
+            *(
+                f"<script>\n{(assets / name).read_text(encoding='utf-8')}</script>"
+                for name in scripts
+            ),
+            "</body>\n</html>\n",
         ]
     )
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
 
 
 def _embedded(value: Any) -> str:
