@@ -209,6 +209,7 @@ def hub_models(
 
     Raises ConfigError: --weights or --epochs without a model that they are of.
     """
+    from candlemark.benchmark.segmentation.protocols import LEARNING
     from candlemark.errors import ConfigError
 
     found = []
@@ -219,12 +220,16 @@ def hub_models(
             entry["protocol"] = protocol
         if weights is not None:
             entry["weights"] = weights
-        if epochs is not None:
+        if epochs is not None and protocol in {"", *LEARNING}:
             entry["epochs"] = epochs
         found.append(entry)
-    if not found and (weights is not None or epochs is not None):
-        flag = "--weights" if weights is not None else "--epochs"
-        raise ConfigError(f"{flag} is of models named with --hf-models, and none is named")
+    if weights is not None and not found:
+        raise ConfigError("--weights is of models named with --hf-models, and none is named")
+    if epochs is not None and not any("epochs" in entry for entry in found):
+        raise ConfigError(
+            "--epochs is of probes, and none is named; such as --hf-models "
+            "microsoft/resnet-50=linear_probe"
+        )
     return found or None
 
 

@@ -28,6 +28,9 @@ WHITE = 255
 
 MOST_LABELS = 255
 
+MOST_TOLD = 8
+"""Values that a message names before it only counts them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelMap:
@@ -139,7 +142,10 @@ def apply_labels(
         notes.append(f"255 is {labels.names.get(only, only)}")
     strange = {value: count for value, count in counts.items() if value and value not in meant}
     if strange:
-        told = ", ".join(f"{value} ({count:,} voxels)" for value, count in strange.items())
+        shown = list(strange.items())[:MOST_TOLD]
+        told = ", ".join(f"{value} ({count:,} voxels)" for value, count in shown)
+        if len(strange) > len(shown):
+            told += f" and {len(strange) - len(shown)} more"
         if labels.others == "refuse":
             known = ", ".join(f"{v}={labels.names.get(m, m)}" for v, m in sorted(meant.items()))
             raise ScanError(
