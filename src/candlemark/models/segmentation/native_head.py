@@ -13,6 +13,7 @@ model's classes wins first, and then becomes a label by the map, as its users wo
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from candlemark.errors import ModelError
+from candlemark.models.inference.tokens import load_tokenizer
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.choose import describe_segmenter, with_head
 from candlemark.models.segmentation.class_map import read_class_map, unmapped
@@ -28,6 +30,9 @@ from candlemark.models.segmentation.pixels import batches, class_table, labels_o
 
 SPARE: tuple[str, ...] = ("auxiliary_head.", "criterion.", "neck.auxiliary")
 """Beginnings of names that only training uses."""
+
+TASK = "the task is semantic"
+"""What OneFormer was trained to be told where it gives each pixel a class."""
 
 
 class NativeHead:
@@ -44,6 +49,7 @@ class NativeHead:
         self._table = table if len(table) > 1 else np.concatenate([np.zeros(1, np.uint8), table])
         self._batch_size = batch_size
         self._options = dict(eye.sight.options)
+        self._task = task_tokens(eye)
         self.facts = facts
 
     def segment(self, case: Case, watch: Stopwatch) -> Labels:
@@ -59,7 +65,8 @@ class NativeHead:
             with watch("preprocess"):
                 pixels = self._eye.read(rgb(slices, window)).to(self._eye.device)
             with watch("forward"), torch.inference_mode():
-                made = self._eye.module(pixels, **self._options)
+                task = {name: ids.expand(len(pixels), -1) for name, ids in self._task.items()}
+                made = self._eye.module(pixels, **task, **self._options)
             with watch("postprocess"), torch.inference_mode():
                 scores = self._checked(class_scores(made))
                 whole = labels_of(scores, (side, side), table=self._table)
@@ -131,6 +138,30 @@ def class_scores(made: Any) -> Tensor:
         )
     result: Tensor = scores
     return result
+
+
+def task_tokens(eye: Eye) -> dict[str, Tensor]:
+    """What OneFormer is told to do, int64 (1, T), by the name that it takes; {} for others.
+
+    Raises ModelError: trained weights without the tokenizer that reads it.
+    """
+    if "task_inputs" not in inspect.signature(eye.module.forward).parameters:
+        return {}
+    request, config = eye.request, eye.sight.config
+    length = int(getattr(config, "task_seq_len", None) or 77)
+    tokenizer = load_tokenizer(request)
+    if tokenizer is not None:
+        read = tokenizer([TASK], padding="max_length", max_length=length, truncation=True)
+        # As its processor does: padding is 0, whatever the tokenizer pads with.
+        ids = torch.tensor(read["input_ids"]) * torch.tensor(read["attention_mask"])
+    elif request.file is None:
+        ids = torch.ones(1, length, dtype=torch.int64)
+    else:
+        raise ModelError(
+            f"{request.described.id} is told its task in words ({TASK!r}), and has no tokenizer "
+            "beside its weights; put its tokenizer.json there"
+        )
+    return {"task_inputs": ids.to(eye.device)}
 
 
 def _by_query(classes: Tensor, masks: Tensor) -> Tensor:
