@@ -28,7 +28,7 @@
       if (bars) own.bargap = 0.62;
       own.yaxis = { ...own.yaxis, showticklabels: false };
       own.height += (bars ? 12 : 14) * names.length;
-      own.annotations = own.annotations.concat(names.map((name) => ({
+      own.annotations = (own.annotations || []).concat(names.map((name) => ({
         x: 0, xref: "paper", xanchor: "left", y: name, yanchor: "bottom", yshift: bars ? 8 : 5, text: name,
         showarrow: false, align: "left", font: { size: 11 }, bgcolor: colour("paper"), borderpad: 0,
       })));
