@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -114,7 +115,7 @@ def run_command(words: list[str], *, timeout_s: float | None) -> None:
 def split_command(command: str) -> list[str]:
     """The words of a command.
 
-    Raises ModelError: a quote is not closed, or nothing is left.
+    Raises ModelError: a quote is not closed, nothing is left, or there is no such program.
     """
     try:
         words = shlex.split(command)
@@ -122,6 +123,11 @@ def split_command(command: str) -> list[str]:
         raise ModelError(f"the command '{command}' cannot be read: {error}") from error
     if not words:
         raise ModelError("the command is empty; write one such as: mytool {input} {output}")
+    if shutil.which(words[0]) is None:
+        raise ModelError(
+            f"there is no program {words[0]} (of --model '{command}') that can be run; give its "
+            "path, or the interpreter before it: python tool.py {input} {output}"
+        )
     return words
 
 
