@@ -59,7 +59,9 @@ def load_tower(spec: SegmenterSpec) -> Sight | None:
     native = int(vision.get("image_size") or 224)
     side = int(spec.options.get("image_size") or native)
     file = _weights(spec)
-    module = _built(spec, name, side, file)
+    module = _built(spec, name, native, file)
+    if side != native:
+        _resize(module.network, name, native, side)
     facts = {
         "library": "timm",
         "model_class": name,
@@ -80,7 +82,7 @@ def load_tower(spec: SegmenterSpec) -> Sight | None:
     )
 
 
-def _built(spec: SegmenterSpec, name: str, side: int, file: Path | None) -> nn.Module:
+def _built(spec: SegmenterSpec, name: str, side: int, file: Path | None) -> TimmMaps:
     import timm
 
     if not timm.is_model(name):
@@ -93,6 +95,13 @@ def _built(spec: SegmenterSpec, name: str, side: int, file: Path | None) -> nn.M
     if file is not None:
         _fill(network, file)
     return TimmMaps(network)
+
+
+def _resize(network: Any, name: str, native: int, side: int) -> None:
+    """Have the tower look at pictures of another side; positions are interpolated."""
+    if not hasattr(network, "set_input_size"):
+        raise ModelError(f"{name} sees pictures of {native} x {native} px; leave image_size out")
+    network.set_input_size(img_size=(side, side))
 
 
 def _config(spec: SegmenterSpec) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
