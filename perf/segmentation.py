@@ -165,7 +165,7 @@ def compare(
     reference: Mask, prediction: Mask, spacing: Spacing, rounds: int
 ) -> dict[str, dict[str, Any]]:
     """Times in ms by round, each peer's share of ours, and its largest difference from ours."""
-    shape: tuple[int, int, int] = reference.shape  # type: ignore[assignment]
+    shape: tuple[int, int, int] = reference.shape
     found = candlemark(reference, prediction, spacing, None)
 
     def ours(threads: int | None) -> Callable[[], Scores]:

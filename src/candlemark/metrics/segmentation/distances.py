@@ -62,7 +62,7 @@ def nearest(
         number, part = piece
         surface, other = pairs[number]
         places, squared = surface.places[part], found[number][part]
-        _near(places, other.bits, rows, apart, reach, steps, squared)
+        _near(places, other.bits, other.bounds, rows, apart, reach, steps, squared)
 
     pieces = [(k, part) for k, each in enumerate(found) for part in threads.parts(each.size, PART)]
     threads.each(near, pieces, alone=sum(each.size for each in found) < PART)
@@ -108,7 +108,7 @@ def _offsets(deep: float, down: float, reach: float) -> tuple[Places, Floats]:
 
 def _far(places: Places, other: Surface, steps: Floats, threads: Threads) -> Floats:
     """Squared distances of elements that have nothing near, by the cheaper way."""
-    box = other.places.min(axis=0), other.places.max(axis=0) + 1
+    box = other.bounds
     depth, height, _ = (int(n) for n in box[1] - box[0])
     low, high = places.min(axis=0), places.max(axis=0) + 1
     _, tall, wide = (int(n) for n in high - low)
@@ -180,6 +180,7 @@ def _gap(row: Words, x: int, none: int) -> Any:
 def _near(  # noqa: PLR0917 -- kernels take positions only
     places: Places,
     bits: Words,
+    bounds: Places,
     rows: Places,
     apart: Floats,
     reach: float,
@@ -198,6 +199,12 @@ def _near(  # noqa: PLR0917 -- kernels take positions only
     blank = np.full((planes // 4 + 1, height // 4 + 1, none // 4 + 1), -1, np.int32)
     for n in range(squared.size):
         z, y, x = places[n]
+        away = deep * max(bounds[0, 0] - z, z - bounds[1, 0] + 1, 0) ** 2
+        away += down * max(bounds[0, 1] - y, y - bounds[1, 1] + 1, 0) ** 2
+        away += across * max(bounds[0, 2] - x, x - bounds[1, 2] + 1, 0) ** 2
+        if away > reach * reach:
+            squared[n] = np.inf
+            continue
         seen = blank[z >> 2, y >> 2, x >> 2]
         if seen >= 0:
             moved = deep * (z - places[seen, 0]) ** 2 + down * (y - places[seen, 1]) ** 2

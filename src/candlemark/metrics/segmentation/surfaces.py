@@ -59,23 +59,25 @@ class Surface:
         plane z is the corner behind voxel (z, y, x)
     places: int32 (N, 3): plane, row and bit of each, in that order
     weight: float64 (N,): 1 for a voxel, mm2 (mm of contour in a picture) for a corner
+    bounds: int32 (2, 3): first and end of the planes, rows and bits that have one
     """
 
     bits: Words
     places: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float64]
+    bounds: npt.NDArray[np.int32]
 
 
 def outline(rows: Words, *, flat: bool, spacing: Spacing) -> tuple[Surface, Surface]:
     """Border voxels and corners of one mask of a `Box`."""
     rim, skin = np.zeros_like(rows), np.zeros_like(rows)
     voxels, corners = _outline(rows, flat, rim, skin)
-    places = _places(rim, voxels), _places(skin, corners)
+    places, bounds = _places(rim, voxels)
+    border = Surface(bits=rim, places=places, weight=np.ones(voxels), bounds=bounds)
+    places, bounds = _places(skin, corners)
     areas = np.empty(corners, np.float64)
-    _weigh(rows, places[1], area_table(spacing, flat=flat), areas)
-    return Surface(bits=rim, places=places[0], weight=np.ones(voxels)), Surface(
-        bits=skin, places=places[1], weight=areas
-    )
+    _weigh(rows, places, area_table(spacing, flat=flat), areas)
+    return border, Surface(bits=skin, places=places, weight=areas, bounds=bounds)
 
 
 @lru_cache(maxsize=64)
@@ -166,9 +168,11 @@ def _outline(rows: Words, flat: bool, rim: Words, skin: Words) -> tuple[int, int
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _places(bits: Words, count: int) -> npt.NDArray[np.int32]:
-    """Plane, row and bit of each of `count` set bits."""
+def _places(bits: Words, count: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Plane, row and bit of each of `count` set bits, and their first and end."""
     places = np.empty((count, 3), np.int32)
+    bounds = np.zeros((2, 3), np.int32)
+    bounds[0] = 2**31 - 1
     found = 0
     for z in range(bits.shape[0]):
         for y in range(bits.shape[1]):
@@ -179,9 +183,12 @@ def _places(bits: Words, count: int) -> npt.NDArray[np.int32]:
                     places[found, 0] = z
                     places[found, 1] = y
                     places[found, 2] = k * WORD + _ones(low - np.uint64(1))
+                    for axis in range(3):
+                        bounds[0, axis] = min(bounds[0, axis], places[found, axis])
+                        bounds[1, axis] = max(bounds[1, axis], places[found, axis] + 1)
                     found += 1
                     word ^= low
-    return places
+    return places, bounds
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
