@@ -37,6 +37,7 @@ from candlemark.training.position import History
 
 LEARNING_RATE: dict[str, float] = {"linear_probe": 1e-2, "upernet_frozen": 1e-3}
 WEIGHT_DECAY = 1e-4
+CHECKPOINT_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +192,7 @@ def _config(spec: SegmenterSpec, *, epochs: int, batch_size: int) -> TrainingCon
         weight_decay=WEIGHT_DECAY,
         patience=None,
         class_weights=False,
-        checkpoint_every_s=30.0,
+        checkpoint_every_s=CHECKPOINT_EVERY_S,
     )
 
 
