@@ -49,6 +49,11 @@ TIMED = frozenset(
         *("load_s", "first_call_ms", "preprocess_ms", "transfer_ms", "postprocess_ms"),
         *("prefill_ms", "decode_ms_per_token", "generated_tokens_per_s", "real_time_factor"),
         *("energy_per_item_j", "power_w", "idle_power_w"),
+        *(
+            f"{stage}_{percentile}_ms"
+            for stage in ("load", "preprocess", "forward", "postprocess", "case")
+            for percentile in ("p50", "p95")
+        ),
     }
 )
 """Measurements that other work on the machine changes: latency, throughput, stages and energy."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from candlemark import progress
@@ -31,6 +32,14 @@ from candlemark.results.store import Results, open_results
 from candlemark.scans.pairs import Pairing
 
 DEFAULT_FOLDER = Path("benchmarks")
+PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FinishedSegmentation(FinishedRun):
+    """What a run leaves behind, with the scans that it was about."""
+
+    prepared: Prepared
 
 
 def output_folder(config: SegmentationConfig, output_dir: str | Path | None) -> Path:
@@ -45,7 +54,7 @@ def run_segmentation(
     resume: bool = True,
     executor: Executor | None = None,
     pairing: Pairing | None = None,
-) -> FinishedRun:
+) -> FinishedSegmentation:
     """Ask every row for every test case, or finish a run that was interrupted.
 
     output_dir: gets `results/`, `predictions/`, `phantoms/` and, while probes train,
@@ -74,8 +83,12 @@ def run_segmentation(
                 shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
         leave_copies(store, suite_id, folder / "results", changed=bool(pending))
         records = tuple(store.records(suite_id))
-    return FinishedRun(
-        suite_id=suite_id, results_dir=folder / "results", records=records, ran=len(pending)
+    return FinishedSegmentation(
+        suite_id=suite_id,
+        results_dir=folder / "results",
+        records=records,
+        ran=len(pending),
+        prepared=prepared,
     )
 
 
@@ -113,7 +126,7 @@ def missing_masks(finished: FinishedRun, folder: Path) -> list[str]:
             for record in finished.records
             if any(
                 case["outcome"] == "ok"
-                and kept_mask(folder / "predictions" / record.trial_id, case["case"]) is None
+                and kept_mask(folder / PREDICTIONS / record.trial_id, case["case"]) is None
                 for case in record.cases
             )
         }
@@ -123,8 +136,8 @@ def missing_masks(finished: FinishedRun, folder: Path) -> list[str]:
 def drop_masks(finished: FinishedRun, folder: Path) -> None:
     """Delete the masks of a run, where the config does not keep them."""
     for record in finished.records:
-        shutil.rmtree(folder / "predictions" / record.trial_id, ignore_errors=True)
-    with_masks = folder / "predictions"
+        shutil.rmtree(folder / PREDICTIONS / record.trial_id, ignore_errors=True)
+    with_masks = folder / PREDICTIONS
     if with_masks.is_dir() and not any(with_masks.iterdir()):
         with_masks.rmdir()
     progress.note("the predicted masks were deleted, as keep_predictions says")

@@ -18,13 +18,35 @@ from typing import Any
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import SegmentationConfig
-from candlemark.launch.segmentation import drop_masks, missing_masks
-from candlemark.launch.suite import FinishedRun
+from candlemark.benchmark.segmentation.scan_cases import (
+    kept_mask,
+    open_scan_case,
+    read_reference,
+)
+from candlemark.errors import ScanError
+from candlemark.launch.segmentation import (
+    PREDICTIONS,
+    FinishedSegmentation,
+    drop_masks,
+    missing_masks,
+)
 from candlemark.report.segmentation.board import Board, build_boards
 from candlemark.report.segmentation.export import Exported, board_to_dict, write_exports
+from candlemark.report.segmentation.overlays import draw_overlays
+from candlemark.report.segmentation.packing import pack
+from candlemark.report.segmentation.page import write_page
 from candlemark.report.segmentation.text import show
+from candlemark.report.segmentation.views import CaseView, Loader
+from candlemark.results.store import Suite, open_results
+from candlemark.scans.masks import read_integers
 
 REPORTS = "reports"
+PAGE = "segmentation.html"
+
+
+def _suites(finished: FinishedSegmentation) -> list[Suite]:
+    with open_results(finished.results_dir, read_only=True) as results:
+        return [suite for suite in results.suites() if suite.suite_id == finished.suite_id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,7 +103,7 @@ class SegmentationReport:
 
 
 def write_report(
-    finished: FinishedRun,
+    finished: FinishedSegmentation,
     config: SegmentationConfig,
     folder: Path,
     *,
@@ -107,26 +129,60 @@ def write_report(
             f"the masks of {', '.join(lost)} are gone, and no picture shows them; --no-resume "
             "makes them again"
         )
-    pictures = _pictures(finished, config, folder, boards)
+    load = loader_of(finished, folder)
+    overlays: list[Path] = []
+    page = None
+    for board in boards:  # one: a run asks all about the same cases
+        if shown.overlays:
+            overlays += draw_overlays(board, load, folder / REPORTS / "overlays", prefix="segment")
+        if shown.page:
+            page = write_page(
+                board,
+                pack(board, load),
+                _suites(finished),
+                folder / REPORTS / PAGE,
+                title="segment",
+            )
     if not shown.keep_predictions:
         drop_masks(finished, folder)
-    masks = folder / "predictions"
+    masks = folder / PREDICTIONS
     return SegmentationReport(
         boards=boards,
         exported=exported,
         results_dir=finished.results_dir,
         config=finished.results_dir / f"suite_{finished.suite_id}.yaml",
-        overlays=tuple(pictures.get("overlays", ())),
-        page=pictures.get("page"),
+        overlays=tuple(overlays),
+        page=page,
         masks=masks if shown.keep_predictions and masks.is_dir() else None,
     )
 
 
-def _pictures(
-    finished: FinishedRun, config: SegmentationConfig, folder: Path, boards: tuple[Board, ...]
-) -> Mapping[str, Any]:
-    del finished, config, folder, boards
-    return {}
+def loader_of(finished: FinishedSegmentation, folder: Path) -> Loader:
+    """What gives pictures their scans: image, reference, and the masks that are still there."""
+    prepared = finished.prepared
+    cases = {case.id: case for case in prepared.test}
+
+    def load(case_id: str, trials: Mapping[str, str]) -> CaseView | None:
+        case = cases.get(case_id)
+        places = {row: folder / PREDICTIONS / trial for row, trial in trials.items()}
+        kept = {row: path for row, place in places.items() if (path := kept_mask(place, case_id))}
+        if case is None or not kept:
+            return None
+        try:
+            scan = open_scan_case(case)
+            return CaseView(
+                case=case_id,
+                image=scan.scan.read(),
+                window=scan.case.window(),
+                spacing_mm=scan.case.spacing_mm,
+                reference=read_reference(case, scan, prepared.references),
+                predictions={row: read_integers(path)[0] for row, path in kept.items()},
+            )
+        except ScanError as error:
+            progress.warning(f"case {case_id} is not shown: {error}")
+            return None
+
+    return load
 
 
 def show_report(report: SegmentationReport, *, cases: bool = False) -> None:

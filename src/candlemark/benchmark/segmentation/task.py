@@ -26,13 +26,12 @@ from candlemark.benchmark.segmentation.scan_cases import (
     open_scan_case,
     read_reference,
 )
+from candlemark.benchmark.segmentation.scoring import measured, scores_of, unanswered
 from candlemark.benchmark.segmentation.timing import CaseTimes
 from candlemark.benchmark.tasks.base import TaskResult
 from candlemark.benchmark.tasks.steps import environment_of
 from candlemark.errors import CandlemarkError
 from candlemark.hardware.conditions import watch
-from candlemark.metrics.segmentation.lesions import count_lesions
-from candlemark.metrics.segmentation.measure import measure_all
 from candlemark.models.segmentation.base import Labels, Stopwatch
 from candlemark.models.segmentation.failures import CaseError, outcome_of
 from candlemark.records import Measurement, Verdict
@@ -69,9 +68,19 @@ def run(work: SegmentationWork) -> TaskResult:
         for case in work.test:
             cases.append(_case(work, built, case, times))
             bar.advance(1, case.id)
+    scores = scores_of(
+        cases,
+        work.spec.classes,
+        oracle=built.is_oracle,
+        untrained=bool(built.facts["untrained"]),
+        timed_only=not built.scored,
+    )
     facts = {**built.facts, "conditions": seen.facts, "clock": times.clock.fault()}
     return TaskResult(
-        measurements=seen.apply((*_sizes(built), *_judged(times, shared=earlier > 0))),
+        measurements=(
+            *scores,
+            *seen.apply((*_sizes(built), *_judged(times, shared=earlier > 0))),
+        ),
         history=built.history,
         samples=times.samples(),
         cases=tuple(cases),
@@ -110,12 +119,13 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
     except Exception as error:  # a model of anyone's fails in its own way: the case is a failure
         if any(word in str(error).lower() for word in ACCELERATOR_LOST):
             raise  # the process is of no use any more; its record says so
-        return {**told, **_failed(error), "classes": _references(reference, work)}
+        return {**told, **_failed(error), "classes": unanswered(reference, work.spec.classes)}
     found = {**told, "outcome": "ok", "reason": None, "times_ms": stages}
     found["times_reason"] = None if stages is not None else built.unseen
     if not built.scored:
-        return {**found, "classes": _references(reference, work)}
-    return {**found, "classes": _measured(reference, labels, scan, work)}
+        return {**found, "classes": unanswered(reference, work.spec.classes)}
+    kept = measured(reference, labels, work.spec.classes, scan.case.spacing_mm)
+    return {**found, "classes": kept}
 
 
 def _ask(
@@ -164,31 +174,6 @@ def _failed(error: Exception) -> dict[str, Any]:
         "reason": first if named else f"{type(error).__name__}: {first}",
         "times_ms": None,
         "times_reason": "the case failed",
-    }
-
-
-def _references(reference: Labels, work: SegmentationWork) -> dict[str, Any]:
-    """What is known of each class without an answer."""
-    return {
-        str(label): {"name": name, "reference_voxels": int(np.count_nonzero(reference == label))}
-        for label, name in work.spec.classes.items()
-    }
-
-
-def _measured(
-    reference: Labels, labels: Labels, scan: OpenScan, work: SegmentationWork
-) -> dict[str, Any]:
-    """Counts, both directed distances and lesions of each class."""
-    classes = work.spec.classes
-    found = measure_all(reference, labels, tuple(classes), scan.case.spacing_mm)
-    return {
-        str(label): {
-            "name": name,
-            "reference_voxels": found[label].reference,
-            **found[label].to_dict(),
-            "lesions": count_lesions(reference, labels, label).to_dict(),
-        }
-        for label, name in classes.items()
     }
 
 
