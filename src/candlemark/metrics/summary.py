@@ -184,7 +184,9 @@ def difference(
         return Difference(
             metric=metric.name, value=None, level=level, case_count=case_count, reason=reason
         )
-    error = float(np.hypot(usable.std(), np.sqrt(extra_variance)))
+    # The deviation of equal numbers is not quite 0 in floats, and p would then be nothing.
+    spread = 0.0 if np.ptp(usable) == 0 else usable.std()
+    error = float(np.hypot(spread, np.sqrt(extra_variance)))
     low, high, p_value = _student(value, error, case_count / block_length, level)
     return Difference(
         metric=metric.name,

@@ -1,0 +1,24 @@
+"""The made-up records of this folder; tests are no package, so they are loaded by path."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def fake() -> ModuleType:
+    """`fake_segmentation.py`."""
+    name = "candlemark_test_fake_segmentation"
+    if name not in sys.modules:
+        path = Path(__file__).with_name("fake_segmentation.py")
+        spec = spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
