@@ -177,7 +177,7 @@ def _has_head(model: TrackedModel, task: str) -> Capability | None:
     if task not in SEGMENTATION:
         return _of("ready", reason)
     if model.model_type == "clipseg":
-        return _of("prompted", f"{named} segments what a text names", "none")
+        return _of("prompted", f"{named} segments what a text names")
     return _of(
         "ready", f"{reason}; the classes are its own and have to be mapped to yours", "native_head"
     )
@@ -210,7 +210,8 @@ def _elsewhere(model: TrackedModel, task: str) -> Capability | None:
     if library == "open_clip" and task in SEGMENTATION:
         return _of("backbone", "open_clip's vision tower sees; a head has to be trained on it",
                    "linear_probe")  # fmt: skip
-    fits = model.task == task or (task in SEGMENTATION and _says_segmentation(model))
+    says = library.startswith("nnunet") or _says_segmentation(model)
+    fits = model.task == task or (task in SEGMENTATION and says)
     if not fits:
         other = f"tagged {model.task}" if model.task else "not tagged with a task"
         return _of("unknown", f"{_ELSEWHERE[library]}, but it is {other}, not {task}")

@@ -194,7 +194,7 @@ def _gated(read: _Reader) -> str | None:
         return None
     if value is False:
         return "no"
-    if value in {"auto", "manual"}:
+    if isinstance(value, str) and value in {"auto", "manual"}:
         return str(value)
     read.complain("gated", value, "auto, manual or false")
     return None

@@ -1,0 +1,266 @@
+"""Can it do the task? The level, and the reason in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hub_models import entry
+
+from candlemark.hub.leaderboard.capability import judge
+from candlemark.hub.leaderboard.facts import read_model
+from candlemark.report.leaderboard.board import LEVELS
+
+SEG = "image-segmentation"
+AUTO = {"transformersInfo": {"auto_model": "AutoModelForSemanticSegmentation"}}
+
+
+def config(architecture: str | None, kind: str | None = None) -> dict[str, Any]:
+    return {"config": {"architectures": [architecture] if architecture else [], "model_type": kind}}
+
+
+@pytest.mark.parametrize(
+    ("told", "task", "level", "protocol", "reason"),
+    [
+        (
+            config("SegformerForSemanticSegmentation", "segformer"),
+            SEG,
+            "ready",
+            "native_head",
+            (
+                "SegformerForSemanticSegmentation ends in a trained head for image-segmentation; "
+                "the classes are its own and have to be mapped to yours"
+            ),
+        ),
+        (
+            config("Mask2FormerForUniversalSegmentation", "mask2former"),
+            SEG,
+            "ready",
+            "native_head",
+            None,
+        ),
+        (
+            {**config(None, "custom"), **AUTO},
+            SEG,
+            "ready",
+            "native_head",
+            (
+                "the Hub loads it with AutoModelForSemanticSegmentation, which ends in a head for "
+                "image-segmentation; the classes are its own and have to be mapped to yours"
+            ),
+        ),
+        (
+            config("SamModel", "sam"),
+            SEG,
+            "prompted",
+            "sam_auto",
+            (
+                "sam outlines what a box or a point shows it and names no class; with a grid of "
+                "points it needs no prompt"
+            ),
+        ),
+        (
+            config("Sam2Model", "sam2"),
+            "mask-generation",
+            "ready",
+            "sam_auto",
+            "sam2 makes masks, of whatever it is pointed at",
+        ),
+        (
+            config("CLIPModel", "clip"),
+            SEG,
+            "prompted",
+            "clip_dense",
+            "clip compares patches with texts: rough maps of what prompts name",
+        ),
+        (
+            config("CLIPModel", "clip"),
+            "zero-shot-image-classification",
+            "ready",
+            None,
+            "clip compares pictures with texts",
+        ),
+        (
+            config("CLIPSegForImageSegmentation", "clipseg"),
+            SEG,
+            "prompted",
+            None,
+            "CLIPSegForImageSegmentation segments what a text names",
+        ),
+        (
+            config("Swinv2ForImageClassification", "swinv2"),
+            SEG,
+            "backbone",
+            "linear_probe",
+            (
+                "swinv2 encoder, its head (Swinv2ForImageClassification) is for something else: a "
+                "head for image-segmentation has to be trained"
+            ),
+        ),
+        (
+            config("Swinv2ForImageClassification", "swinv2"),
+            "image-classification",
+            "ready",
+            None,
+            "Swinv2ForImageClassification ends in a trained head for image-classification",
+        ),
+        (
+            config("Dinov2Model", "dinov2"),
+            "image-feature-extraction",
+            "ready",
+            None,
+            "dinov2 encoder: its features can be read",
+        ),
+        (
+            {"library_name": "timm", "files": ("model.safetensors",)},
+            SEG,
+            "backbone",
+            "linear_probe",
+            "timm's backbone: a head for image-segmentation has to be trained",
+        ),
+        (
+            {"library_name": "timm"},
+            "image-classification",
+            "ready",
+            None,
+            "timm loads it with its trained classifier",
+        ),
+        (
+            {"library_name": "monai", "pipeline_tag": SEG},
+            SEG,
+            "elsewhere",
+            None,
+            "MONAI runs its bundle; let it write masks and compare the folder (--model FOLDER)",
+        ),
+        (
+            {"library_name": "monai", "pipeline_tag": "image-classification"},
+            SEG,
+            "unknown",
+            None,
+            "MONAI runs its bundle, but it is tagged image-classification, not image-segmentation",
+        ),
+        (
+            {
+                "library_name": None,
+                "tags": [],
+                "files": ("plans.json", "dataset.json", "fold_0/a.pth"),
+            },
+            SEG,
+            "elsewhere",
+            None,
+            "nnU-Net runs it; let it write masks and compare the folder (--model FOLDER)",
+        ),
+        (
+            {"id": "x/nnUNet_liver", "library_name": None, "files": ("a.pth",)},
+            SEG,
+            "elsewhere",
+            None,
+            "nnU-Net runs it; let it write masks and compare the folder (--model FOLDER)",
+        ),
+        (
+            {"library_name": "open_clip", "files": ("open_clip_config.json", "a.bin")},
+            SEG,
+            "backbone",
+            "linear_probe",
+            "open_clip's vision tower sees; a head has to be trained on it",
+        ),
+        (
+            {"library_name": None, "pipeline_tag": SEG, "files": ("net.onnx",)},
+            SEG,
+            "elsewhere",
+            None,
+            "ONNX file net.onnx: give it to --model once downloaded",
+        ),
+        (
+            config("LlamaForCausalLM", "llama"),
+            SEG,
+            "no",
+            None,
+            "LlamaForCausalLM writes or reads text and sound, not for image-segmentation",
+        ),
+        (
+            config("LlamaForCausalLM", "llama"),
+            "text-generation",
+            "ready",
+            None,
+            "LlamaForCausalLM ends in a trained head for text-generation",
+        ),
+        (
+            config("DetrForObjectDetection", "detr"),
+            SEG,
+            "no",
+            None,
+            "DetrForObjectDetection is for object-detection, not for image-segmentation",
+        ),
+        (
+            {"files": ("README.md", "logo.png")},
+            SEG,
+            "no",
+            None,
+            "none of its 2 files holds weights",
+        ),
+        ({"disabled": True}, SEG, "no", None, "the Hub has disabled the repository"),
+        (
+            {
+                "library_name": "peft",
+                "tags": ["base_model:adapter:facebook/sam-vit-base"],
+                "files": ("adapter_config.json", "adapter_model.safetensors"),
+            },
+            SEG,
+            "unknown",
+            None,
+            "an adapter of facebook/sam-vit-base: it can do what its base model can, and no more",
+        ),
+        (
+            {"library_name": None, "pipeline_tag": SEG, "files": ("weights.pth",)},
+            SEG,
+            "unknown",
+            None,
+            "tagged image-segmentation; neither architecture nor library is told",
+        ),
+        (
+            config("StrangeNet", "strange"),
+            SEG,
+            "unknown",
+            None,
+            "without a task; StrangeNet is nothing known here",
+        ),
+        (
+            {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"},
+            "sentence-similarity",
+            "elsewhere",
+            None,
+            "sentence-transformers runs it",
+        ),
+        (
+            {**config("BertModel", "bert"), "pipeline_tag": "feature-extraction"},
+            "feature-extraction",
+            "ready",
+            None,
+            "BertModel, tagged feature-extraction and loaded by transformers",
+        ),
+    ],
+)
+def test_level_and_reason(
+    told: dict[str, Any], task: str, level: str, protocol: str | None, reason: str | None
+) -> None:
+    name = told.pop("id", "a/b")
+    found = judge(read_model(entry(name, **told), ()), task)
+    assert (found.level, found.protocol) == (level, protocol)
+    assert reason is None or found.reason == reason
+
+
+def test_without_a_task_nothing_is_judged() -> None:
+    found = judge(read_model(entry("a/b"), ()), None)
+    assert found.level == "unknown"
+    assert found.reason == "no task was asked for; add for=TASK to the query"
+
+
+def test_protocols_are_those_of_the_segmentation_benchmark() -> None:
+    from typing import get_args
+
+    from candlemark.models.segmentation.base import AskProtocol
+
+    known = set(get_args(AskProtocol))
+    assert {"native_head", "linear_probe", "clip_dense", "sam_auto", "none"} <= known
+    assert len(LEVELS) == 6
