@@ -149,6 +149,19 @@ KNOWN: dict[str, Recipe] = {
         config_class="SegformerConfig",
         config={"image_size": 224, "num_labels": 1000},
     ),
+    "microsoft/swinv2-base-patch4-window12-192-22k": Recipe(
+        model_task="image-classification",
+        model_class="Swinv2ForImageClassification",
+        config_class="Swinv2Config",
+        config={
+            "image_size": 192,
+            "embed_dim": 128,
+            "depths": [2, 2, 18, 2],
+            "num_heads": [4, 8, 16, 32],
+            "window_size": 12,
+            "num_labels": 21841,
+        },
+    ),
     "nvidia/segformer-b0-finetuned-ade-512-512": Recipe(
         model_task="image-segmentation",
         model_class="SegformerForSemanticSegmentation",

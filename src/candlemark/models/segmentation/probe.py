@@ -125,6 +125,8 @@ class LinearHead(Head):
         ]
         for layer in layers:
             nn.init.normal_(layer.weight, std=NARROW)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         self.finest = layers[0]
         self.coarser = nn.ModuleList(layers[1:])
 
