@@ -217,7 +217,7 @@ def _sampled(
 
 def _marked(m: Measurement, oracle: bool, untrained: bool) -> Measurement:
     """The measurement with the verdict of its row, which weighs more than too few cases."""
-    if not oracle and not untrained:
+    if m.value is None or not (oracle or untrained):
         return m
     why = OF_AN_ORACLE if oracle else OF_NO_TRAINING
     return replace(

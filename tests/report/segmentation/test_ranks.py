@@ -1,0 +1,118 @@
+"""Does the order of models depend on the convention: who changes places, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import kendalltau
+
+from candlemark.records import RunRecord
+from candlemark.report.segmentation.board import build_board
+from candlemark.report.segmentation.ranks import kendall
+
+NUMBERS = st.lists(st.tuples(*[st.integers(0, 4)] * 2), min_size=2, max_size=8)
+
+
+@given(pairs=NUMBERS)
+def test_tau_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    first, second = ([float(pair[side]) for pair in pairs] for side in (0, 1))
+    ours = kendall(first, second)
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert ours is None
+    else:
+        assert ours == pytest.approx(kendalltau(first, second).statistic)
+
+
+def test_tau_of_one_item_is_unknown() -> None:
+    assert kendall([1.0], [2.0]) is None
+    assert kendall([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == -1.0
+
+
+def disagreeing(fake: Any) -> list[RunRecord]:
+    """One model finds less and invents nothing, the other finds more and invents in empty scans.
+
+    MONAI leaves scans without the class out of the mean of Dice, candlemark scores what is
+    invented in them: the two change places.
+    """
+    reference, prediction = np.zeros(fake.SHAPE, np.uint8), np.zeros(fake.SHAPE, np.uint8)
+    invented = prediction.copy()
+    invented[0, 3, :4] = 1
+    careful = [fake.case_of(name, 7) for name in fake.ids(6)]
+    careful += [fake.case_of_masks(f"none_{n}", reference, prediction) for n in range(2)]
+    eager = [fake.case_of(name, 9) for name in fake.ids(6)]
+    eager += [fake.case_of_masks(f"none_{n}", reference, invented) for n in range(2)]
+    return [fake.record("owner/careful", careful), fake.record("owner/eager", eager)]
+
+
+def test_two_models_that_change_places_are_named(fake: Any) -> None:
+    stability = build_board(disagreeing(fake), metrics=("dice",)).stability
+    assert stability.depends
+    found = {one.convention: one for one in stability.of("dice")}
+    assert found["candlemark"].order == ("owner/careful", "owner/eager")
+    assert found["monai"].order == ("owner/eager", "owner/careful")
+    assert found["monai"].swaps == (("owner/careful", "owner/eager"),)
+    assert found["monai"].tau == -1.0
+    assert found["monai"].values["owner/eager"] == pytest.approx(0.9)
+    assert found["candlemark"].swaps == ()
+    (sentence,) = stability.sentences()
+    assert sentence.startswith(
+        "The order by Dice depends on the convention: under monai eager comes before careful "
+        "(tau -1.00)"
+    )
+
+
+def test_the_boards_own_convention_is_what_others_are_held_against(fake: Any) -> None:
+    board = build_board(disagreeing(fake), metrics=("dice",), convention="monai")
+    assert [row.name for row in board.models] == ["owner/eager", "owner/careful"]
+    found = {one.convention: one for one in board.stability.of("dice")}
+    assert found["candlemark"].swaps == (("owner/eager", "owner/careful"),)
+    assert found["monai"].tau == 1.0
+
+
+def test_an_order_that_all_share_is_said_to_be_shared(fake: Any) -> None:
+    records = [fake.scored("a", [9] * 6), fake.scored("b", [5] * 6)]
+    board = build_board(records, metrics=("dice", "volume_difference", "lesion_f1"))
+    assert not board.stability.depends
+    assert board.stability.sentences() == (
+        "Dice orders 2 models alike under all 6 conventions that have it.",
+        "Volume difference orders 2 models alike under both conventions that have it.",
+        "Lesion F1: no other convention has it.",
+    )
+
+
+def test_what_a_tool_lacks_and_what_it_cannot_say_are_two_things(fake: Any) -> None:
+    empty = [fake.case_of(name, 0) for name in fake.ids(6)]
+    nothing = np.zeros(fake.SHAPE, np.uint8)
+    reference, _ = fake.masks([10])
+    blank = [fake.case_of_masks(name, reference, nothing) for name in fake.ids(6)]
+    records = [fake.record("wrong", empty), fake.record("blank", blank)]
+    stability = build_board(records, metrics=("dice", "hd95")).stability
+    found = {one.convention: one for one in stability.of("hd95")}
+    assert (
+        found["torchmetrics"].absent == "TorchMetrics: its Hausdorff distance takes no percentile"
+    )
+    assert found["torchmetrics"].unranked == ()
+    assert found["monai"].absent is None
+    assert found["monai"].unranked == ("blank",)
+    assert "monai has no number for blank" in stability.sentences()[1]
+
+
+def test_controls_and_oracles_have_no_part_in_it(fake: Any) -> None:
+    records = [
+        fake.scored("a", [9] * 6),
+        fake.scored("control: Otsu", [5] * 6, role="control"),
+        fake.scored("sam", [9] * 6, oracle=True),
+    ]
+    board = build_board(records, metrics=("dice",))
+    assert board.stability.rankings == ()
+    assert board.stability.sentences() == (
+        "Rank stability: only one model has scores, so there is no order.",
+    )
+    board = build_board(records[1:], metrics=("dice",))
+    assert board.stability.sentences() == (
+        "Rank stability: no model has scores, so there is no order.",
+    )

@@ -1,0 +1,240 @@
+"""Text, files and page say what the board holds, and nothing that is unknown is a number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from candlemark.cli.main import app
+from candlemark.errors import ConfigError
+from candlemark.records import RunRecord, Status
+from candlemark.report.build import build_report
+from candlemark.report.segmentation.board import Board, build_board
+from candlemark.report.segmentation.export import (
+    board_to_dict,
+    cases_csv,
+    comparison_csv,
+    comparison_markdown,
+    write_exports,
+)
+from candlemark.report.segmentation.tables import forest, page
+from candlemark.report.segmentation.text import answer, detailed, failure_lines, show
+from candlemark.results.store import open_results
+
+TIMES = {"load": 1.0, "preprocess": 2.0, "forward": 5.0, "postprocess": 1.0}
+
+
+def study(fake: Any) -> list[RunRecord]:
+    names = fake.ids(6)
+    broken = [fake.case_of(name, 8) for name in names[:4]]
+    broken += [fake.failed_case(names[4]), fake.failed_case(names[5], "wrong_shape", shape=None)]
+    return [
+        fake.scored("owner/good", [9, 8, 9, 8, 9, 9], times=TIMES, protocol="native_head"),
+        fake.record("<b>|broken", broken, planned=names, description="a model of ours"),
+        fake.record("dead", [], planned=names, status=Status.CRASHED, reason="boom"),
+        fake.scored("control: Otsu", [3, 2, 4, 3, 2, 3], role="control"),
+        fake.scored("sam", [10] * 6, oracle=True, protocol="sam_oracle_box", jitter=0.1),
+        fake.scored("net", [0] * 6, protocol="none", times=TIMES),
+    ]
+
+
+def board_of(fake: Any, **more: Any) -> Board:
+    return build_board(study(fake), **{"metrics": ("dice", "hd95", "lesion_f1"), **more})
+
+
+def shown(board: Board, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    show(board, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_answer_names_the_best_and_the_test_against_the_controls(fake: Any) -> None:
+    board = board_of(fake)
+    assert answer(board) == (
+        "good and <b>|broken cannot be told apart: Dice 0.867 [0.807, 0.916] for the first; "
+        "better than every control (p < 0.001)."
+    )
+    alone = build_board([r for r in study(fake) if r.facts["row"] != "<b>|broken"])
+    assert answer(alone).startswith("good has the best Dice, 0.867 [0.807, 0.916]; better than")
+    assert answer(build_board(study(fake)[3:])) == (
+        "No model was scored: there is nothing to recommend."
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_every_row_is_shown_at_every_width(fake: Any, width: int) -> None:
+    text = shown(board_of(fake), width)
+    for name in ("good", "broken", "dead", "Otsu", "sam", "net"):
+        assert name in text
+    assert "Oracles: the prompt comes from the reference" in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_protocols_failures_and_verdicts_stand_in_the_table(fake: Any) -> None:
+    text = shown(board_of(fake), 200)
+    assert re.search(r"good +native_head +0\.867 .*0 of 6|good +native_head .* 0 ", text)
+    assert re.search(r"broken .*2 of 6", text)
+    assert re.search(r"dead .*6 of 6", text)
+    assert re.search(r"sam +sam_oracle_box +1\.000 \[.*\] ORACLE .*moved by 10%", text)
+    assert re.search(r"net +9 ms / -", text)
+
+
+def test_failures_are_told_once_with_their_reason(fake: Any) -> None:
+    assert failure_lines(board_of(fake)) == [
+        "crashed: <b>|broken: case_05: the network raised ValueError",
+        "wrong shape: <b>|broken: case_06: the network raised ValueError",
+        "failed: dead: crashed, boom",
+    ]
+
+
+def test_the_detailed_text_holds_every_score_pair_and_convention(fake: Any) -> None:
+    text = detailed([board_of(fake)])
+    assert "a model of ours" in text
+    assert re.search(r"owner/good \(model, native_head\)\n +Dice +0\.867 \[", text)
+    assert "good - control: Otsu: +0.583 [" in text
+    assert re.search(r"HD95, torchmetrics: TorchMetrics: its Hausdorff .* no percentile", text)
+    assert "HD95, nnunet: good" in text
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_csv_has_a_line_a_case_and_says_why_one_failed(fake: Any) -> None:
+    lines = rows_of(cases_csv([board_of(fake)]))
+    assert len(lines) == 5 * 6  # what was only timed has no cases
+    failed = [line for line in lines if line["row"] == "<b>|broken" and line["outcome"] != "ok"]
+    assert [(line["case"], line["outcome"], line["dice"]) for line in failed] == [
+        ("case_05", "crashed", "0.0"),
+        ("case_06", "wrong_shape", "0.0"),
+    ]
+    assert failed[0]["reason"] == "the network raised ValueError"
+    assert failed[0]["volume_bias"] == ""
+    good = next(line for line in lines if line["row"] == "owner/good")
+    assert float(good["dice"]) == pytest.approx(0.9)
+    assert (good["class"], good["distance_unit"], good["forward_ms"]) == ("lesion", "mm", "5.0")
+    assert {line["oracle"] for line in lines if line["row"] == "sam"} == {"True"}
+
+
+def test_several_classes_have_a_line_each_and_one_for_their_mean(fake: Any) -> None:
+    cases = [fake.case_of(name, [10, 5]) for name in fake.ids(6)]
+    board = build_board([fake.record("net", cases, classes=2)], metrics=("dice",))
+    lines = rows_of(cases_csv([board]))
+    assert [(line["class"], line["dice"]) for line in lines[:3]] == [
+        *(("lesion", "1.0"), ("organ", "0.5"), ("mean of classes", "0.75")),
+    ]
+    compared = rows_of(comparison_csv([board]))
+    assert [line["class"] for line in compared] == ["mean of classes", "lesion", "organ"]
+    assert "By class" in shown(board)
+
+
+def test_the_comparison_holds_all_three_tables(fake: Any) -> None:
+    lines = {line["row"]: line for line in rows_of(comparison_csv([board_of(fake)]))}
+    assert {name: line["table"] for name, line in lines.items()} == {
+        **dict.fromkeys(("owner/good", "<b>|broken", "dead", "control: Otsu"), "main"),
+        "sam": "oracle",
+        "net": "timed",
+    }
+    assert lines["net"]["dice"] == ""
+    assert lines["net"]["case_p50_ms"] == "9.0"
+    assert lines["sam"]["dice_verdict"] == "ORACLE"
+    assert lines["dead"]["failed_cases"] == "6"
+
+
+def test_markdown_escapes_names(fake: Any) -> None:
+    text = comparison_markdown([board_of(fake)])
+    assert "\\<b>\\|broken" in text
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {8}
+
+
+def test_json_holds_the_answer_and_no_nan(fake: Any) -> None:
+    found = json.loads(json.dumps(board_to_dict(board_of(fake)), allow_nan=False))
+    assert found["answer"].startswith("good and <b>|broken cannot be told apart")
+    assert [row["row"] for row in found["oracles"]] == ["sam"]
+    assert found["rows"][0]["scores"]["dice"]["quotable"] is True
+    assert found["timed"][0]["scores"]["dice"]["value"] is None
+    assert found["beats_controls"]["owner/good"]["won"] is True
+    assert found["rank_stability"]["rankings"][0]["metric"] == "dice"
+    assert found["rows"][0]["telling_cases"]["best"] == "case_01"
+
+
+def test_files_are_named_by_their_time(fake: Any, tmp_path: Path) -> None:
+    at = datetime(2026, 5, 1, 9, 30, tzinfo=UTC)
+    files = write_exports([board_of(fake)], tmp_path / "out", at=at)
+    assert sorted(path.name for path in files.all) == [
+        "benchmark_results_20260501_093000.csv",
+        "benchmark_summary_20260501_093000.json",
+        "model_comparison_20260501_093000.csv",
+        "model_comparison_20260501_093000.md",
+    ]
+    assert all(path.stat().st_size for path in files.all)
+
+
+def test_the_page_escapes_names_and_draws_every_scored_row(fake: Any) -> None:
+    board = board_of(fake)
+    text = page([board], [], title="scans <i>")
+    assert "scans &lt;i&gt;" in text
+    assert "<b>|broken" not in text
+    assert text.count('<tr class="control">') == 1
+    chart = forest(board)
+    assert chart is not None
+    assert len(chart["layout"]["yaxis"]["categoryarray"]) == 5
+
+
+@pytest.fixture
+def store(fake: Any, tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    with open_results(folder) as results:
+        config = {
+            "task": "segmentation",
+            "benchmark": {"metrics": ["dice", "nsd"], "thresholds": {"dice": 0.5}},
+            "reporting": {"convention": "candlemark"},
+        }
+        results.add_suite("s1", config, fake.WHEN)
+        for record in study(fake):
+            results.append(record, "s1")
+    return folder
+
+
+def test_a_store_of_segmentation_alone_has_its_page_as_the_report(
+    store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "reports"
+    with open_results(store, read_only=True) as results:
+        files = build_report(results, out, prefix="scans")
+    assert files.html == out / "report.html"
+    assert files.masks_html == files.html
+    (board,) = files.masks
+    assert board.settings.metrics == ("dice", "nsd")
+    assert "Bar Dice at least 0.5" in files.html.read_text(encoding="utf-8")
+    told = files.to_dict()
+    assert told["answer"] == answer(board)
+    assert told["segmentation"][0]["dataset"] == "phantoms"
+    assert "segmentation, detailed report" in files.detailed.read_text(encoding="utf-8")
+
+
+def test_report_and_show_print_the_tables_by_any_convention(store: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    out = str(tmp_path / "reports")
+    asked = ["report", "--results-dir", str(store), "--reports-dir", out, "--convention", "nnunet"]
+    printed = runner.invoke(app, asked)
+    assert printed.exit_code == 0, printed.output
+    assert "nnU-Net convention" in printed.output
+    assert "n/a of all rows, NSD: nnU-Net: it has no surface Dice" in printed.output
+    printed = runner.invoke(app, ["results", "show", "--results-dir", str(store), "--json"])
+    assert printed.exit_code == 0, printed.output
+    assert json.loads(printed.output)["segmentation"][0]["convention"] == "candlemark"
+    refused = runner.invoke(app, [*asked[:-1], "itk"])
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, ConfigError | SystemExit)
