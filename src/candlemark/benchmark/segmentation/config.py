@@ -9,9 +9,9 @@ shown (`reporting`, the bars of `benchmark.thresholds`) does not, and changes no
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from candlemark.benchmark.segmentation.protocols import protocol_of_type
 from candlemark.config import Config
@@ -29,6 +29,14 @@ def _refuse_unknown(names: tuple[str, ...]) -> None:
         raise ValueError(
             f"{', '.join(unknown)} is no metric of masks; known: {', '.join(SEGMENTATION_METRICS)}"
         )
+
+
+def _by_word(found: Any) -> Any:
+    """YAML reads the 1 of {1: lesion} as a number; JSON can only write it as a word."""
+    return {str(own): to for own, to in found.items()} if isinstance(found, dict) else found
+
+
+ClassMap = Annotated[dict[str, str | int], BeforeValidator(_by_word)]
 
 
 class ScansConfig(Config):
@@ -73,7 +81,7 @@ class HubModelConfig(Config):
     type: str | None = None
     notes: str = ""
     protocol: AskProtocol | Literal["auto"] = "auto"
-    class_map: dict[str, str | int] | None = None
+    class_map: ClassMap | None = None
     prompts: dict[str, str] | None = None
     jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.1, 0.2)
     weights: str = "pretrained"
@@ -122,7 +130,7 @@ class OwnModelConfig(Config):
     patch: tuple[int, int, int] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
-    class_map: dict[str, str | int] | None = None
+    class_map: ClassMap | None = None
     intensity: Literal["window", "raw"] = "window"
     activation: Literal["auto", "none", "sigmoid"] = "auto"
     dimensions: Literal[2, 3] | None = None
