@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from candlemark.cli import main as command
+from candlemark.results.schema import VERSION
 from candlemark.results.store import open_results
 
 
@@ -133,7 +134,8 @@ def test_export_names_what_it_wrote(call, store: Path, tmp_path: Path):
 
 
 def test_upgrade_leaves_a_store_of_today(call, store: Path):
-    assert call("results", "upgrade", "--results-dir", store)[1].strip().endswith("has schema 2")
+    told = call("results", "upgrade", "--results-dir", store)[1]
+    assert told.strip().endswith(f"has schema {VERSION}")
 
 
 @pytest.mark.parametrize("words", [("results", "list"), ("results", "upgrade"), ("report",)])
