@@ -20,6 +20,7 @@ from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS, Extent
 from candlemark.metrics.segmentation.conventions import CONVENTIONS, Convention
 from candlemark.metrics.segmentation.scores import (
     CaseResult,
+    FloatArray,
     complete,
     read_case,
     tabulate,
@@ -278,10 +279,11 @@ def _per_case(
     )
     if table is None:
         return {label: [None] * len(results) for label in (None, *labels)}
-    columns = {label: table.scores[:, place] for place, label in enumerate(labels)}
+    columns: dict[str | None, FloatArray] = {None: table.per_case()}
+    columns |= {label: table.scores[:, place] for place, label in enumerate(labels)}
     return {
         label: [float(x) if np.isfinite(x) else None for x in column]
-        for label, column in {None: table.per_case(), **columns}.items()
+        for label, column in columns.items()
     }
 
 
