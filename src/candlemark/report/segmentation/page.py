@@ -114,10 +114,9 @@ def _missing(packed: Packed) -> list[str]:
     """What the viewer does not show, and why."""
     lines = []
     if packed.left_out:
-        lines.append(
-            f"{len(packed.cases)} cases are here, the most telling ones; "
-            f"{_some(packed.left_out)} would make the page too large."
-        )
+        here = f"{len(packed.cases)} cases are here" if len(packed.cases) > 1 else "1 case is here"
+        more = f"{len(packed.left_out)} case{'s' if len(packed.left_out) > 1 else ''} more"
+        lines.append(f"{here}, the most telling; {more} would make the page too large.")
     if packed.gone:
         lines.append(f"The files of {_some(packed.gone)} are not there any more.")
     if any(case["shrunk"] > 1 or len(case["slices"]) < case["of"] for case in packed.cases):

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from fake_segmentation import case_of_masks, failed_case, record
 from scipy import ndimage
 
-from candlemark.metrics.segmentation.scores import CaseResult
 from candlemark.records import Measurement, RunRecord, Status
 from candlemark.report.segmentation.board import Board, build_board
 from candlemark.report.segmentation.views import CaseView, Loader
 from candlemark.scans.phantoms import Phantom, draw_phantom
 
-__all__ = ["CaseResult", "answers", "board_of", "loader", "phantoms", "two_class"]
+
+def _records() -> ModuleType:
+    """`fake_segmentation.py` of the folder above; tests are no package."""
+    path = Path(__file__).parents[1] / "fake_segmentation.py"
+    spec = spec_from_file_location("candlemark_test_fake_segmentation_of_pictures", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def phantoms(count: int) -> list[Phantom]:
@@ -75,6 +85,7 @@ def board_of(
     **settings: Any,
 ) -> Board:
     """The board of these rows; `fails`: cases that crash by row; `dead`: rows that fail whole."""
+    fake = _records()
     records: list[RunRecord] = []
     names = [scan.case for scan in scans]
     for row in rows:
@@ -82,11 +93,11 @@ def board_of(
         cases = []
         for scan in scans:
             if scan.case in (fails or {}).get(row, ()):
-                cases.append(failed_case(scan.case, shape=scan.labels.shape))
+                cases.append(fake.failed_case(scan.case, shape=scan.labels.shape))
                 continue
             reference = two_class(scan) if classes == 2 else scan.labels
             cases.append(
-                case_of_masks(
+                fake.case_of_masks(
                     scan.case,
                     reference,
                     _answer(reference, scan.image, row),
@@ -97,7 +108,7 @@ def board_of(
             )
         status = Status.CRASHED if row in dead else Status.OK
         records.append(
-            record(
+            fake.record(
                 row,
                 () if row in dead else cases,
                 planned=names,
