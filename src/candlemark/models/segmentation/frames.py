@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from candlemark.errors import ModelError
 from candlemark.models.building import quiet
 from candlemark.models.inference.base import Described, InputShape
 from candlemark.models.inference.networks import network_facts
@@ -79,12 +80,17 @@ class Eye:
 def request_of(spec: SegmenterSpec, described: Described) -> LoadRequest:
     """What builders of `models.inference` take.
 
-    Raises ModelError: the weights cannot be had.
+    spec.options["image_size"]: S, where it is not what the model was made for
+
+    Raises ModelError: the weights cannot be had, or S is no side.
     """
+    side = spec.options.get("image_size")
+    if side is not None and (isinstance(side, bool) or not isinstance(side, int) or side < 1):
+        raise ModelError(f"image_size = {side!r} of {spec.name}; allowed: a side in px, from 1")
     return LoadRequest(
         described=described,
         file=weights_path(described, allow_pickle=spec.allow_pickle),
-        shape=InputShape(),
+        shape=InputShape(image_size=side),
         seed=spec.seed,
         allow_pickle=spec.allow_pickle,
     )

@@ -68,7 +68,7 @@ def build_time_only(spec: SegmenterSpec, *, batch_size: int) -> TimeOnly:
     model = load_model(
         spec.source,
         weights=spec.weights,
-        shape=InputShape(),
+        shape=InputShape(image_size=spec.options.get("image_size")),
         seed=spec.seed,
         allow_pickle=spec.allow_pickle,
     )
