@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from candlemark.report.segmentation.board import Board, build_boards
+from candlemark.records import Measurement, Verdict
+from candlemark.report.segmentation.board import Board, Row, build_boards
 from candlemark.results.naming import task_of
 from candlemark.results.own_scores import OwnScore, compared, own_rows
 from candlemark.results.store import open_results
@@ -49,6 +50,13 @@ def _rows(board: Board) -> Iterator[dict[str, Any]]:
             "value": score.value,
             "low": score.low,
             "high": score.high,
-            "verdict": None if score.verdict == "VALID" else score.verdict.value,
+            "verdict": _verdict(row, score),
             "reason": score.reason,
         }
+
+
+def _verdict(row: Row, score: Measurement) -> str | None:
+    """What an oracle is stands above how few cases it was asked about."""
+    if row.oracle:
+        return Verdict.ORACLE.value
+    return None if score.verdict is Verdict.VALID else score.verdict.value

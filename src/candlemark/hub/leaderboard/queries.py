@@ -262,7 +262,7 @@ QUERY_SETS: dict[str, tuple[Query, ...]] = {
         Query(task="image-classification", tags=("medical",)),
         Query(task="image-classification", text="xray"),
         Query(task="image-feature-extraction", tags=("medical",)),
-        Query(task="image-feature-extraction", text="path"),
+        Query(task="image-feature-extraction", tags=("pathology",)),
         Query(task="zero-shot-image-classification", tags=("medical",)),
         Query(text="biomedclip", wanted_for="zero-shot-image-classification"),
         Query(task="object-detection", tags=("medical",)),

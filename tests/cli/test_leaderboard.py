@@ -1,0 +1,174 @@
+"""`candlemark hub leaderboard` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from candlemark.cli import hub
+from candlemark.errors import CandlemarkError
+
+sys.path.append(str(Path(__file__).parents[1] / "hub" / "leaderboard"))  # for hub_models.py
+
+
+@pytest.fixture
+def hub_with_models(hub_double: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    from hub_models import several
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CANDLEMARK_CACHE", str(tmp_path / "cache"))
+    hub_double.models = several()
+    hub_double.lists = lambda: hub_double.asked("GET", r"^/api/models\?")
+    return hub_double
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(hub.app, ["leaderboard", *words])
+
+
+def call(*words: str, status: int = 0) -> str:
+    result = run(*words)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.output
+    return result.stdout
+
+
+def error_of(*words: str) -> str:
+    with pytest.raises(CandlemarkError) as found:
+        call(*words)
+    text = str(found.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_leaderboard_says_who_can_do_it_and_the_second_call_asks_nothing(
+    hub_with_models: Any,
+) -> None:
+    first = call("--task", "image-segmentation")
+    assert "asked now, 1 request\n" in first
+    assert "1. clinic/segformer-lesion: SegformerForSemanticSegmentation ends in a trained" in first
+    hub_with_models.requests.clear()
+    second = call("--task", "image-segmentation")
+    assert hub_with_models.requests == []
+    assert "cache of a moment ago, no request" in second
+    assert first.splitlines()[1:] == second.splitlines()[1:]
+
+
+def test_options_queries_and_sets_are_joined(hub_with_models: Any) -> None:
+    words = ("--tag", "medical", "--query", "text=sam for=mask-generation", "--limit", "5")
+    told = json.loads(call(*words, "--max-parameters", "100M", "--json"))
+    assert told["queries"] == [
+        "text=sam max=100M for=mask-generation limit=5",
+        "tag=medical max=100M limit=5",
+    ]
+    assert told["requests"] == 2
+    default = json.loads(call("--json"))
+    assert "task=image-segmentation tag=medical limit=20" in default["queries"]
+    assert len(default["sections"]) == 9
+
+
+def test_json_has_every_fact_with_unknown_as_null(hub_with_models: Any) -> None:
+    told = json.loads(call("--task", "image-segmentation", "--json"))
+    models = {model["id"]: model for model in told["sections"][0]["models"]}
+    spleen = models["MONAI/spleen"]
+    assert (spleen["downloads"], spleen["parameters"], spleen["claims"]) == (None, None, [])
+    assert spleen["capability"]["level"] == "elsewhere"
+    assert models["clinic/segformer-lesion"]["claims"][0]["verification"] == "verified"
+    assert told["sections"][0]["recommended"][0] == "clinic/segformer-lesion"
+
+
+def test_a_watch_says_what_changed_and_so_does_its_exit_status(hub_with_models: Any) -> None:
+    words = ("--task", "image-segmentation", "--watch")
+    assert "first snapshot, of 20" in call(*words)
+    assert call(*words).splitlines()[1:] == ["nothing"]
+    hub_with_models.models[0]["downloads"] = 900_000
+    assert "numbers  nvidia/segformer-b0: downloads 500,000 -> 900,000 (+80%)" in call(*words)
+    hub_with_models.models[0]["tags"] = ["license:apache-2.0"]
+    assert "licence  nvidia/segformer-b0: mit -> apache-2.0" in call(*words, status=1)
+    hub_with_models.models.pop()
+    told = json.loads(call(*words, "--json", status=1))
+    assert told["news"] == 1
+    assert [item["kind"] for item in told["items"]] == ["gone"]
+
+
+def test_a_watch_that_reaches_nobody_is_trouble_and_no_change(hub_with_models: Any) -> None:
+    call("--task", "image-segmentation")
+    hub_with_models.fail(503, on="/api/models", times=None)
+    assert "answered 503" in error_of("--task", "image-segmentation", "--watch")
+    assert "answered 503" in error_of("--task", "image-segmentation", "--refresh")
+    shown = call("--task", "image-segmentation", "--max-age", "0s")
+    assert "(the Hub was not reached)" in shown
+
+
+def test_offline_and_diff_ask_nothing(hub_with_models: Any) -> None:
+    call("--task", "image-segmentation")
+    hub_with_models.requests.clear()
+    assert "(offline)" in call("--task", "image-segmentation", "--offline")
+    day = "9999-12-31"
+    assert call("--task", "image-segmentation", "--diff", day, day).splitlines()[1:] == ["nothing"]
+    told = json.loads(call("--task", "image-segmentation", "--diff", day, "--json"))
+    assert told["items"] == []
+    assert hub_with_models.requests == []
+
+
+def test_reports_are_written(hub_with_models: Any) -> None:
+    call("--task", "image-segmentation", "--html", "b.html", "--markdown", "b.md")
+    assert "clinic/segformer-lesion" in Path("b.html").read_text()
+    assert Path("b.md").read_text().startswith("# Models of the Hub\n")
+    assert "a trend needs two snapshots" in error_of(
+        "--task", "image-segmentation", "--trend", "t.png"
+    )
+    call("--task", "image-segmentation", "--refresh", "--trend", "t.png")
+    assert Path("t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
+    Path("c.yaml").write_text(
+        "task: segmentation\ndataset: {phantoms: 2}\nleaderboard:\n"
+        "  queries: ['text=sam', 'task=image-segmentation']\n"
+        "  task: mask-generation\n  limit: 4\n  max_parameters: 100000000\n"
+    )
+    told = json.loads(call("--config", "c.yaml", "--json"))
+    assert told["queries"] == [
+        "text=sam max=100M for=mask-generation limit=4",
+        "task=image-segmentation max=100M limit=4",
+    ]
+    Path("d.yaml").write_text("leaderboard: {task: image-segmentation}\n")
+    assert json.loads(call("--config", "d.yaml", "--json"))["queries"] == [
+        "task=image-segmentation limit=20"
+    ]
+    Path("e.yaml").write_text("leaderboard: {quereis: []}\n")
+    assert error_of("--config", "e.yaml") == (
+        "e.yaml: leaderboard: unknown key 'quereis'; did you mean 'queries'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--set", "x"), "no set 'x'; known: medical, segmentation"),
+        (("--max-age", "soon"), "--max-age soon is no age; write 30m, 6h or 2d"),
+        (("--sort", "x"), "--sort x is not known: downloads, likes, trending, modified, created"),
+        (("2026-01-01",), "'2026-01-01' stands alone; write --diff DATE 2026-01-01"),
+        (
+            ("--offline", "--watch"),
+            "--offline asks nothing, and --refresh and --watch do; leave out one of them",
+        ),
+        (
+            ("--max-parameters", "big"),
+            "'big' is no number of parameters; write 90M, 1.5B or 90000000",
+        ),
+        (("--query", "tsak=x"), "query 'tsak=x': 'tsak' is no key; did you mean 'task'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    hub_with_models: Any, words: tuple[str, ...], told: str
+) -> None:
+    assert error_of(*words) == told
+    assert hub_with_models.requests == []
