@@ -12,8 +12,8 @@ def bright(volume):
     return (volume > 150).astype(np.uint8)
 
 
-def bright_255(volume):
-    return (volume > 150).astype(np.uint8) * 255
+def numbers_it_5(volume):
+    return (volume > 150).astype(np.uint8) * 5
 
 
 def transposed(volume):

@@ -82,8 +82,8 @@ class CaseTimes:
         return labels, stages
 
     def _pass(self, segment: Callable[[Stopwatch], Labels]) -> tuple[Labels, dict[str, float]]:
-        """One pass alone on the machine; Python's collector has its turn before, off the clock."""
-        gc.collect()
+        """One pass alone on the machine; Python's collector has a turn before, off the clock."""
+        gc.collect(1)  # what a pass before left; a full collection takes longer than a small scan
         watch = Stopwatch(self.clock.stamp)
         memory = MemoryMeter(self.device)
         with leases.timing(self.device), memory:

@@ -1,0 +1,179 @@
+"""Which rows a config asks for, what their ids depend on, and what is refused before they run."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from candlemark.benchmark.segmentation.plan import rows_of, shares_process
+from candlemark.errors import ConfigError, ModelError
+
+SAM = "tiny:sam"
+
+
+def names(rows):
+    return [row.name for row in rows]
+
+
+def test_controls_come_first_then_own_models_then_those_of_the_hub(config_of):
+    config = config_of(
+        controls=("otsu", "oracle_box", "untrained_head"),
+        models=[{"source": "own_models:bright", "name": "ours"}],
+        huggingface_models=[{"model_id": "tiny:vit", "type": "backbone"}],
+    )
+    assert names(rows_of(config)) == [
+        "control: Otsu threshold",
+        "control: oracle box as mask",
+        "control: untrained head",
+        "ours",
+        "tiny:vit",
+    ]
+    assert {row.spec.source for row in rows_of(config)[2:]} == {"tiny:vit", "own_models:bright"}
+
+
+def test_an_oracle_has_a_row_for_each_jitter(config_of):
+    models = [{"model_id": SAM, "protocol": "sam_oracle_box", "jitter": (0.0, 0.25)}]
+    rows = rows_of(config_of(huggingface_models=models))
+    assert names(rows) == [SAM, f"{SAM}, prompt moved by 25%"]
+    assert [row.spec.options for row in rows] == [{"jitter": 0.0}, {"jitter": 0.25}]
+    assert [row.by_chance for row in rows] == [False, True]
+
+
+def test_a_model_asked_in_two_ways_is_told_apart_by_name(config_of):
+    models = [{"model_id": SAM, "protocol": way} for way in ("sam_auto", "sam_oracle_point")]
+    rows = rows_of(config_of(huggingface_models=models))
+    assert names(rows)[:2] == [f"{SAM} (sam_auto)", f"{SAM} (sam_oracle_point)"]
+    with pytest.raises(ConfigError, match=r"tiny:sam is named twice"):
+        rows_of(config_of(huggingface_models=[models[0], models[0]]))
+
+
+def test_the_protocol_follows_from_the_type_or_from_the_model(config_of):
+    (typed,) = rows_of(config_of(huggingface_models=[{"model_id": "a/b", "type": "swin"}]))
+    assert (typed.spec.protocol, typed.why) == ("linear_probe", "type: swin")
+    (found,) = rows_of(config_of(huggingface_models=[{"model_id": SAM}]))
+    assert found.spec.protocol == "sam_auto"
+    assert "SamModel" in str(found.why)
+
+
+@pytest.mark.parametrize(
+    ("field", "model", "said"),
+    [
+        (
+            "huggingface_models",
+            {"model_id": SAM, "protocol": "sam_auto", "jitter": (0.1,)},
+            "tiny:sam is asked as sam_auto, which reads no jitter",
+        ),
+        (
+            "huggingface_models",
+            {"model_id": "a/b", "protocol": "none", "prompts": {"lesion": "x"}},
+            "reads no prompts; take prompts out .read by: clip_dense",
+        ),
+        ("models", {"source": "tool {input} {output}", "patch": (1, 2, 2)}, "reads no patch"),
+    ],
+)
+def test_no_key_is_dead(config_of, field, model, said):
+    with pytest.raises(ConfigError, match=said):
+        rows_of(config_of(**{field: [model]}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"huggingface_models": [{"model_id": "a/b", "type": "segfromer"}]}, "mean 'segformer'"),
+        ({"huggingface_models": [{"model_id": "a/b", "protocol": "own"}]}, "with --model"),
+        ({"huggingface_models": [{"model": "a/b"}]}, "did you mean 'model_id'"),
+        ({"benchmark": {"metrics": ["dicee"]}}, "dicee is no metric of masks"),
+        ({"benchmark": {"thresholds": {"dise": 0.8}}}, "dise is no metric of masks"),
+        ({"reporting": {"convention": "monay"}}, "is no convention; known: candlemark"),
+    ],
+)
+def test_a_config_names_what_does_not_fit(config_of, fields, said):
+    with pytest.raises(ConfigError, match=said):
+        config_of(**fields)
+
+
+def test_chance_alone_gets_more_seeds(config_of, works_of):
+    config = config_of(
+        controls=("otsu",),
+        models=[{"source": "own_models:bright"}],
+        huggingface_models=[{"model_id": "tiny:vit", "protocol": "linear_probe"}],
+        seeds=(0, 1, 2),
+    )
+    works = works_of(config)
+    seeds = [(work.trial.role, work.trial.config["seed"]) for work in works]
+    assert seeds == [("control", 0), ("model", 0), ("model", 0), ("model", 1), ("model", 2)]
+    assert len({work.trial.id for work in works}) == 5
+    probe = works[2]
+    assert {case.id for case in probe.train} & {case.id for case in probe.test} == set()
+    assert probe.trial.facts["case_counts"] == {"train": 2, "test": 2}
+    assert works[0].trial.facts["case_counts"] == {"train": 0, "test": 2}
+
+
+def test_an_id_goes_by_what_answers_and_not_by_what_is_shown(config_of, works_of):
+    own = [{"source": "own_models:bright"}]
+    (first,) = works_of(config_of(models=own))
+    (shown,) = works_of(
+        config_of(
+            models=[{**own[0], "notes": "new"}],
+            benchmark={"metrics": ["hd95"], "thresholds": {"hd95": 3}, "tolerance_mm": 2},
+            reporting={"convention": "monai", "page": False},
+        )
+    )
+    (other,) = works_of(config_of(models=[{**own[0], "threshold": 0.7}]))
+    (fewer,) = works_of(config_of(models=own, benchmark={"max_cases": 3}))
+    assert shown.trial.id == first.trial.id
+    assert len({first.trial.id, other.trial.id, fewer.trial.id}) == 3
+
+
+def test_the_content_of_finished_masks_decides(config_of, works_of, scans, tmp_path):
+    folder = tmp_path / "done"
+    folder.mkdir()
+    mask = (scans / "masks" / "case_1.nii.gz").read_bytes()
+    (folder / "case_1.nii.gz").write_bytes(mask)
+    (one,) = works_of(config_of(models=[{"source": str(folder)}]))
+    (folder / "case_2.nii.gz").write_bytes(mask)
+    (two,) = works_of(config_of(models=[{"source": str(folder)}]))
+    assert one.trial.id != two.trial.id
+    assert one.files == {"case_1": folder / "case_1.nii.gz"}
+
+
+def test_masks_of_other_cases_alone_are_refused(config_of, works_of, scans, tmp_path):
+    folder = tmp_path / "done"
+    folder.mkdir()
+    mask = (scans / "masks" / "case_1.nii.gz").read_bytes()
+    (folder / "case_10.nii.gz").write_bytes(mask)
+    with pytest.raises(ModelError, match=r"no mask of any case here: it has case_10"):
+        works_of(config_of(models=[{"source": str(folder)}]))
+
+
+def test_a_module_that_is_not_there_is_found_out_while_planning(config_of, works_of):
+    with pytest.raises(ModelError, match="there is no module no_such_module"):
+        works_of(config_of(models=[{"source": "no_such_module:f"}]))
+
+
+def test_works_cross_processes_and_controls_share_one(config_of, works_of):
+    works = works_of(
+        config_of(controls=("otsu",), models=[{"source": "own_models:bright"}]),
+    )
+    copies = pickle.loads(pickle.dumps(works))  # noqa: S301 - our own
+    assert [copy.trial.id for copy in copies] == [work.trial.id for work in works]
+    assert [shares_process(True)(work) for work in works] == ["controls", None]
+    assert {shares_process(False)(work) for work in works} == {"all"}
+
+
+def test_facts_say_what_a_table_needs_of_a_row_that_fails(config_of, works_of):
+    (work,) = works_of(
+        config_of(models=[{"source": "own_models:bright", "description": "d", "notes": "n"}])
+    )
+    facts = work.trial.facts
+    assert facts["cases"] == ["case_1", "case_2", "case_3", "case_4"]
+    assert (facts["row"], facts["protocol"], facts["role"]) == ("own_models:bright", "own", "model")
+    assert (facts["class_names"], facts["oracle"], facts["untrained"]) == (
+        {"1": "lesion"},
+        False,
+        False,
+    )
+    assert (facts["description"], facts["notes"], facts["dataset"]) == ("d", "n", "scans")
+    assert work.predictions == Path(work.predictions.parent) / work.trial.id
