@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from candlemark.benchmark.segmentation.building import build
+from candlemark.benchmark.segmentation.config import SegmentationConfig
 from candlemark.benchmark.segmentation.scan_cases import open_scan_case, read_reference
+from candlemark.config import parse
 from candlemark.errors import ConfigError
 from candlemark.models.segmentation.base import Stopwatch
 
@@ -82,6 +84,22 @@ def test_every_kind_of_own_model_finds_what_is_bright(
 def test_a_class_map_may_have_numbers_as_yaml_reads_them(config_of: Callable[..., Any]) -> None:
     config = config_of(models=({"source": "own_models:bright", "class_map": {1: "lesion", 2: 0}},))
     assert config.models[0].class_map == {"1": "lesion", "2": 0}
+
+
+def test_a_saved_config_which_names_every_default_runs_again(
+    config_of: Callable[..., Any], works_of: Callable[..., Any], scans: Path, network: Path
+) -> None:
+    config = config_of(
+        models=(
+            {"name": "function", "source": "own_models:bright"},
+            {"name": "network", "source": str(network), "intensity": "raw"},
+            {"name": "masks", "source": str(scans / "masks")},
+        )
+    )
+    again = parse(SegmentationConfig, config.model_dump(mode="json"), where="saved")
+    assert [work.trial.id for work in works_of(again)] == [
+        work.trial.id for work in works_of(config)
+    ]
 
 
 @pytest.mark.parametrize(

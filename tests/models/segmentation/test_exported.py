@@ -241,6 +241,34 @@ def test_a_file_of_weights_is_no_torchscript(tmp_path: Path, make_spec: MakeSpec
         build_torchscript(make_spec("absent.pt"), batch_size=1)
 
 
+class Halving(Brightness):
+    """Halves, doubles and adds, as a U-Net does; odd sides do not meet again."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        small = nn.functional.max_pool2d(pixels, 2)
+        return super().forward(pixels) + 0 * nn.functional.interpolate(small, scale_factor=2.0)
+
+
+def test_a_network_that_halves_is_given_patches_that_it_can(
+    save_torchscript: Save, asked: Callable[..., Labels], make_case: Callable[..., Case]
+) -> None:
+    case = make_case(VOLUME[:, :11, :9])
+    path = save_torchscript(Halving())
+    with pytest.raises(
+        CaseError, match=r"does not fit sides of \(11, 9\) .*such as patch: \[1, 32, 32\]"
+    ):
+        asked(path, case)
+    assert (asked(path, case, patch=[1, 32, 32]) == BRIGHT[:, :11, :9]).all()
+
+
+def test_an_overlap_of_no_patches_is_refused(
+    save_torchscript: Save, asked: Callable[..., Labels], case: Case
+) -> None:
+    path = save_torchscript(Brightness())
+    with pytest.raises(ModelError, match="overlap is of patches, and it reads none"):
+        asked(path, case, overlap=0.25)
+
+
 def test_a_pickled_module_runs_only_where_that_is_allowed(
     tmp_path: Path, make_spec: MakeSpec, case: Case, watch: Stopwatch
 ) -> None:

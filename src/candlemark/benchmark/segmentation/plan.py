@@ -219,6 +219,7 @@ def _untrained(hub: list[Row]) -> Row:
 def _own_row(model: OwnModelConfig, config: SegmentationConfig) -> Row:
     kind = kind_of_source(model.source)
     name = model.name or model.source
+    given = _given(model)
     options: dict[str, Any] = {
         key: value
         for key, value in {
@@ -233,10 +234,11 @@ def _own_row(model: OwnModelConfig, config: SegmentationConfig) -> Row:
         }.items()
         if value is not None
         and kind in READ_BY[key]
-        # A function gets the whole volume and refuses what only a network would read.
-        and (kind != "python" or key in model.model_fields_set)
+        # A function gets the whole volume and refuses what only a network would read, and a
+        # network refuses an overlap where it reads no patches.
+        and ((kind != "python" and key != "overlap") or key in given)
     }
-    _refuse_unread(name, kind, model.model_fields_set, "models")
+    _refuse_unread(name, kind, given, "models")
     if kind == "command":
         options["timeout_s"] = config.performance.timeout_s
     return Row(
@@ -258,7 +260,7 @@ def _own_row(model: OwnModelConfig, config: SegmentationConfig) -> Row:
 
 def _hub_rows(model: HubModelConfig) -> Iterator[Row]:
     protocol, why = _protocol(model)
-    _refuse_unread(model.model_id, protocol, model.model_fields_set, "huggingface_models")
+    _refuse_unread(model.model_id, protocol, _given(model), "huggingface_models")
     options: dict[str, Any] = {
         key: value
         for key, value in {
@@ -300,6 +302,12 @@ def _protocol(model: HubModelConfig) -> tuple[str, str | None]:
     from candlemark.models.segmentation.choose import choose_protocol
 
     return choose_protocol(model.model_id, weights=model.weights)
+
+
+def _given(model: HubModelConfig | OwnModelConfig) -> list[str]:
+    """Fields that say something: a saved config names all of them, most by their default."""
+    fields = type(model).model_fields
+    return [key for key in fields if getattr(model, key) != fields[key].get_default()]
 
 
 def _refuse_unread(name: str, asked: str, given: Iterable[str], section: str) -> None:

@@ -16,6 +16,7 @@ One channel is a probability or its logit, and a network does not say which. Onl
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from candlemark.errors import ModelError
+from candlemark.models.building import first_line
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.own_labels import (
@@ -40,6 +42,12 @@ from candlemark.models.segmentation.pixels import batches, grey, labels_of, scal
 
 Intensity = Literal["window", "raw"]
 Activation = Literal["auto", "none", "sigmoid"]
+
+MISFIT = re.compile(r"[Ss]izes? of tensors? .*must match|[Nn]on.?concat axis dim", re.DOTALL)
+"""What torch and ONNX Runtime say where two paths of a network end in unlike sides."""
+
+WHOLE = 32
+"""Sides that are multiples of this can be halved five times, as often as usual networks do."""
 
 NEARLY = 1e-3
 """How far from 0 to 1 a probability may lie after rounding and blending."""
@@ -81,6 +89,11 @@ class NetworkSegmenter:
         self._overlap = float(options.get("overlap", 0.5))
         self._blending = options.get("blending", "gaussian")
         self._patch = _patch(options.get("patch"), network)
+        if self._patch is None and "overlap" in options:
+            raise ModelError(
+                f"{spec.name}: overlap is of patches, and it reads none; add patch: [Z, Y, X], or "
+                "take overlap out"
+            )
         if self._patch:
             self._layout(self._patch)  # refuses an overlap or a blending before the first case
 
@@ -123,7 +136,7 @@ class NetworkSegmenter:
                 if self._network.fixed and tuple(tensor.shape[2:]) != self._network.fixed:
                     tensor = interpolate(tensor, size=self._network.fixed, mode="bilinear")
             with watch("forward"):
-                made = self._network.ask(tensor)
+                made = self._ask(tensor)
             with watch("postprocess"):
                 answer.add(made, start, stop)
         with watch("postprocess"):
@@ -140,7 +153,7 @@ class NetworkSegmenter:
             watch,
             self._layout(patch),
             prepare=lambda raw: self._prepare(raw, case),
-            ask=self._ask_flat if self._network.dimensions == 2 else self._network.ask,
+            ask=self._ask_flat if self._network.dimensions == 2 else self._ask,
             finish=finish,
         )
         with watch("postprocess"):
@@ -148,7 +161,26 @@ class NetworkSegmenter:
 
     def _ask_flat(self, patches: Tensor) -> Tensor:
         """A network of pictures, asked about patches of one slice."""
-        return self._network.ask(patches.squeeze(2)).unsqueeze(2)
+        return self._ask(patches.squeeze(2)).unsqueeze(2)
+
+    def _ask(self, tensor: Tensor) -> Tensor:
+        """The network's scores.
+
+        Raises CaseError: it halves and doubles sides, and these cannot be halved so often.
+        """
+        try:
+            return self._network.ask(tensor)
+        except Exception as error:  # torch and ONNX Runtime have no kind of error for it
+            said = first_line(error)
+            if not MISFIT.search(str(error)):
+                raise
+            sides = tuple(tensor.shape[2:])
+            patch = [-(-side // WHOLE) * WHOLE for side in sides]
+            raise CaseError(
+                "crashed",
+                f"the network does not fit sides of {sides} ({said}); let it read patches whose "
+                f"sides it can halve, such as patch: {patch if len(patch) == 3 else [1, *patch]}",
+            ) from error
 
     def _layout(self, patch: tuple[int, ...]) -> Layout:
         deep, high, wide = patch
