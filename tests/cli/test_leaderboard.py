@@ -103,7 +103,7 @@ def test_a_watch_that_reaches_nobody_is_trouble_and_no_change(hub_with_models: A
     assert "answered 503" in error_of("--task", "image-segmentation", "--watch")
     assert "answered 503" in error_of("--task", "image-segmentation", "--refresh")
     shown = call("--task", "image-segmentation", "--max-age", "0s")
-    assert "(the Hub was not reached)" in shown
+    assert "(the Hub gave no answer)" in shown
 
 
 def test_offline_and_diff_ask_nothing(hub_with_models: Any) -> None:

@@ -219,6 +219,16 @@ def config(architecture: str | None, kind: str | None = None) -> dict[str, Any]:
             "tagged image-segmentation; neither architecture nor library is told",
         ),
         (
+            {**config("BiRefNet", None), **AUTO, "tags": ["custom_code"]},
+            SEG,
+            "elsewhere",
+            None,
+            (
+                "runs code of its author's from the repository; read that, then let it write "
+                "masks (--model FOLDER)"
+            ),
+        ),
+        (
             config("StrangeNet", "strange"),
             SEG,
             "unknown",

@@ -135,3 +135,12 @@ def test_what_is_sent_is_what_the_hubs_own_client_sends(
     )
     ours, theirs = (parse_qs(urlsplit(one.path).query) for one in hub_with_models.lists())
     assert ours == theirs
+
+
+def test_all_that_is_wanted_of_a_model_can_be_asked_for() -> None:
+    from typing import get_args
+
+    from huggingface_hub.hf_api import ExpandModelProperty_T
+
+    assert set(EXPAND) <= set(get_args(ExpandModelProperty_T))
+    assert len(set(EXPAND)) == len(EXPAND)

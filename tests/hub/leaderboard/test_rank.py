@@ -159,3 +159,23 @@ def test_the_order_does_not_depend_on_who_was_found_first(places: list[int]) -> 
         entry("d/d", files=("README.md",)), segformer("e/e", model_index=index(0.8)),
     ]  # fmt: skip
     assert order(rank(*(entries[place] for place in places))) == order(rank(*entries))
+
+
+def test_terms_of_use_are_told_and_change_no_place() -> None:
+    section = rank(
+        segformer("a/a", gated="manual", tags=[], downloads=9), segformer("b/b", downloads=1)
+    )
+    assert order(section) == ["a/a", "b/b"]
+    assert section.standings[0].why.endswith(
+        "; 9 downloads in 30 days; access has to be asked for; no licence is stated"
+    )
+
+
+def test_the_next_step_measures_what_can_be_measured() -> None:
+    sam = entry("s/sam", config={"architectures": ["SamModel"], "model_type": "sam"})
+    monai = entry("m/monai", library_name="monai", pipeline_tag=SEG)
+    assert rank(segformer("a/a"), sam, monai).next_step == (
+        "candlemark segment --image-dir IMAGES --seg-dir MASKS --config CLASS_MAPS.yaml "
+        "--hf-models a/a=native_head --hf-models s/sam=sam_auto"
+    )
+    assert rank(monai).next_step is None

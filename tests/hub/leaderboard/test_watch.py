@@ -144,7 +144,7 @@ def test_a_hub_that_cannot_be_reached_is_stood_in_for_by_the_last_snapshot(
     board = see()
     assert board.offline
     assert board.taken_at == first.taken_at
-    assert board.source.endswith("(the Hub was not reached)")
+    assert board.source.endswith("(the Hub gave no answer)")
     with pytest.raises(HubError, match="answered 503"):
         see(must_ask=True)
 

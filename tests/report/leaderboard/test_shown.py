@@ -96,7 +96,9 @@ def test_a_terminal_says_what_can_be_done_and_where_it_is_from() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_a_narrow_terminal_gets_fewer_columns_and_no_wider_lines(width: int) -> None:
     text = printed(board(standing(1, "nvidia/segformer-b0-finetuned-ade-512-512")), width)
-    assert all(len(line) <= width for line in text.splitlines())
+    # A command is one line, so that it can be copied.
+    told = [line for line in text.splitlines() if "candlemark segment" not in line]
+    assert all(len(line) <= width for line in told)
     assert "can do it" in text
     assert ("found by" in text) == (width == 200)
 

@@ -163,6 +163,17 @@ def _adapter(model: TrackedModel, _task: str) -> Capability | None:
     return _of("unknown", f"an adapter{base}: it can do what its base model can, and no more")
 
 
+def _custom_code(model: TrackedModel, task: str) -> Capability | None:
+    """A model that runs only with code from its repository."""
+    if "custom_code" not in model.tags or model.model_type in _SEES | SAM | CLIP:
+        return None
+    names = [*model.architectures, *([model.auto_class] if model.auto_class else [])]
+    if model.task != task and not any(name.endswith(_HEADS.get(task, (" ",))) for name in names):
+        return None
+    then = "; read that, then let it write masks (--model FOLDER)" if task in SEGMENTATION else ""
+    return _of("elsewhere", f"runs code of its author's from the repository{then}")
+
+
 def _has_head(model: TrackedModel, task: str) -> Capability | None:
     """A trained head for the task, by the architecture's name."""
     ends = _HEADS.get(task, ())
@@ -296,6 +307,7 @@ def _made_for_else(model: TrackedModel, task: str) -> Capability | None:
 _RULES: tuple[Callable[[TrackedModel, str], Capability | None], ...] = (
     _nothing_to_load,
     _adapter,
+    _custom_code,
     _has_head,
     _promptable,
     _elsewhere,

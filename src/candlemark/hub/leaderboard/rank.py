@@ -166,7 +166,13 @@ def _why(
 ) -> str:
     """One line: each reason that its place has, in their order."""
     return "; ".join(
-        [capability.reason, _why_measured(own), _why_claimed(model, rivalry), _why_used(model)]
+        [
+            capability.reason,
+            _why_measured(own),
+            _why_claimed(model, rivalry),
+            _why_used(model),
+            *_terms(model),
+        ]
     )
 
 
@@ -196,3 +202,13 @@ def _why_claimed(model: TrackedModel, rivalry: Rivalry | None) -> str:
 def _why_used(model: TrackedModel) -> str:
     used = UNKNOWN if model.downloads is None else count(model.downloads)
     return f"{used} downloads in 30 days"
+
+
+def _terms(model: TrackedModel) -> list[str]:
+    """What stands between having found it and using it; changes no place."""
+    found = []
+    if model.gated in {"auto", "manual"}:
+        found.append("access has to be asked for")
+    if model.license is None:
+        found.append("no licence is stated")
+    return found

@@ -77,7 +77,7 @@ def look(
             if must_ask or before is None:
                 raise
             warning(str(error), task="hub")
-            last = _last(tracker, search.endpoint, asked, "the Hub was not reached")
+            last = _last(tracker, search.endpoint, asked, "the Hub gave no answer")
             return _board(last, tracker, own, None)
         if seen.requests or before is None:
             seen = replace(seen, snapshot=tracker.add(seen.snapshot))

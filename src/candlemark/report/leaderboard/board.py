@@ -88,6 +88,21 @@ class Section:
         return self.task or "no task asked for"
 
     @property
+    def next_step(self) -> str | None:
+        """What to type to measure those that can be; None: nothing here can."""
+        asked = [
+            f"{one.model.id}={one.capability.protocol}"
+            for one in self.recommended
+            if one.capability.protocol is not None
+        ]
+        if not asked:
+            return None
+        words = " ".join(f"--hf-models {text}" for text in asked)
+        # Which of a head's own classes is which of the user's, only the user can say.
+        mapped = " --config CLASS_MAPS.yaml" if "=native_head" in words else ""
+        return f"candlemark segment --image-dir IMAGES --seg-dir MASKS{mapped} {words}"
+
+    @property
     def recommended(self) -> tuple[Standing, ...]:
         """The three to look at first."""
         return tuple(one for one in self.standings if one.recommended)[:3]
@@ -175,7 +190,7 @@ class Board:
                 {
                     "task": section.task,
                     "recommended": [one.model.id for one in section.recommended],
-                    "models": [_standing(one) for one in section.standings],
+                    "models": [_standing(one, self.endpoint) for one in section.standings],
                 }
                 for section in self.sections
             ],
@@ -183,10 +198,11 @@ class Board:
         }
 
 
-def _standing(one: Standing) -> dict[str, Any]:
+def _standing(one: Standing, endpoint: str) -> dict[str, Any]:
     trend = one.trend
     return {
         "place": one.place,
+        "url": f"{endpoint}/{one.model.id}",
         **one.model.to_dict(),
         "capability": {
             "level": one.capability.level,

@@ -67,6 +67,9 @@ def _section(section: Section, endpoint: str) -> Iterator[str]:
         yield f"{place}. **{_link(one, endpoint)}**: {_text(one.why)}"
     if not section.recommended:
         yield "None can be recommended for this task by what is known."
+    if section.next_step is not None:
+        yield ""
+        yield f"Measure them: `{_code(section.next_step)}`"
     yield ""
     yield _row(_HEAD)
     yield _row(["---"] * len(_HEAD))

@@ -83,6 +83,9 @@ def _section(section: Section, board: Board, place: int) -> str:
     )
     if not advice:
         advice = "<li><b>none</b><span>No model can be recommended by what is known.</span></li>"
+    step = ""
+    if section.next_step is not None:
+        step = f'<p class="note">Measure them: <code>{escape(section.next_step)}</code></p>'
     columns = "".join(
         f'<th class="number"><button type="button">{title}</button></th>' for title in _NUMBERS
     )
@@ -92,7 +95,7 @@ def _section(section: Section, board: Board, place: int) -> str:
     )
     lines = "\n".join(_line(one, board.endpoint) for one in section.standings)
     return (
-        f'{head}<ul class="advice models">{advice}</ul>'
+        f'{head}<ul class="advice models">{advice}</ul>{step}'
         '<div class="scroll"><table><thead><tr>'
         '<th class="number"><button type="button">#</button></th>'
         '<th><button type="button">Model</button></th>'

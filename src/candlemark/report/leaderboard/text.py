@@ -92,6 +92,8 @@ def _show_section(section: Section, target: Console, shown: int) -> None:
         target.print(Text(f"{rest} more: --show 0, --json, --markdown or --html", style="dim"))
     for place, one in enumerate(section.recommended, start=1):
         target.print(Text.assemble((f"{place}. {one.model.id}: ", "bold"), one.why))
+    if section.next_step is not None:
+        target.print(Text(f"measure them: {section.next_step}", style="dim"), soft_wrap=True)
     if not section.recommended:
         target.print(Text("none can be recommended for this task by what is known", style="dim"))
 
