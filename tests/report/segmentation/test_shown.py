@@ -85,7 +85,7 @@ def test_protocols_failures_and_verdicts_stand_in_the_table(fake: Any) -> None:
     assert re.search(r"good +native_head +0\.867 .*0 of 6|good +native_head .* 0 ", text)
     assert re.search(r"broken .*2 of 6", text)
     assert re.search(r"dead .*6 of 6", text)
-    assert re.search(r"sam +sam_oracle_box +1\.000 \[.*\] ORACLE .*moved by 10%", text)
+    assert re.search(r"sam +sam_oracle_box +1\.000 \[.*ORACLE, moved by 10%", text)
     assert re.search(r"net +9 ms / -", text)
 
 

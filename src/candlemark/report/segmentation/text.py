@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+_TELLING = ("dice", "hd95", "nsd", "lesion_f1")
 _BARS = {"clears": "clears it", "misses": "misses it", "undecided": "cannot be told"}
 
 
@@ -70,7 +71,7 @@ def board_parts(board: Board, *, width: int) -> list[RenderableType]:
 
     parts: list[RenderableType] = [heading(board)]
     if board.rows:
-        parts.append(_fitted(board, board.rows, width, last="against the controls"))
+        parts.append(_fitted(board, board.rows, width, last="controls"))
     if board.oracles:
         parts.append(Text("Oracles: the prompt comes from the reference", style="bold yellow"))
         parts.append(_fitted(board, board.oracles, width, last="prompt"))
@@ -97,8 +98,13 @@ def heading(board: Board) -> RenderableType:
 
 
 def _fitted(board: Board, rows: Sequence[Row], width: int, *, last: str) -> Table:
-    others = list(board.settings.metrics[1:])
-    return fitting(lambda names: _table(board, rows, names, last=last), others, width)
+    others = board.settings.metrics[1:]
+
+    def build(names: Sequence[str]) -> Table:
+        return _table(board, rows, [name for name in others if name in names], last=last)
+
+    # Of what there is no room for, that goes first which says least beside the Dice.
+    return fitting(build, sorted(others, key=lambda name: name not in _TELLING), width)
 
 
 def _table(board: Board, rows: Sequence[Row], others: Sequence[str], *, last: str) -> Table:
@@ -107,8 +113,8 @@ def _table(board: Board, rows: Sequence[Row], others: Sequence[str], *, last: st
     from rich.text import Text
 
     primary = board.settings.primary.name
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("row", overflow="fold", min_width=20)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("row", overflow="fold", min_width=18)
     table.add_column("protocol", overflow="fold")
     table.add_column(f"{head(board, primary)}, 95 %", justify="right", no_wrap=True)
     for name in others:
@@ -116,16 +122,16 @@ def _table(board: Board, rows: Sequence[Row], others: Sequence[str], *, last: st
     with_failures = any(row.failed_cases for row in rows)
     if with_failures:
         table.add_column("failed", justify="right", no_wrap=True)
-    table.add_column(last, min_width=16)
+    table.add_column(last, min_width=14)
     for row in rows:
         failed = f"{row.failed_cases} of {len(row.cases)}" if row.failed_cases else "0"
         table.add_row(
-            Text(short(row.name), style=ROLE_STYLES.get(row.role, "default")),
+            Text(_named(row), style=ROLE_STYLES.get(row.role, "default")),
             row.protocol,
-            written(row.scores[primary]),
+            bounded(row.scores[primary]),
             *(plain(row.scores[name]) for name in others),
             *((failed,) if with_failures else ()),
-            prompt_of(row) if last == "prompt" else standing(row, board),
+            verdict_and(row, prompt_of(row) if last == "prompt" else standing(row, board), board),
         )
     return table
 
@@ -142,11 +148,16 @@ def plain(m: Measurement) -> str:
     return UNKNOWN if m.value is None else _number(m.value, m)
 
 
+def bounded(m: Measurement) -> str:
+    """Value and interval."""
+    if m.low is None or m.high is None:
+        return plain(m)
+    return f"{plain(m)} [{_number(m.low, m)}, {_number(m.high, m)}]"
+
+
 def written(m: Measurement, *, with_unit: bool = False) -> str:
     """Value, interval, and the verdict that keeps it from being quoted."""
-    text = plain(m)
-    if m.low is not None and m.high is not None:
-        text += f" [{_number(m.low, m)}, {_number(m.high, m)}]"
+    text = bounded(m)
     if with_unit and m.unit and m.value is not None:
         text += f" {m.unit}"
     return text if m.verdict is Verdict.VALID else f"{text} {m.verdict}"
@@ -173,6 +184,13 @@ def standing(row: Row, board: Board) -> str:
     return f"{text}; tied for best" if tied else text
 
 
+def verdict_and(row: Row, told: str, board: Board) -> str:
+    """What keeps a row's numbers from being quoted, then what else there is to say of it."""
+    verdict = row.scores[board.settings.primary.name].verdict
+    found = [] if verdict is Verdict.VALID else [str(verdict)]
+    return ", ".join([*found, *([told] if told else [])])
+
+
 def prompt_of(row: Row) -> str:
     """Where the prompt of an oracle lies."""
     if row.jitter is None:
@@ -181,7 +199,12 @@ def prompt_of(row: Row) -> str:
 
 
 def _plain(name: str) -> str:
-    return short(name).split(": ")[-1]
+    return short(name).removeprefix("control: ")
+
+
+def _named(row: Row) -> str:
+    """A control is told by its protocol and its colour, and needs no further word."""
+    return short(row.name) if row.is_model else _plain(row.name)
 
 
 def _by_class(board: Board, width: int) -> Table:
@@ -193,14 +216,14 @@ def _class_table(board: Board, metrics: Sequence[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("row", overflow="fold", min_width=20)
     for name in metrics:
         table.add_column(head(board, name), justify="right", no_wrap=True)
     table.add_column("class", min_width=10)
     for row in (*board.rows, *board.oracles):
         for place, (label, scores) in enumerate(row.by_class.items()):
-            name = short(row.name) if place == 0 else ""
+            name = _named(row) if place == 0 else ""
             table.add_row(
                 Text(name, style=ROLE_STYLES.get(row.role, "default")),
                 *(plain(scores[metric]) for metric in metrics),
@@ -219,7 +242,7 @@ def _time_table(rows: Sequence[Row], stages: Sequence[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("row", overflow="fold", min_width=20)
     for stage in stages:
         name = "all stages" if stage == "case" else stage
@@ -233,7 +256,7 @@ def _time_table(rows: Sequence[Row], stages: Sequence[str]) -> Table:
         ]
         memory = row.peak_memory
         table.add_row(
-            Text(short(row.name), style=ROLE_STYLES.get(row.role, "default")),
+            Text(_named(row), style=ROLE_STYLES.get(row.role, "default")),
             *cells,
             "" if memory is None else quantity("peak_memory_bytes", memory.value),
         )
