@@ -214,6 +214,8 @@ def test_the_facts_call_an_oracle_an_oracle(make_spec: MakeSpec) -> None:
         assert facts["protocol"] == protocol
         assert protocol in ORACLES
         assert facts["oracle"] is True
+        assert facts["frame"] in facts["inputs"]
+        assert "mean colour" in facts["frame"]
         assert facts["untrained"] is True
         assert "8-connected part of each class on each slice" in facts["prompt"]
         assert json.loads(json.dumps(facts)) == facts

@@ -175,6 +175,12 @@ KNOWN: dict[str, Recipe] = {
         config_class="SamConfig",
         config={"vision_config": {}, "prompt_encoder_config": {}, "mask_decoder_config": {}},
     ),
+    "facebook/sam2.1-hiera-tiny": Recipe(
+        model_task="image-segmentation",
+        model_class="Sam2Model",
+        config_class="Sam2Config",
+        config={},
+    ),
     "facebook/wav2vec2-base-960h": Recipe(
         model_task="speech-ctc",
         model_class="Wav2Vec2ForCTC",

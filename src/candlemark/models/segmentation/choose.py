@@ -21,6 +21,7 @@ from candlemark.models.files import cached_file, find_file
 from candlemark.models.inference.base import Described
 from candlemark.models.inference.classes import tables
 from candlemark.models.inference.describe import describe
+from candlemark.models.inference.known import KNOWN
 from candlemark.models.segmentation.base import AskProtocol
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -186,8 +187,9 @@ def _unlisted(model_id: str, weights: str) -> Described | None:
     """A model whose class the library's tables leave out; None: any other."""
     if ":" in model_id:
         return None
-    ask = find_file if "clipseg" in model_id.lower() or "sam2" in model_id.lower() else cached_file
-    path = ask(model_id, "config.json")
+    named = any(word in model_id.lower() for word in ("clipseg", "sam2"))
+    needed = not (weights == "random" and model_id in KNOWN)
+    path = (find_file if named and needed else cached_file)(model_id, "config.json")
     if path is None:
         return None
     try:

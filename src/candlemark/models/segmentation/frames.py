@@ -64,14 +64,17 @@ class Eye:
         )
         return read["pixel_values"]
 
-    def facts(self, protocol: str) -> dict[str, Any]:
-        """What a reader of the table must know of any network of the Hub; JSON types only."""
+    def facts(self, protocol: str, *, frame: str = FRAME) -> dict[str, Any]:
+        """What a reader of the table must know of any network of the Hub; JSON types only.
+
+        frame: what becomes of slices that are no squares
+        """
         sight = self.sight
-        inputs = f"slices {FRAME}, read by {sight.reader.source}"
+        inputs = f"slices {frame}, read by {sight.reader.source}"
         return {
             **network_facts(self.request, sight.network, inputs=inputs),
             "image_size": self.side,
-            "frame": FRAME,
+            "frame": frame,
             "protocol": protocol,
             "untrained": self.request.file is None,
         }

@@ -154,8 +154,7 @@ class SamOracle:
         self._labels = tuple(spec.classes)
         self._jitter = jitter
         self.facts: dict[str, Any] = {
-            **eye.facts(spec.protocol),
-            "frame": FRAME,
+            **eye.facts(spec.protocol, frame=FRAME),
             "oracle": True,
             "prompt": ORACLE_RULES[spec.protocol],
             "jitter": jitter,
@@ -250,7 +249,7 @@ def build_sam(spec: SegmenterSpec, *, batch_size: int) -> SamAuto | SamOracle:
     eye = open_eye(spec, described)
     if not auto:
         return SamOracle(eye, spec, batch_size=batch_size, jitter=jitter)
-    facts = {**eye.facts("sam_auto"), "frame": FRAME, "oracle": False, "prompt": AUTO_RULE}
+    facts = {**eye.facts("sam_auto", frame=FRAME), "oracle": False, "prompt": AUTO_RULE}
     return SamAuto(eye, next(iter(spec.classes)), batch_size=batch_size, facts=facts)
 
 
