@@ -20,6 +20,7 @@ from typing import Literal
 from candlemark.metrics.segmentation.catalog import Extent
 from candlemark.metrics.segmentation.measure import ClassMeasure
 from candlemark.metrics.segmentation.rules import (
+    Reduce,
     Rule,
     distance,
     larger_area_percentile,
@@ -141,7 +142,8 @@ _MONAI = Convention(
     source=(
         "monai.metrics 1.6 with its defaults (DiceMetric, MeanIoU, ConfusionMatrixMetric,"
         " HausdorffDistanceMetric, SurfaceDistanceMetric with symmetric=True, SurfaceDiceMetric),"
-        " background left out: a case without the class is left out of the mean"
+        " background left out: a case without the class is left out of the mean, a miss is"
+        " infinitely far and has no percentile"
     ),
     rules={
         "dice": share("dice", no_reference=math.nan),
@@ -149,12 +151,15 @@ _MONAI = Convention(
         "sensitivity": share("sensitivity"),
         "specificity": share("specificity"),
         "precision": share("precision"),
-        "hd95": distance(larger_percentile(95)),
+        "hd95": distance(larger_percentile(95), one_empty=math.nan),
         "hd": distance(larger_percentile(100)),
         "assd": distance(pooled_mean),
         "nsd": surface_share("voxels"),
     },
-    absent={"volume_difference": "it has no difference of volumes", **_LESIONS},
+    absent={
+        "volume_difference": "its difference of volumes is in voxels, of no scan the share",
+        **_LESIONS,
+    },
     pooled=frozenset({"sensitivity", "specificity", "precision"}),
     pools_classes=True,
 )
@@ -182,12 +187,18 @@ _RELOADED = Convention(
     first="cases",
 )
 
+
+def _medpy(reduce: Reduce) -> Rule:
+    return distance(reduce, one_empty=math.nan, full=math.nan)
+
+
 _NNUNET = Convention(
     name="nnunet",
     title="nnU-Net",
     source=(
         "nnU-Net: Dice and IoU of version 2's evaluation, the others of version 1's, which takes"
-        " distances from MedPy 0.4: both directions in one percentile, ASSD the mean of two means"
+        " distances from MedPy 0.4: both directions in one percentile, ASSD the mean of two means."
+        " A class that no case defines is left out of the mean over classes; nnU-Net's is NaN then"
     ),
     rules={
         "dice": share("dice"),
@@ -195,9 +206,9 @@ _NNUNET = Convention(
         "sensitivity": share("sensitivity"),
         "specificity": share("specificity"),
         "precision": share("precision"),
-        "hd95": distance(pooled_percentile(95), one_empty=math.nan),
-        "hd": distance(larger_percentile(100), one_empty=math.nan),
-        "assd": distance(mean_of_means, one_empty=math.nan),
+        "hd95": _medpy(pooled_percentile(95)),
+        "hd": _medpy(larger_percentile(100)),
+        "assd": _medpy(mean_of_means),
     },
     absent={
         "nsd": "it has no surface Dice",
@@ -212,8 +223,9 @@ _TORCHMETRICS = Convention(
     title="TorchMetrics",
     source=(
         "torchmetrics 1.9: DiceScore (macro), MeanIoU and HausdorffDistance of its segmentation"
-        " part (pictures only there, volumes here by the same rule), recall, specificity and"
-        " precision of its classification part over all voxels of a class"
+        " part, recall, specificity and precision of its classification part over all voxels of a"
+        " class. Its Hausdorff distance takes square pictures alone (it mixes up the rows of oblong"
+        " ones); here the same rule holds for all"
     ),
     rules={
         "dice": share("dice"),

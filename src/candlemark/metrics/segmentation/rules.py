@@ -87,10 +87,12 @@ def distance(
     *,
     both_empty: float = math.nan,
     one_empty: float | None = math.inf,
+    full: float | None = None,
 ) -> Rule:
     """A length made of the distances in both directions.
 
     one_empty: where one side alone has the class; None: the diagonal of the scan
+    full: where either side fills the scan, if that is told apart
     """
 
     def rule(measure: ClassMeasure, extent: Extent, tolerance_mm: float) -> float:
@@ -100,6 +102,8 @@ def distance(
             if not measure.reference + measure.prediction:
                 return both_empty
             return extent.diagonal if one_empty is None else one_empty
+        if full is not None and measure.voxels in {measure.reference, measure.prediction}:
+            return full
         return reduce(_of(there, elements), _of(back, elements))
 
     return rule
