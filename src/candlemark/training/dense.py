@@ -106,6 +106,11 @@ class PixelClasses(Objective):
     dice: weight of the soft Dice loss (Milletari, Navab and Ahmadi, "V-Net", 3DV 2016) beside
         the cross-entropy; counted over the batch, because a slice without the class has none
     data: what a checkpoint must also have in common, such as a digest of the labels
+
+    Both together is what won: on every second slice of a brain of which one voxel in 400 is the
+    class, with a trained EfficientNet-Lite0 and 20 epochs of one seed, the slices between were
+    found with a Dice of 0.67 and 0.64 (linear head, pyramid), without the soft Dice 0.58 and
+    0.51. Weighing the classes by their rarity lost: 0.26 against 0.46 on phantoms.
     """
 
     columns = ("validation_loss", "validation_dice")

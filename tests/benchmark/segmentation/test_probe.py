@@ -177,6 +177,26 @@ def test_killed_in_the_middle_it_ends_with_the_same_bits(
         train(tmp_path / "killed", [to_learn(0), to_learn(5)], **asked)
 
 
+def test_each_case_is_let_go_before_the_next_is_opened(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def telling(number: int) -> TrainCase:
+        image, mask = disc(number)
+
+        def read(start: int, stop: int) -> Voxels:
+            told.append(f"read {number}")
+            return image[start:stop]
+
+        case = case_of(f"case_{number}", image)
+        object.__setattr__(case, "read", read)
+        return TrainCase(
+            case, lambda start, stop: mask[start:stop], lambda: told.append(f"let go of {number}")
+        )
+
+    train(tmp_path, [telling(0), telling(1)], epochs=1)
+    assert told == ["read 0", "let go of 0", "read 1", "let go of 1"]
+
+
 def test_a_case_on_both_sides_of_a_split_is_refused() -> None:
     cases = {number: to_learn(number).case for number in range(3)}
     audit_split([cases[0]], [cases[1], cases[2]])

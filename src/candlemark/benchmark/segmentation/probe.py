@@ -45,10 +45,12 @@ class TrainCase:
     """A case to learn from: its image, and its reference by slices.
 
     reference: (start, stop) -> uint8 (stop - start, Y, X), labels of the spec's classes and 0
+    release: called when the case has been looked at, to let go of what is kept of its files
     """
 
     case: Case
     reference: Callable[[int, int], Labels]
+    release: Callable[[], None] = lambda: None
 
 
 def train_probe(
@@ -229,6 +231,7 @@ def _parts(
                 maps = backbone.module(pixels)
             yield maps, _resized(numbers, backbone.side)
             bar.advance(stop - start)
+        one.release()
 
 
 def _numbers(one: TrainCase, start: int, stop: int, table: Labels, classes: int) -> Labels:

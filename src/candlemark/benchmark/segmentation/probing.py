@@ -42,7 +42,11 @@ def build_probe(work: SegmentationWork) -> tuple[Segmenter, History]:
     held = _LastReference(work.references)
     train = [_train_case(case, held) for case in work.train] if learns else []
     if learns:
-        audit_split([one.case for one in train], [open_scan_case(case).case for case in work.test])
+        audit_split(
+            [one.case for one in train],
+            [open_scan_case(case).case for case in work.test],
+            contents={case.id: case.sha256 for case in (*work.train, *work.test)},
+        )
     return train_probe(
         spec,
         train,
@@ -73,4 +77,5 @@ def _train_case(case: ScanCase, held: _LastReference) -> TrainCase:
     def slices(of: ScanCase) -> Callable[[int, int], Labels]:
         return lambda start, stop: held.of(of)[start:stop]
 
-    return TrainCase(case=open_scan_case(case).case, reference=slices(case))
+    opened = open_scan_case(case)
+    return TrainCase(case=opened.case, reference=slices(case), release=opened.scan.release)

@@ -27,13 +27,13 @@ from candlemark.errors import CandlemarkError, ModelError
 from candlemark.models.building import first_line, quiet
 from candlemark.models.inference.base import Described, InputShape
 from candlemark.models.inference.classes import tables
-from candlemark.models.inference.describe import describe
 from candlemark.models.inference.networks import build_config, build_network, network_facts
 from candlemark.models.inference.pictures import Reader, choose_side, config_side, find_reader
 from candlemark.models.inference.request import LoadRequest
 from candlemark.models.inference.vision import build_sight
 from candlemark.models.inference.weights import weights_path
 from candlemark.models.segmentation.base import SegmenterSpec
+from candlemark.models.segmentation.choose import describe_segmenter
 from candlemark.models.segmentation.maps import Sight, TimmMaps, TransformersMaps, evenly
 from candlemark.models.segmentation.open_clip import load_tower
 
@@ -99,7 +99,7 @@ def load_backbone(spec: SegmenterSpec) -> Backbone:
     """
     side = spec.options.get("image_size")
     try:
-        described = describe(spec.source, weights=spec.weights)
+        described = describe_segmenter(spec.source, weights=spec.weights)
     except ModelError:
         tower = load_tower(spec)
         if tower is None:
