@@ -29,7 +29,10 @@ def _no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_examples():
-    names = ["btc_1h.yaml", "fusion.yaml", "inference.yaml", "pipeline.yaml", "quick.yaml"]
+    names = [
+        *("btc_1h.yaml", "fusion.yaml", "inference.yaml", "pipeline.yaml", "quick.yaml"),
+        "segmentation.yaml",
+    ]
     assert [path.name for path in CONFIGS] == names
 
 
