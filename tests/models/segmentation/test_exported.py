@@ -39,16 +39,18 @@ class Brightness(nn.Module):
             self.layer.bias.fill_(-10.0)  # type: ignore[union-attr]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logit = self.layer(pixels)
-        if self.ending == "sigmoid":
-            return logit.sigmoid()
-        if self.ending == "classes":
-            return torch.cat([-logit, logit], dim=1)
-        if self.ending == "labels":
-            return (logit > 0).long()
-        if self.ending == "coarse":
-            return nn.functional.avg_pool2d(logit, 2)
-        return logit
+        return ENDINGS[self.ending](self.layer(pixels))
+
+
+ENDINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "logit": lambda logit: logit,
+    "sigmoid": lambda logit: logit.sigmoid(),
+    "classes": lambda logit: torch.cat([-logit, logit], dim=1),
+    "labels": lambda logit: (logit > 0).long(),
+    "truth": lambda logit: logit > 0,
+    "flat": lambda logit: logit.sigmoid()[:, 0],
+    "coarse": lambda logit: nn.functional.avg_pool2d(logit, 2),
+}
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def asked(make_spec: MakeSpec, watch: Stopwatch) -> Callable[..., Labels]:
     return ask
 
 
-@pytest.mark.parametrize("ending", ["logit", "sigmoid", "classes", "labels"])
+@pytest.mark.parametrize("ending", ["logit", "sigmoid", "classes", "labels", "truth", "flat"])
 def test_torchscript_of_pictures_answers_in_any_form(
     save_torchscript: Save, asked: Callable[..., Labels], case: Case, ending: str
 ) -> None:
@@ -133,7 +135,7 @@ def test_torchscript_of_pictures_answers_in_any_form(
 
 
 @pytest.mark.parametrize("options", [{}, {"patch": [2, 8, 4]}, {"patch": [9, 5, 16]}])
-@pytest.mark.parametrize("ending", ["logit", "sigmoid", "classes"])
+@pytest.mark.parametrize("ending", ["logit", "sigmoid", "classes", "truth", "flat"])
 def test_torchscript_of_volumes_by_patches_or_whole(
     save_torchscript: Save,
     asked: Callable[..., Labels],
@@ -185,6 +187,20 @@ def test_the_threshold_is_of_the_probability_also_for_logits(
         found = asked(path, make_case(volume), threshold=0.9)
         probability = 1 / (1 + np.exp(10 - 20 * volume))
         assert (found == (probability > 0.9)).all()
+
+
+def test_a_network_in_half_precision_gets_what_it_takes(
+    save_torchscript: Save, asked: Callable[..., Labels], case: Case, tmp_path: Path
+) -> None:
+    path = tmp_path / "half.pt"
+    network = nn.Sequential(nn.Conv2d(1, 1, 1)).to(torch.bfloat16)
+    network.load_state_dict(
+        {"0.weight": torch.full((1, 1, 1, 1), 20.0), "0.bias": torch.full((1,), -10.0)}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(network), str(path))
+    assert (asked(path, case) == BRIGHT).mean() > 0.99
 
 
 def test_a_coarse_answer_is_enlarged(

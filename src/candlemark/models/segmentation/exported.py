@@ -137,9 +137,10 @@ def of_module(module: nn.Module, spec: SegmenterSpec, *, facts: Mapping[str, Any
             "say dimensions: 2 or dimensions: 3"
         )
     first = int(kernels[0].shape[1]) if kernels else 1
+    element = kernels[0].dtype if kernels else torch.float32
 
     def ask(tensor: Tensor) -> Tensor:
-        return first_output(module(tensor))
+        return first_output(module(tensor.to(element)))
 
     return OwnNetwork(
         ask=ask,

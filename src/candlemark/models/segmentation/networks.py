@@ -6,8 +6,8 @@
 
 A network of pictures is asked slice by slice, one of volumes by patches, or about the whole
 volume where no patch was given. It gets float32 intensities as shares of the scan's window, from
-0 to 1 (`intensity: raw`: as the file has them). It answers with scores (n, C, ...), the highest
-of which wins, with one channel, or, slice by slice, with whole labels.
+0 to 1 (`intensity: raw`: as the file has them). It answers with scores (n, C, ...), of which the
+highest wins, with one channel, which a threshold decides, or, slice by slice, with labels.
 
 One channel is a probability or its logit, and a network does not say which. Only logits leave
 0 to 1, so the whole case is looked at before one is chosen; `activation` says it outright.
@@ -164,12 +164,12 @@ class NetworkSegmenter:
         return self._ask(patches.squeeze(2)).unsqueeze(2)
 
     def _ask(self, tensor: Tensor) -> Tensor:
-        """The network's scores.
+        """The network's scores, one channel of them where it leaves the axis out; or labels.
 
         Raises CaseError: it halves and doubles sides, and these cannot be halved so often.
         """
         try:
-            return self._network.ask(tensor)
+            made = self._network.ask(tensor)
         except Exception as error:  # torch and ONNX Runtime have no kind of error for it
             said = first_line(error)
             if not MISFIT.search(str(error)):
@@ -181,6 +181,10 @@ class NetworkSegmenter:
                 f"the network does not fit sides of {sides} ({said}); let it read patches whose "
                 f"sides it can halve, such as patch: {patch if len(patch) == 3 else [1, *patch]}",
             ) from error
+        if made.dtype == torch.bool:
+            made = made.float()
+        alone = made.is_floating_point() and made.ndim == tensor.ndim - 1
+        return made.unsqueeze(1) if alone else made
 
     def _layout(self, patch: tuple[int, ...]) -> Layout:
         deep, high, wide = patch
