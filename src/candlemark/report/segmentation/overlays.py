@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from candlemark import progress
 from candlemark.report.drawing import new_figure, save_figure
-from candlemark.report.format import short
+from candlemark.report.format import UNKNOWN, short
 from candlemark.report.segmentation.board import Board, CaseScore, Row
 from candlemark.report.segmentation.text import head
 from candlemark.report.segmentation.views import (
@@ -135,9 +135,9 @@ def _write(
 def draw_overlay(board: Board, row: Row, panels: Sequence[Panel]) -> Figure:
     """The sheet of one row: whole slices above, the same close up below."""
     tallest = max(p.pixels.shape[0] * p.aspect / p.pixels.shape[1] for p in panels)
-    width = 3.1 * max(2, len(panels))
-    figure = new_figure(width, 3.1 * min(1.6, tallest) + 3.1 + 1.2)
-    axes = figure.subplots(2, len(panels), squeeze=False)
+    heights = (min(1.6, tallest), 1.0)
+    figure = new_figure(3.1 * max(2, len(panels)), 3.1 * sum(heights) + 1.2)
+    axes = figure.subplots(2, len(panels), squeeze=False, height_ratios=heights)
     colours = class_colours(board.class_names)
     for column, panel in enumerate(panels):
         for line, near in enumerate((False, True)):
@@ -174,14 +174,21 @@ def line_colours(colours: Mapping[int, str]) -> dict[int, str]:
     return dict.fromkeys(colours, LINE_OF_ONE) if len(colours) == 1 else dict(colours)
 
 
+def score_of(board: Board, case: CaseScore, metric: str) -> str:
+    """A case's score with its title and unit, as `HD95 3.16 mm`."""
+    title, _, unit = head(board, metric).partition(", ")
+    value = case.scores.get(metric)
+    if value is None:
+        return f"{title} {UNKNOWN}"
+    if not unit:
+        return f"{title} {value:.3f}"
+    return f"{title} {value:.{1 if value >= 10 else 2}f} {unit}"
+
+
 def _title(board: Board, panel: Panel) -> str:
     beside = [name for name in board.settings.metrics if name in {"dice", "hd95"}]
     metrics = list(dict.fromkeys((board.settings.primary.name, *beside)))[:2]
-    told = []
-    for metric in metrics:
-        value = panel.case.scores.get(metric)
-        title, _, unit = head(board, metric).partition(", ")
-        told.append(f"{title} {'n/a' if value is None else f'{value:.3g} {unit}'.strip()}")
+    told = [score_of(board, panel.case, metric) for metric in metrics]
     which = "the only answer" if panel.which == "only" else panel.which
     place = f"slice {panel.place} of {panel.slices}" if panel.slices > 1 else ""
     below = "  ·  ".join(filter(None, (*told, place)))

@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from candlemark import progress
 from candlemark.report.segmentation.board import Board
-from candlemark.report.segmentation.overlays import class_colours, line_colours
-from candlemark.report.segmentation.text import head
+from candlemark.report.segmentation.overlays import class_colours, line_colours, score_of
 from candlemark.report.segmentation.views import (
     CaseView,
     Labels,
@@ -160,12 +159,7 @@ def _told(board: Board, case: str) -> dict[str, str]:
         for one in row.cases:
             if one.case != case or one.trial_id != first:
                 continue
-            parts = []
-            for metric in shown:
-                value = one.scores.get(metric)
-                title, _, unit = head(board, metric).partition(", ")
-                parts.append(f"{title} {'n/a' if value is None else f'{value:.3g} {unit}'.strip()}")
-            text = ", ".join(parts)
+            text = ", ".join(score_of(board, one, metric) for metric in shown)
             reason = f": {one.reason}" if one.reason else ""
             ended = f"{one.outcome.replace('_', ' ')}{reason}; scored as the worst ({text})"
             told[row.name] = ended if one.failed else text

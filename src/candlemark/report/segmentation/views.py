@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.errors import ResultsError
+from candlemark.errors import ScanError
 from candlemark.report.segmentation.board import Board, Row
 
 Labels: TypeAlias = npt.NDArray[np.uint8]
@@ -44,7 +44,7 @@ class CaseView:
         shape = self.image.shape[:3]
         for what, labels in (("reference", self.reference), *self.predictions.items()):
             if labels.shape != shape:
-                raise ResultsError(
+                raise ScanError(
                     f"case {self.case}: {what} has shape {labels.shape}, its image {shape}; "
                     "run the comparison again with --no-resume"
                 )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from candlemark.errors import ResultsError
+from candlemark.errors import ScanError
 from candlemark.report.segmentation.views import (
     CaseView,
     cases_worth_a_look,
@@ -103,9 +103,9 @@ def test_a_close_up_looks_at_the_prediction_where_there_is_no_reference() -> Non
 def test_masks_that_do_not_fit_their_image_are_refused() -> None:
     image, mask = np.zeros((2, 3, 4)), np.zeros((2, 3, 5), np.uint8)
     common = {"case": "a", "image": image, "window": (0.0, 1.0), "spacing_mm": None}
-    with pytest.raises(ResultsError, match=r"case a: reference has shape \(2, 3, 5\), its image"):
+    with pytest.raises(ScanError, match=r"case a: reference has shape \(2, 3, 5\), its image"):
         CaseView(**common, reference=mask)
-    with pytest.raises(ResultsError, match="case a: hub/x has shape"):
+    with pytest.raises(ScanError, match="case a: hub/x has shape"):
         CaseView(**common, reference=np.zeros((2, 3, 4), np.uint8), predictions={"hub/x": mask})
 
 
