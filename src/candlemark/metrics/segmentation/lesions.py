@@ -83,60 +83,25 @@ def count_lesions(reference: Labels, prediction: Labels, label: int = 1) -> Lesi
 
     reference, prediction: (Z, Y, X) of one shape, any integer type
 
-    Raises ConfigError: the shapes differ.
+    Raises ConfigError: the shapes differ or have no three axes.
     """
-    if reference.shape != prediction.shape:
+    if reference.shape != prediction.shape or reference.ndim != 3:
         raise ConfigError(
             f"reference is {reference.shape} and prediction {prediction.shape}; "
-            "lesions are counted on one grid"
+            "lesions are counted on one grid (Z, Y, X)"
         )
-    wanted, answered = reference == label, prediction == label
-    box = _box(wanted | answered)
-    if box is None:
-        return Lesions(reference_count=0, prediction_count=0, detected=0, confirmed=0, matched=0)
-    ours, our_count = _parts(wanted[box])
-    theirs, their_count = _parts(answered[box])
-    sizes = np.bincount(ours.ravel(), minlength=our_count + 1)
-    answered_sizes = np.bincount(theirs.ravel(), minlength=their_count + 1)
-    one, two, shared = _meetings(ours, theirs, their_count)
-    missed = np.setdiff1d(np.arange(1, our_count + 1), one)
-    iou = shared / (sizes[one] + answered_sizes[two] - shared)
+    # Reports read counts and never make them: they need no compiler.
+    from candlemark.metrics.segmentation.parts import meetings, parts_of
+
+    ours, theirs = parts_of(reference, label), parts_of(prediction, label)
+    one, two, shared = meetings(ours, theirs)
+    missed = np.setdiff1d(np.arange(len(ours)), one)
+    iou = shared / (ours.size[one] + theirs.size[two] - shared)
     return Lesions(
-        reference_count=our_count,
-        prediction_count=their_count,
+        reference_count=len(ours),
+        prediction_count=len(theirs),
         detected=len(np.unique(one)),
         confirmed=len(np.unique(two)),
         matched=int(np.count_nonzero(iou > MATCHED_IOU)),
-        largest_missed_voxels=int(sizes[missed].max()) if len(missed) else 0,
+        largest_missed_voxels=int(ours.size[missed].max()) if len(missed) else 0,
     )
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box around a mask: parts are sought in it alone. None: the mask is empty."""
-    found = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        if not len(places):
-            return None
-        found.append(slice(int(places[0]), int(places[-1]) + 1))
-    return tuple(found)
-
-
-def _parts(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], int]:
-    """The number of its part for each voxel, 0 outside, and how many there are."""
-    from scipy import ndimage
-
-    parts = np.empty(mask.shape, dtype=np.int32)
-    count = int(ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=int), output=parts))
-    return parts, count
-
-
-def _meetings(
-    ours: npt.NDArray[np.int32], theirs: npt.NDArray[np.int32], their_count: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Every pair of parts that share voxels: the number of each, and how many they share."""
-    both = (ours > 0) & (theirs > 0)
-    keys = ours[both].astype(np.int64) * (their_count + 1) + theirs[both]
-    pairs, shared = np.unique(keys, return_counts=True)
-    return pairs // (their_count + 1), pairs % (their_count + 1), shared.astype(np.int64)
