@@ -1,0 +1,181 @@
+"""A comparison of segmenters from end to end: resumed, interrupted, reported, never asked twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import candlemark
+from candlemark.errors import ConfigError, ScanError
+from candlemark.execution.base import Failure, FailureKind, Outcome
+from candlemark.launch.run import as_config
+from candlemark.launch.segmentation import run_segmentation
+from candlemark.launch.segmentation_report import write_report
+from candlemark.records import Status
+from candlemark.results.store import open_results
+
+OWN_MODELS = Path(__file__).parents[1] / "benchmark" / "segmentation"
+BRIGHT = [{"source": "own_models:bright"}]
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(OWN_MODELS))
+
+
+class Here:
+    """Runs calls in this process and counts them; stops as Ctrl-C does after so many."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.ran: list[str] = []
+        self.stop_after = stop_after
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
+        for item in items:
+            if len(self.ran) == self.stop_after:
+                raise KeyboardInterrupt
+            self.ran.append(item.trial.row)
+            value, failure = None, None
+            try:
+                value = function(item)
+            except candlemark.errors.CandlemarkError as error:
+                failure = Failure(kind=FailureKind.REFUSED, reason=str(error))
+            yield Outcome(
+                item=item, value=value, failure=failure, started_at="2026-01-01", duration_s=0.0
+            )
+
+
+def config(**changes: Any):
+    value = {
+        "task": "segmentation",
+        "dataset": {"phantoms": 3, "classes": {1: "lesion"}},
+        "controls": ("all_background", "otsu", "oracle_box"),
+        "models": BRIGHT,
+        "performance": {"device": "cpu", "threads": 1},
+        **changes,
+    }
+    return as_config(value)
+
+
+def test_what_has_ended_is_not_asked_again(tmp_path):
+    here = Here()
+    first = run_segmentation(config(), output_dir=tmp_path, executor=here)
+    assert (first.ran, len(here.ran)) == (4, 4)
+    assert {record.status for record in first.records} == {Status.OK}
+    again = run_segmentation(config(), output_dir=tmp_path, executor=here)
+    assert (again.ran, again.suite_id) == (0, first.suite_id)
+    more = run_segmentation(
+        config(controls=("all_background", "otsu", "oracle_box", "all_foreground")),
+        output_dir=tmp_path,
+        executor=here,
+    )
+    assert (more.ran, len(more.records)) == (1, 5)
+    forced = run_segmentation(config(), output_dir=tmp_path, executor=here, resume=False)
+    assert forced.ran == 4
+    with open_results(tmp_path / "results", read_only=True) as store:
+        (kept, *_) = store.records(first.suite_id)
+        assert len(kept.cases) == 3
+    (saved,) = tmp_path.glob(f"results/suite_{first.suite_id}.yaml")
+    assert as_config(saved) == config()
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
+    stopped = Here(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_segmentation(config(), output_dir=tmp_path, executor=stopped)
+    rest = Here()
+    finished = run_segmentation(config(), output_dir=tmp_path, executor=rest)
+    assert (len(stopped.ran), len(rest.ran), len(finished.records)) == (2, 2, 4)
+    assert set(stopped.ran) & set(rest.ran) == set()
+
+
+def test_a_process_that_dies_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
+    import os
+
+    monkeypatch.setenv("PYTHONPATH", str(OWN_MODELS), prepend=os.pathsep)
+    models = [{"source": "own_models:kills_its_process"}]
+    finished = run_segmentation(
+        config(models=models, controls=("otsu",), dataset={"phantoms": 1}), output_dir=tmp_path
+    )
+    by_row = {record.facts["row"]: record for record in finished.records}
+    dead = by_row["own_models:kills_its_process"]
+    assert dead.status is Status.CRASHED
+    assert by_row["control: Otsu threshold"].status is Status.OK
+    (board,) = write_report(finished, config(), tmp_path).boards
+    row = board.row("own_models:kills_its_process")
+    assert (row.failed_cases, len(row.cases)) == (1, 1)
+    assert row.value("dice") == 0.0
+
+
+def test_the_report_has_every_case_a_page_and_pictures(tmp_path):
+    finished = run_segmentation(config(), output_dir=tmp_path, executor=Here())
+    report = write_report(finished, config(), tmp_path)
+    with report.exported.cases.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4 * 3
+    assert report.exported.cases.name.startswith("benchmark_results_")
+    (summary,) = json.loads(report.exported.summary.read_text())
+    assert [row["row"] for row in summary["oracles"]] == ["control: oracle box as mask"]
+    assert report.page is not None
+    assert "phantom_000" in report.page.read_text()
+    assert [path.suffix for path in report.overlays] == [".png"]
+    assert all(Path(path).exists() for path in report.overlays)
+    json.dumps(report.to_dict())
+    assert "--convention monai" in report.lines()[-1]
+
+
+def test_masks_are_dropped_where_they_are_not_to_be_kept(tmp_path):
+    asked = config(reporting={"keep_predictions": False, "overlays": False})
+    finished = run_segmentation(asked, output_dir=tmp_path, executor=Here())
+    report = write_report(finished, asked, tmp_path)
+    assert report.masks is None
+    assert not (tmp_path / "predictions").exists()
+    again = write_report(finished, config(), tmp_path)
+    assert again.overlays == ()
+    assert len(again.boards[0].rows) == 3
+
+
+def test_another_convention_asks_no_model_again(tmp_path):
+    here = Here()
+    finished = run_segmentation(config(), output_dir=tmp_path, executor=here)
+    ours = write_report(finished, config(), tmp_path).boards[0]
+    other = config(reporting={"convention": "nnunet", "overlays": False, "page": False})
+    resumed = run_segmentation(other, output_dir=tmp_path, executor=here)
+    theirs = write_report(resumed, other, tmp_path).boards[0]
+    assert (resumed.ran, theirs.settings.convention) == (0, "nnunet")
+    assert {row.name for row in ours.rows} == {row.name for row in theirs.rows}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "error", "said"),
+    [
+        ({"image_dir": "lost", "seg_dir": "lost"}, ScanError, "lost is no folder"),
+        ({"pairs": "lost.csv"}, ScanError, "cannot read lost.csv"),
+        ({"image_dir": "lost"}, ConfigError, "image_dir and seg_dir go together"),
+        ({}, ConfigError, "give image_dir and seg_dir, or pairs, or phantoms"),
+    ],
+)
+def test_wrong_scans_are_one_clear_line(tmp_path, monkeypatch, dataset, error, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=said):
+        run_segmentation(config(dataset=dataset), output_dir=tmp_path / "out", executor=Here())
+
+
+def test_a_file_is_no_folder_for_results(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigError, match="taken is a file; --output-dir names a folder"):
+        run_segmentation(config(), output_dir=tmp_path / "taken" / "below", executor=Here())
+
+
+def test_a_config_without_a_task_is_known_by_its_scans(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    value = {"dataset": {"phantoms": 1}, "controls": ["all_background"], "benchmark": {}}
+    assert as_config(value).task == "segmentation"
+    asked = {**value, "benchmark": {"output": str(tmp_path / "mine")}}
+    finished = candlemark.run(asked, executor=Here())
+    assert finished.results_dir == tmp_path / "mine" / "results"
