@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,13 +119,15 @@ def test_offline_and_diff_ask_nothing(hub_with_models: Any) -> None:
     assert hub_with_models.requests == []
 
 
-def test_reports_are_written(hub_with_models: Any) -> None:
+def test_reports_are_written(hub_with_models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     call("--task", "image-segmentation", "--html", "b.html", "--markdown", "b.md")
     assert "clinic/segformer-lesion" in Path("b.html").read_text()
     assert Path("b.md").read_text().startswith("# Models of the Hub\n")
     assert "a trend needs two snapshots" in error_of(
         "--task", "image-segmentation", "--trend", "t.png"
     )
+    tomorrow = SimpleNamespace(time=lambda: time.time() + 86400)
+    monkeypatch.setattr("candlemark.hub.leaderboard.search.time", tomorrow)
     call("--task", "image-segmentation", "--refresh", "--trend", "t.png")
     assert Path("t.png").read_bytes().startswith(b"\x89PNG")
 

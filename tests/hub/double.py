@@ -7,8 +7,8 @@
 It speaks what huggingface_hub 2.4 asks of a Hub for models, datasets and spaces: create,
 delete, settings, whoami, preupload, LFS (single and in parts), commit, pull requests, info,
 tree, paths-info, refs, commits, list (models by filter, expanded, in pages, with ETag), resolve
-with ranges, validate-yaml. Large files lie on a
-second port, as on a content network, and what arrives there with a token is counted.
+with ranges, validate-yaml. Large files lie on a second port, as on a content network, and what
+arrives there with a token is counted.
 
 Xet storage is refused as by a Hub that has none (404 for its token), unless `with_xet` gave it
 some; then the real hf_xet keeps its pieces in a folder.

@@ -255,7 +255,6 @@ QUERY_SETS: dict[str, tuple[Query, ...]] = {
         Query(library="monai", wanted_for=_SEGMENTATION),
         Query(text="nnunet", wanted_for=_SEGMENTATION),
         Query(text="totalsegmentator", wanted_for=_SEGMENTATION),
-        Query(task=_SEGMENTATION, library="transformers"),
         Query(task="mask-generation", tags=("medical",)),
         Query(text="medsam", wanted_for="mask-generation"),
         Query(task="mask-generation"),
@@ -274,6 +273,8 @@ QUERY_SETS: dict[str, tuple[Query, ...]] = {
         Query(task=_SEGMENTATION),
         Query(task=_SEGMENTATION, sort="trending"),
         Query(task=_SEGMENTATION, tags=("medical",)),
+        Query(text="mit-b", author="nvidia", wanted_for=_SEGMENTATION),
+        Query(text="swinv2", wanted_for=_SEGMENTATION),
         Query(task="mask-generation"),
     ),
 }
