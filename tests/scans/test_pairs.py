@@ -64,7 +64,8 @@ def test_case_1_is_not_case_10(tmp_path: Path) -> None:
         ("a_image_0000.nii.gz", "a_mask.nii.gz", "a"),
         ("img0001.nii", "label0001.nii", "0001"),
         ("volume-7.nii", "segmentation-7.nii", "7"),
-        ("scan_7.nii", "scan_7.nii", "7"),
+        ("scan_7.nii", "scan_7.nii", "scan_7"),
+        ("scan_7.nii", "mask_7.nii", "7"),
         ("frame_0001.png", "frame_0001.png", "frame_0001"),
         ("p7/image.nii.gz", "p7/seg.nii.gz", "p7"),
         ("p7/p7_img.nii.gz", "p7_seg.nii.gz", "p7"),
@@ -163,6 +164,21 @@ def test_only_equal_numbers_are_paired(
     assert list(found.missing_image) == [f"case_{n}" for n in sorted(masks - images)]
 
 
+def test_files_of_one_name_in_folders_of_their_own(tmp_path: Path) -> None:
+    names = ["p7/t1.nii.gz", "p8/t1.nii.gz", "p10/t1.nii.gz"]
+    found = paired(tmp_path, names, [*names[:2], "p9/t1.nii.gz"])
+    assert [m.case for m in found.matches] == ["p7/t1", "p8/t1"]
+    assert [m.image.parent.name for m in found.matches] == ["p7", "p8"]
+    assert all(m.image.parent.name == m.reference.parent.name for m in found.matches)
+    assert list(found.missing_reference) == ["p10/t1"]
+    assert list(found.missing_image) == ["p9/t1"]
+
+
+def test_a_copy_of_the_mask_beside_the_image_is_not_paired_with_the_mask(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["a_seg.nii", "a.nii"], ["a_seg.nii"])
+    assert as_names(found) == {"a": ("a.nii", "a_seg.nii")}
+
+
 def test_hidden_files_and_other_files_are_no_scans(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path / "f", ["a.nii", "._a.nii", ".b.nii", "dataset.json", "c/d/e.nii", "c/g.nii"]
@@ -204,6 +220,20 @@ def test_finished_masks_are_found_by_case(tmp_path: Path, predicted: str) -> Non
     assert [(m.case, m.reference.name) for m in found.matches] == [("a", Path(predicted).name)]
     assert list(found.missing_reference) == ["a1"]
     assert list(found.missing_image) == ["zz"]
+
+
+def test_finished_masks_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    matches = [
+        Match(case=f"p{n}/t1", image=Path(f"x/p{n}/t1.nii"), reference=Path(f"y/p{n}/t1.nii"))
+        for n in (7, 8)
+    ]
+    folder = folder_of(tmp_path / "p", ["p7/t1_seg.nii", "p8/t1.nii", "t1.nii"])
+    found = predictions_of(folder, matches)
+    assert [(m.case, m.reference.parent.name) for m in found.matches] == [
+        ("p7/t1", "p7"),
+        ("p8/t1", "p8"),
+    ]
+    assert list(found.missing_image) == ["t1"]
 
 
 def test_two_finished_masks_of_one_case_are_a_doubt(tmp_path: Path) -> None:

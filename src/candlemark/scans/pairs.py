@@ -123,7 +123,9 @@ def pair(image_dir: Path, seg_dir: Path) -> Pairing:
     In each folder a scan is a file with a known ending, or a folder of DICOM slices; folders are
     looked into one level deep. Where both folders are one, names with a mask's word are
     references and all others images; where they are two, a name with a word of the other kind
-    gives way to one of its own kind with the same id.
+    gives way to one of its own kind with the same id, and a name that both have is the id as it
+    stands. Files of one name in a folder each (`p7/t1.nii.gz`, `p8/t1.nii.gz`) are known by the
+    folder as well.
     """
     both = image_dir.resolve() == seg_dir.resolve()
     images, references = scans_in(image_dir), scans_in(seg_dir)
@@ -138,9 +140,36 @@ def pair(image_dir: Path, seg_dir: Path) -> Pairing:
                 f"{folder} has no {kind}: no file{apart} ends in {', '.join(ENDINGS)}, and no "
                 "folder in it holds DICOM slices; give the folders, or --pairs pairs.csv"
             )
-    here = _by_case(images, _cases_of_images(images, references))
-    there = _by_case(references, {path: case_id(path, "reference") for path in references})
-    return _join(_own_kind(here, MASK_WORDS), _own_kind(there, IMAGE_WORDS))
+    image_ids = _cases_of_images(images, references)
+    reference_ids = {path: case_id(path, "reference") for path in references}
+    if not both:
+        _keep_whole(image_ids, reference_ids)
+    here = _apart(_own_kind(_by_case(images, image_ids), MASK_WORDS), image_dir)
+    there = _apart(_own_kind(_by_case(references, reference_ids), IMAGE_WORDS), seg_dir)
+    return _join(here, there)
+
+
+def _keep_whole(image_ids: dict[Path, str], reference_ids: dict[Path, str]) -> None:
+    """Where an image and a reference have one name, that is the id: `scan_2`, not `2`."""
+    words = {*IMAGE_WORDS, *MASK_WORDS}
+    names = {_stem(path) for path in image_ids} & {_stem(path) for path in reference_ids}
+    whole = {
+        name for name in names if name.lower() not in words and not _has_word(name, MASK_WORDS)
+    }
+    for ids in (image_ids, reference_ids):
+        ids.update({path: _stem(path) for path in ids if _stem(path) in whole})
+
+
+def _apart(found: Mapping[str, list[Path]], root: Path) -> dict[str, list[Path]]:
+    """Files with one id that lie in folders of their own below the root, by both names."""
+    result: dict[str, list[Path]] = {}
+    for case, paths in found.items():
+        folders = {path.parent for path in paths}
+        if len(paths) > 1 and root not in folders and len(folders) == len(paths):
+            result |= {f"{path.parent.name}/{case}": [path] for path in paths}
+        else:
+            result[case] = paths
+    return result
 
 
 def _own_kind(found: Mapping[str, list[Path]], other: Sequence[str]) -> dict[str, list[Path]]:
@@ -198,12 +227,16 @@ def predictions_of(folder: Path, matches: Sequence[Match]) -> Pairing:
             "folder itself or in one of its own"
         )
     images = {match.case: [match.image] for match in matches}
-    by_name = {_stem(match.image): match.case for match in matches}
+    stems = [_stem(match.image) for match in matches]
+    by_name = {
+        stem: m.case for stem, m in zip(stems, matches, strict=True) if stems.count(stem) == 1
+    }
     cases = {}
     for path in found:
         plain = _without(_stem(path), MASK_WORDS)
-        names = (_stem(path), plain, case_id(path, "reference"))
+        names = [_stem(path), plain, case_id(path, "reference")]
         ids = [by_name.get(name, name) for name in names]
+        ids = [f"{path.parent.name}/{name}" for name in names] + ids
         cases[path] = next((one for one in ids if one in images), ids[-1])
     return _join(images, _by_case(found, cases))
 
