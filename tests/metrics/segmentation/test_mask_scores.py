@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from candlemark.metrics.segmentation.aggregate import (
     Sampled,
     aggregate,
+    bounds_of,
     measurement,
     over_seeds,
     sample,
@@ -30,6 +31,7 @@ from candlemark.metrics.segmentation.scores import (
     tabulate,
     unit_of,
 )
+from candlemark.metrics.summary import difference, replicate
 from candlemark.records import Verdict
 
 OURS = CONVENTIONS["candlemark"]
@@ -261,3 +263,39 @@ def test_drawing_a_case_twice_is_having_it_twice(convention: Any) -> None:
         assert once.mean_of("2", np.array([[2.0, 1.0]])) == pytest.approx(
             whole.mean_of("2", np.ones((1, 3))), nan_ok=True
         )
+
+
+def drawn(scores: Any) -> tuple[float, Any]:
+    """The mean of scores and its bootstrap."""
+    count = len(scores)
+    ((value, replicates),) = replicate(
+        [lambda weight: weight @ scores / count],
+        case_count=count,
+        block_length=1,
+        replicates=1000,
+    )
+    return value, replicates
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [10, 40])
+def test_intervals_hold_the_mean_and_tests_their_level(count: int) -> None:
+    """As the head of `aggregate` says."""
+    random = np.random.default_rng(7)
+    dice = SEGMENTATION_METRICS["dice"]
+    held = alarms = 0
+    for _ in range(300):
+        scores = random.beta(8, 2, count)
+        value, replicates = drawn(scores)
+        bounds = bounds_of(dice, Sampled(value=value, replicates=replicates, case_count=count))
+        assert bounds.low is not None
+        assert bounds.high is not None
+        held += bounds.low <= 0.8 <= bounds.high
+        other = drawn(scores + random.normal(0, 0.05, count))
+        found = difference(
+            (value, replicates), other, metric=dice, case_count=count, block_length=1
+        )
+        assert found.p_value is not None
+        alarms += found.p_value < 0.05
+    assert held / 300 > 0.89
+    assert alarms / 300 < 0.09

@@ -9,6 +9,20 @@ other cases of the same kind, never about voxels. A number over classes is the m
 the mean over a case's classes, in candlemark's convention and in those of tools that say nothing
 else. Below 6 cases no paired test of two sides can reach 5 %, so no interval is given and the
 verdict is TOO_FEW.
+
+What simulation says of it (300 samples each of the Dice of models whose mean is known; share whose
+95 % interval held that mean):
+
+    cases   alike (0.6 to 0.9)   uneven (0.4 to 1)   15 % missed altogether   distances (lognormal)
+    6              93 %                87 %                   74 %                    88 %
+    10             93 %                95 %                   82 %                    88 %
+    20             95 %                93 %                   97 %                    90 %
+    40             95 %                96 %                   94 %                    93 %
+
+A kind of failure that hits one case in seven is often not among six cases, and no interval knows
+what its sample never showed. Paired tests at 5 % call a difference that is none in 4 to 6 % of
+samples, in fewer where most cases are scored alike. `python -m pytest -m slow
+tests/metrics/segmentation` measures it again.
 """
 
 from __future__ import annotations

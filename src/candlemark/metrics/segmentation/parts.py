@@ -111,6 +111,21 @@ def _root(parent: Any, run: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _numbered(parent: Any) -> Any:
+    part = np.empty(len(parent), np.int64)
+    count = 0
+    for run in range(len(parent)):
+        # The root of a part is its first run, which has its number by now.
+        root = _root(parent, run)
+        if root == run:
+            part[run] = count
+            count += 1
+        else:
+            part[run] = part[root]
+    return part, count
+
+
+@njit(cache=True, nogil=True)
 def _join(start: Any, stop: Any, first: Any, lines: int, before: Any) -> Any:
     """The part of each run, and how many parts there are; lines: rows in a slice."""
     parent = np.arange(len(start))
@@ -136,17 +151,7 @@ def _join(start: Any, stop: Any, first: Any, lines: int, before: Any) -> Any:
                     a += 1
                 else:
                     b += 1
-    part = np.empty(len(start), np.int64)
-    count = 0
-    for run in range(len(start)):
-        # The root of a part is its first run, which has its number by now.
-        root = _root(parent, run)
-        if root == run:
-            part[run] = count
-            count += 1
-        else:
-            part[run] = part[root]
-    return part, count
+    return _numbered(parent)
 
 
 @njit(cache=True, nogil=True)
