@@ -127,7 +127,8 @@ def test_reports_are_written(hub_with_models: Any, monkeypatch: pytest.MonkeyPat
         "--task", "image-segmentation", "--trend", "t.png"
     )
     tomorrow = SimpleNamespace(time=lambda: time.time() + 86400)
-    monkeypatch.setattr("candlemark.hub.leaderboard.search.time", tomorrow)
+    for part in ("search", "cache"):
+        monkeypatch.setattr(f"candlemark.hub.leaderboard.{part}.time", tomorrow)
     call("--task", "image-segmentation", "--refresh", "--trend", "t.png")
     assert Path("t.png").read_bytes().startswith(b"\x89PNG")
 
