@@ -16,7 +16,6 @@ from candlemark.models.segmentation.base import ORACLES, Case, Labels, Segmenter
 from candlemark.models.segmentation.controls import (
     BINS,
     CONTROLS,
-    boxes_of,
     build_control,
     otsu_threshold,
 )
@@ -128,53 +127,61 @@ def test_intensities_of_many_values_are_counted_in_bins(
     assert BINS > 1000
 
 
-def test_the_oracle_box_is_the_box_of_each_slice(
-    control: Callable[..., Any], make_case: Callable[..., Case], watch: Stopwatch
-) -> None:
-    reference = _drawn(
-        """
-        .....  .....
-        .1.1.  .....
-        ..1..  ...1.
-        .....  .....
-        """
-    )
-    found = control("oracle_box").segment_with(make_case(reference), reference, watch)
-    assert (
-        found
-        == _drawn(
+@pytest.mark.parametrize(
+    ("reference", "boxes"),
+    [
+        (
+            """
+            .....  .....
+            .1.1.  .....
+            ..1..  ...1.
+            .....  .....
+            """,
             """
             .....  .....
             .111.  .....
             .111.  ...1.
             .....  .....
+            """,
+        ),
+        (
             """
-        )
-    ).all()
-
-
-def test_the_smaller_of_two_boxes_is_on_top(
-    control: Callable[..., Any], make_case: Callable[..., Case], watch: Stopwatch
-) -> None:
-    reference = _drawn(
-        """
-        1....
-        ..33.
-        ....1
-        """
-    )
-    found = control("oracle_box", classes=TWO).segment_with(make_case(reference), reference, watch)
-    assert (
-        found
-        == _drawn(
+            1.1..
+            11...
+            ....1
+            """,
+            """
+            111..
+            111..
+            ....1
+            """,
+        ),
+        (
+            """
+            11111
+            1.33.
+            1...2
+            """,
             """
             11111
             11331
             11111
-            """
-        )
-    ).all()
-    assert boxes_of(reference[0]) == [(1, (0, 3, 0, 5)), (3, (1, 2, 2, 4))]
+            """,
+        ),
+    ],
+    ids=["corners touch, slices do not", "islands apart", "the smaller on top"],
+)
+def test_the_oracle_box_is_the_box_of_each_part_on_each_slice(
+    control: Callable[..., Any],
+    make_case: Callable[..., Case],
+    watch: Stopwatch,
+    *,
+    reference: str,
+    boxes: str,
+) -> None:
+    truth = _drawn(reference)
+    found = control("oracle_box", classes=TWO).segment_with(make_case(truth), truth, watch)
+    assert (found == _drawn(boxes)).all()
 
 
 def _drawn(text: str) -> Labels:

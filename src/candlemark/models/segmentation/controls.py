@@ -5,8 +5,8 @@
     all_background   nothing is anywhere: what a rare class scores for being missed
     all_foreground   the class is everywhere
     otsu             what is brighter than the threshold that parts the histogram best
-    oracle_box       the reference's box on each slice, filled: what a prompt taken from the
-                     reference is worth before any model has seen it (an ORACLE)
+    oracle_box       the box of each part of the reference on each slice, filled: what the prompt
+                     of `sam_oracle_box` is worth before any model has seen it (an ORACLE)
 
 Where the reference has several classes, `all_foreground` and `otsu` answer with the first, the
 lowest label, unless the option `label` names another.
@@ -30,6 +30,7 @@ from candlemark.models.segmentation.base import (
     Stopwatch,
 )
 from candlemark.models.segmentation.pixels import batches, grey
+from candlemark.models.segmentation.prompts import parts_of
 
 BINS = 4096
 """Of the histogram of intensities that are no small integers, over the scan's window."""
@@ -103,38 +104,23 @@ class Otsu:
 
 
 class OracleBox:
-    """The box of each class on each slice, filled. Where boxes overlap the smaller is on top."""
+    """The box of each part of each class on each slice, filled; of two, the smaller is on top."""
 
     def __init__(self, spec: SegmenterSpec) -> None:
-        self.facts: Mapping[str, Any] = {
-            **_facts("the reference's box of each class on each slice, filled", spec, None),
-            "oracle": True,
-        }
+        self._classes = tuple(spec.classes)
+        rule = "the box of each part of the reference on each slice, filled"
+        self.facts: Mapping[str, Any] = {**_facts(rule, spec, None), "oracle": True}
 
     def segment_with(self, case: Case, reference: Labels, watch: Stopwatch) -> Labels:
         """uint8 (Z, Y, X)."""
         labels = np.zeros(case.shape, np.uint8)
         with watch("forward"):
             for index, picture in enumerate(reference):
-                for label, (top, bottom, left, right) in boxes_of(picture):
-                    labels[index, top:bottom, left:right] = label
+                parts = parts_of(picture, self._classes)
+                for part in sorted(parts, key=lambda one: -one.width * one.height):
+                    left, top, right, bottom = (int(side) for side in part.box)
+                    labels[index, top : bottom + 1, left : right + 1] = part.label
         return labels
-
-
-def boxes_of(picture: Labels) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """(label, (top, bottom, left, right)) of each class of a slice (Y, X), the largest box first.
-
-    Rows `top` to `bottom` and columns `left` to `right`, the ends not included.
-    """
-    found: list[tuple[int, tuple[int, int, int, int]]] = []
-    for label in np.flatnonzero(np.bincount(picture.ravel(), minlength=1)):
-        if label == 0:
-            continue
-        mask = picture == label
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-        found.append((int(label), box))
-    return sorted(found, key=lambda each: -_area(each[1]))
 
 
 def otsu_threshold(counts: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> float | None:
@@ -188,11 +174,6 @@ class _Histogram:
         else:
             self.values = np.linspace(*self._case.window(), BINS)
         self.counts = np.zeros(len(self.values), np.int64)
-
-
-def _area(box: tuple[int, int, int, int]) -> int:
-    top, bottom, left, right = box
-    return (bottom - top) * (right - left)
 
 
 def _facts(rule: str, spec: SegmenterSpec, label: int | None) -> dict[str, Any]:

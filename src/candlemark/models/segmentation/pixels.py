@@ -45,7 +45,7 @@ def scaled(slices: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray
     if not high > low:
         return (slices > low).astype(np.float32)
     wide = slices.dtype.itemsize > 2  # float32 has no room for what int32 or float64 may hold
-    shares: npt.NDArray[np.float64] = slices.astype("float64" if wide else "float32")
+    shares: npt.NDArray[Any] = slices.astype("float64" if wide else "float32")
     shares -= low
     shares *= 1.0 / (high - low)
     np.clip(shares, 0.0, 1.0, out=shares)
