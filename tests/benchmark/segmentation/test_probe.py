@@ -17,6 +17,7 @@ from candlemark.benchmark.segmentation.probe import TrainCase, audit_split, trai
 from candlemark.errors import DatasetError, ModelError
 from candlemark.models.segmentation.base import Case, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.probe import ProbeSegmenter
+from candlemark.scans.volume import open_scan
 from candlemark.training.position import History
 
 SIDE, SLICES = 32, 3
@@ -138,6 +139,26 @@ def test_labels_with_gaps_and_classes_nobody_shows_come_back_by_their_own_number
     assert set(np.unique(labels)) == {0, 7}
     assert np.mean(labels == mask) > 0.9
     assert segmenter.facts["train_voxels"]["organ"] == 0
+
+
+@pytest.mark.slow
+def test_on_real_tissue_it_finds_between_slices_what_it_learnt_on_them(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """Slices of one brain on both sides, which no benchmark may do: only whether it learns."""
+    scans = shared_data / "scans" / "nrrd"
+    image = open_scan(scans / "brain1_image.nrrd").read(0, 25)
+    mask = open_scan(scans / "brain1_label.nrrd").read(0, 25).astype(np.uint8)
+    learnt = TrainCase(case_of("even", image[::2]), lambda a, b: mask[::2][a:b])
+    trained = spec(
+        source=str(shared_data / "models" / "efficientnet-lite0-timm"),
+        weights="pretrained",
+        options={"image_size": 192},
+    )
+    segmenter, _ = train(tmp_path, [learnt], trained, epochs=20, batch_size=4)
+    labels = segmenter.segment(case_of("odd", image[1::2]), Stopwatch(time.perf_counter_ns))
+    overlap = 2 * np.sum(labels * mask[1::2]) / (labels.sum() + mask[1::2].sum())
+    assert overlap > 0.55
 
 
 def weights(segmenter: ProbeSegmenter) -> dict[str, list[float]]:

@@ -173,6 +173,13 @@ def test_a_picture_is_resized_and_normalised_as_the_networks_own_processor_does(
     assert pixels[0, :, :, -10].flatten().tolist() == pytest.approx([1.0] * 3 * SIDE)
 
 
+def test_pictures_that_nobody_may_write_to_are_taken(load: Callable[..., Backbone]) -> None:
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    picture.flags.writeable = False
+    pixels = load("tiny:segformer", weights="random").prepare(picture, torch.device("cpu"))
+    assert pixels.shape == (1, 3, SIDE, SIDE)
+
+
 def test_a_network_that_takes_blue_first_is_given_blue_first(
     tmp_path: Path, load: Callable[..., Backbone]
 ) -> None:

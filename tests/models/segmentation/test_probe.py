@@ -62,7 +62,7 @@ def test_a_linear_head_is_linear_in_the_enlarged_and_joined_maps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("places", "single", "answered"), [((16, 8, 4), False, 16), ((8, 8, 8), True, 16)]
+    ("places", "single", "answered"), [((16, 8, 4), False, 16), ((8, 8, 8), True, 32)]
 )
 def test_the_pyramid_answers_by_its_finest_level_and_all_of_it_learns(
     places: tuple[int, ...], answered: int, *, single: bool

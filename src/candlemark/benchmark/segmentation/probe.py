@@ -82,7 +82,7 @@ def train_probe(
     backbone.module.to(device)
     head.to(device)
     table = np.array([0, *labels], np.uint8)
-    learnt: dict[str, Any] = {"untrained": untrained, "trained_parameters": _count(head)}
+    learnt: dict[str, Any] = {"untrained": untrained, "head_parameters": _count(head)}
     history: History = ()
     if not untrained:
         result, data, found = _train(

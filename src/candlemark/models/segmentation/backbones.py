@@ -75,6 +75,8 @@ class Backbone:
 
         Resized bilinearly, with antialiasing where it gets smaller, as image processors do.
         """
+        # A file that is mapped into memory gives slices that nobody may write to.
+        pictures = np.require(pictures, requirements=["C", "W"])
         pixels = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
         if self.flipped:
             pixels = pixels.flip(1)

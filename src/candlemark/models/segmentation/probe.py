@@ -170,10 +170,9 @@ class UperHead(Head):
         """Maps (n, C_i, h_i, w_i) -> logits (n, K, h, w), of the finest map of the pyramid."""
         levels = self.standardise(maps)
         if self.single and len(levels) > 1:
-            factors = PYRAMID[-len(levels) :] if len(levels) < len(PYRAMID) else PYRAMID
             levels = [
                 one if factor == 1 else interpolate(one, scale_factor=factor, mode="bilinear")
-                for one, factor in zip(levels, factors, strict=True)
+                for one, factor in zip(levels, PYRAMID, strict=False)
             ]
         coarsest = levels[-1]
         seen = [coarsest]
