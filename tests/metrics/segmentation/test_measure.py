@@ -90,7 +90,7 @@ def test_every_way_to_what_is_far_is_exact(
 ) -> None:
     """By rows and by planes alone: what one is told to cost decides which is taken."""
     taken: list[str] = []
-    for name in ("_by_rows", "_by_planes"):
+    for name in ("by_rows", "by_planes"):
         kernel = getattr(distances, name)
         monkeypatch.setattr(
             distances,
@@ -107,7 +107,7 @@ def test_every_way_to_what_is_far_is_exact(
         masks[1][:, 3:9, -9:] = random.random((shape[0], 6, 9)) < 0.4
         masks[0].flat[0] = masks[1].flat[-1] = True
         check(*masks, SPACINGS[number % 4])
-    assert set(taken) == {"_by_planes" if dear == "ROW_NS" else "_by_rows"}
+    assert set(taken) == {"by_planes" if dear == "ROW_NS" else "by_rows"}
 
 
 def test_where_all_is_far_and_only_looked_at_here_and_there_is_exact() -> None:
