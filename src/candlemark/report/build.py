@@ -179,7 +179,15 @@ def _pages(
         beside = f"{name}_inference_report.html" if cells else None
         apart = (*of("inference"), *of("segmentation"))
         others = [suite for suite in suites if suite not in apart]
-        newest = written(dashboard.page(boards, others, title=prefix, inference=beside))
+        newest = written(
+            dashboard.page(
+                boards,
+                others,
+                title=prefix,
+                inference=beside,
+                segmentation=f"{name}_segmentation_report.html" if masks else None,
+            )
+        )
     if cells or not (boards or masks):
         link = first if boards else None
         html = inference_page(cells, gains, of("inference"), title=prefix, boards=link)

@@ -5,7 +5,7 @@ page(boards, suites, title="demo")      # the text of report.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from candlemark.report import charts
@@ -41,8 +41,9 @@ def page(
     *,
     title: str,
     inference: str | None = None,
+    segmentation: str | None = None,
 ) -> str:
-    """The whole page; `inference` is the file beside it that reports trials of that task."""
+    """The whole page; `inference`, `segmentation`: files beside it that report those tasks."""
     drawn: dict[str, Chart] = {}
     contests = [hold(board) for board in boards]
     sections = [
@@ -50,7 +51,7 @@ def page(
         for place, (board, contest) in enumerate(zip(boards, contests, strict=True))
     ]
     body = [
-        _header(boards, title, inference),
+        _header(boards, title, {"Inference": inference, "Segmentation": segmentation}),
         "<main>",
         *sections,
         _failures(boards),
@@ -65,7 +66,7 @@ def page(
     return document(title, body, drawn)
 
 
-def _header(boards: Sequence[Board], title: str, inference: str | None) -> str:
+def _header(boards: Sequence[Board], title: str, others: Mapping[str, str | None]) -> str:
     links = "".join(
         f'<a href="#board-{place}">{escape(board.title)}</a>' for place, board in enumerate(boards)
     )
@@ -73,15 +74,17 @@ def _header(boards: Sequence[Board], title: str, inference: str | None) -> str:
         f'<header><div><p class="asked">{escape(title)}: which model is worth using on this data, '
         "how right is it, what does it cost, and can the answer be trusted?</p>"
         f"<h1>{escape(answer(boards))}</h1>"
-        f'<nav aria-label="Sections">{links}{_beside(inference)}<a href="#audit">Audit</a>'
+        f'<nav aria-label="Sections">{links}{_beside(others)}<a href="#audit">Audit</a>'
         '<a href="#environment">Environment</a><a href="#config">Config</a>'
         '<button class="theme" type="button" aria-label="Change colours">dark</button>'
         "</nav></div></header>"
     )
 
 
-def _beside(inference: str | None) -> str:
-    return "" if inference is None else f'<a href="{escape(inference)}">Inference</a>'
+def _beside(others: Mapping[str, str | None]) -> str:
+    return "".join(
+        f'<a href="{escape(file)}">{name}</a>' for name, file in others.items() if file is not None
+    )
 
 
 def _badges(board: Board) -> str:

@@ -10,15 +10,24 @@ from types import ModuleType
 import pytest
 
 
-@pytest.fixture(scope="session")
-def fake() -> ModuleType:
-    """`fake_segmentation.py`."""
-    name = "candlemark_test_fake_segmentation"
+def loaded(path: Path) -> ModuleType:
+    name = f"candlemark_test_{path.stem}_of_masks"
     if name not in sys.modules:
-        path = Path(__file__).with_name("fake_segmentation.py")
         spec = spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def fake() -> ModuleType:
+    """`fake_segmentation.py`."""
+    return loaded(Path(__file__).with_name("fake_segmentation.py"))
+
+
+@pytest.fixture(scope="session")
+def charts() -> ModuleType:
+    """`fake_records.py` of the folder above: records of the task `charts`."""
+    return loaded(Path(__file__).parents[1] / "fake_records.py")

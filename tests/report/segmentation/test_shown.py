@@ -224,6 +224,20 @@ def test_a_store_of_segmentation_alone_has_its_page_as_the_report(
     assert "segmentation, detailed report" in files.detailed.read_text(encoding="utf-8")
 
 
+def test_beside_other_tasks_the_page_is_linked(
+    fake: Any, charts: Any, store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "reports"
+    with open_results(store) as results:
+        results.append(charts.fake_record(charts.ROWS[3]), "s1")
+        files = build_report(results, out, prefix="both")
+    assert files.masks_html == out / "both_segmentation_report.html"
+    assert 'href="both_segmentation_report.html"' in files.html.read_text(encoding="utf-8")
+    assert 'href="both_report.html"' in files.masks_html.read_text(encoding="utf-8")
+    assert [board.dataset for board in files.masks] == ["phantoms"]
+    assert len(files.boards) == 1
+
+
 def test_report_and_show_print_the_tables_by_any_convention(store: Path, tmp_path: Path) -> None:
     runner = CliRunner()
     out = str(tmp_path / "reports")
