@@ -139,7 +139,9 @@ def leaderboard(
     )
     if diff is not None or until is not None:
         _check_diff(diff, until)
-        changes = watching.diff(queries, str(diff), until, tracker_dir=tracker_dir)
+        changes = watching.diff(
+            queries, str(diff), until, tracker_dir=tracker_dir, own=_own(results)
+        )
         _tell_changes(changes, as_json=json)
         return
     if offline and (refresh or watch):

@@ -193,3 +193,23 @@ def test_the_difference_between_two_days(
     with pytest.raises(ResultsError) as error:
         diff(QUERIES, "last week", None, tracker_dir=where)
     assert str(error.value) == "'last week' is no date; write 2026-01-31 or 2026-01-31T12:00Z"
+
+
+def test_who_is_recommended_first_is_news(see: Any, hub_with_models: Any, clock: Any) -> None:
+    see()
+    clock.ahead_s = DAY
+    lesion = hub_with_models.models[1]
+    hub_with_models.models[1] = {**lesion, "model-index": index(0.8, verified=True)}
+    hub_with_models.models[4:5] = []  # the one for mask-generation
+    board = see()
+    assert board.changes is not None
+    first = [item for item in board.changes.items if item.kind == "first"]
+    assert board.changes.items[: len(first)] == tuple(first)
+    assert [(item.model, item.text) for item in first] == [
+        (
+            "lab/mask2former-skin",
+            "is recommended first for image-segmentation, in place of clinic/segformer-lesion",
+        ),
+        ("facebook/sam-vit-base", "no model is recommended for mask-generation any more"),
+    ]
+    assert all(item.news for item in first)

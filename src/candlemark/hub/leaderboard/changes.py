@@ -9,7 +9,9 @@ that is what it says.
 
 from __future__ import annotations
 
-from candlemark.report.leaderboard.board import Change, Changes, Trend
+from collections.abc import Sequence
+
+from candlemark.report.leaderboard.board import Change, Changes, Section, Trend
 from candlemark.report.leaderboard.words import claim_text, count, gated_cell
 from candlemark.results.tracked import Snapshot, TrackedModel
 
@@ -17,11 +19,32 @@ MOVED = 0.1
 """Downloads that changed by less are not worth a line."""
 
 
-def compare(before: Snapshot, after: Snapshot) -> Changes:
-    """All differences; models in the order of the later snapshot, then those that have gone."""
+def firsts(before: Sequence[Section], after: Sequence[Section]) -> list[Change]:
+    """Tasks for which another model is recommended first."""
+    old = {section.task: _first(section) for section in before}
+    found = []
+    for section in after:
+        was, now = old.get(section.task), _first(section)
+        if was != now:
+            text = f"is recommended first for {section.title}, in place of {was or 'none'}"
+            if now is None:
+                text = f"no model is recommended for {section.title} any more"
+            found.append(Change(model=now or str(was), kind="first", text=text))
+    return found
+
+
+def _first(section: Section) -> str | None:
+    return section.recommended[0].model.id if section.recommended else None
+
+
+def compare(before: Snapshot, after: Snapshot, first: Sequence[Change] = ()) -> Changes:
+    """All differences; models in the order of the later snapshot, then those that have gone.
+
+    first: what goes before them, as `firsts` finds it
+    """
     old = {model.id: model for model in before.models}
     new = {model.id: model for model in after.models}
-    items: list[Change] = []
+    items: list[Change] = list(first)
     for model in after.models:
         if model.id not in old:
             found = ", ".join(model.found_by)

@@ -17,7 +17,7 @@ from typing import Any
 
 from candlemark.errors import HubError, ResultsError
 from candlemark.hub.leaderboard.cache import PageCache
-from candlemark.hub.leaderboard.changes import compare, trends_of
+from candlemark.hub.leaderboard.changes import compare, firsts, trends_of
 from candlemark.hub.leaderboard.facts import read_model
 from candlemark.hub.leaderboard.queries import Query, parse
 from candlemark.hub.leaderboard.rank import rank_section
@@ -64,6 +64,7 @@ def look(
     Raises HubError: the Hub refuses or cannot be reached, and there is no snapshot or `must_ask`.
     ResultsError: the tracker cannot be used, or (offline) has no snapshot of these queries.
     """
+    own = tuple(own)
     search = ModelSearch(endpoint, token, cache=cache or PageCache(), refresh=refresh)
     asked = tuple(query.asked for query in queries)
     if offline:
@@ -85,7 +86,7 @@ def look(
             seen = replace(seen, snapshot=replace(seen.snapshot, number=before.number))
         changed = None
         if before is not None and before.number != seen.snapshot.number:
-            changed = compare(before, seen.snapshot)
+            changed = _compare(before, seen.snapshot, own)
         return _board(seen, tracker, own, changed)
 
 
@@ -96,6 +97,7 @@ def diff(
     *,
     tracker_dir: Path,
     endpoint: str | None = None,
+    own: Iterable[OwnScore] = (),
 ) -> Changes:
     """What changed between two days, from snapshots alone.
 
@@ -103,6 +105,7 @@ def diff(
 
     Raises ResultsError: there is no snapshot so old.
     """
+    own = tuple(own)
     hub = ModelSearch(endpoint, cache=PageCache()).endpoint
     asked = tuple(query.asked for query in queries)
     with open_tracker(tracker_dir, read_only=True) as tracker:
@@ -110,7 +113,12 @@ def diff(
         after = tracker.at(hub, asked, until or "9999-12-31")
     if after.number < before.number:
         raise ResultsError(f"{until} is before {since}; write the earlier date first")
-    return compare(before, after)
+    return _compare(before, after, own)
+
+
+def _compare(before: Snapshot, after: Snapshot, own: Iterable[OwnScore]) -> Changes:
+    sections = [_sections(one, own, None) for one in (before, after)]
+    return compare(before, after, firsts(*sections))
 
 
 def _ask(search: ModelSearch, queries: Sequence[Query]) -> _Seen:

@@ -112,7 +112,8 @@ class Section:
 class Change:
     """One difference between two snapshots.
 
-    kind: "new", "gone", "claims", "licence", "gated", "files", "task", "size" or "numbers"
+    kind: "first" (who is recommended first), "new", "gone", "claims", "licence", "gated", "files",
+        "task", "size" or "numbers"
     news: whether it is more than counts that move every day
     """
 

@@ -139,7 +139,7 @@ def _line(one: Standing, endpoint: str) -> str:
         ),
         f"<td>{escape(model.license or 'none stated')}</td>",
         f"<td>{escape(gated_cell(model))}</td>",
-        f"<td>{escape(day(model.last_modified))}</td>",
+        f'<td class="date">{escape(day(model.last_modified))}</td>',
         _found_by(model.found_by),
     ]
     return f"<tr>{''.join(cells)}</tr>"
