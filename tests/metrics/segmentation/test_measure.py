@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -268,3 +270,26 @@ def test_a_spacing_that_is_none_is_named(spacing: Any) -> None:
     mask = np.ones((2, 2, 2), np.uint8)
     with pytest.raises(ScanError, match=r"spacing_mm is .*three steps above 0"):
         measure(mask, mask, 1, spacing)
+
+
+@pytest.mark.parametrize("name", ["brain1", "brain2", "breast1"])
+def test_a_real_label_beside_itself_moved_is_measured_as_by_scipy(
+    shared_data: Path, name: str
+) -> None:
+    image = SimpleITK.ReadImage(str(shared_data / "scans" / "nrrd" / f"{name}_label.nrrd"))
+    spacing = tuple(image.GetSpacing()[::-1])
+    labels = SimpleITK.GetArrayFromImage(image)
+    label = int(labels.max())
+    moved = np.roll(labels, (1, 3, -2), (0, 1, 2))
+    one, other = labels == label, moved == label
+    found = measure(labels, moved, label, spacing)
+    assert found.true_positive == np.sum(one & other)
+    for directed, (origin, target) in (
+        (found.to_reference, (other, one)),
+        (found.to_prediction, (one, other)),
+    ):
+        away = ndimage.distance_transform_edt(~border(target), sampling=spacing)
+        assert directed is not None
+        np.testing.assert_allclose(
+            elements(directed.voxels), np.sort(away[border(origin)]), rtol=0, atol=1e-9
+        )
