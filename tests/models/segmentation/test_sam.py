@@ -36,9 +36,11 @@ class Obedient(torch.nn.Module):
         super().__init__()
         self.side, self.reach = side, reach
         self.embedded: list[int] = []
+        self.corners: list[float] = []
 
     def get_image_embeddings(self, pixels: Tensor) -> Tensor:
         self.embedded.append(len(pixels))
+        self.corners += pixels[:, 0, 0, 0].tolist()
         return pixels
 
     def forward(
@@ -104,6 +106,32 @@ def test_a_box_of_boxes_is_drawn_exactly(
     assert np.array_equal(labels, reference)
     assert sum(network.embedded) == 3  # slices without a prompt are not looked at
     assert set(watch.totals_ms) == set(STAGES)
+
+
+def test_boxes_keep_their_place_on_slices_of_another_size(
+    make_spec: MakeSpec, make_case: MakeCase, watch: Stopwatch
+) -> None:
+    reference = np.zeros((1, 96, 128), np.uint8)
+    reference[0, 20:40, 60:100] = 1
+    segmenter = build_sam(make_spec("tiny:sam", protocol="sam_oracle_box"), batch_size=1)
+    assert isinstance(segmenter, SamOracle)
+    obeying(segmenter)
+    labels = segmenter.segment_with(make_case(reference), reference, watch)
+    assert (labels != reference).mean() < 0.001  # but for its corners, which enlarging rounds
+
+
+def test_slices_without_a_prompt_between_others_are_left_out(
+    make_spec: MakeSpec, make_case: MakeCase, watch: Stopwatch
+) -> None:
+    reference = boxes_phantom()
+    voxels = np.broadcast_to(np.arange(6)[:, None, None] * 50, reference.shape).astype(np.uint8)
+    segmenter = build_sam(make_spec("tiny:sam", protocol="sam_oracle_box"), batch_size=6)
+    assert isinstance(segmenter, SamOracle)
+    network = obeying(segmenter)
+    reference[4] = reference[4] > 0
+    segmenter.segment_with(make_case(voxels), reference, watch)
+    first, second, fourth = network.corners  # each as bright as the slice it is
+    assert fourth - second == pytest.approx(2 * (second - first), rel=1e-4)
 
 
 def test_a_part_of_many_hundreds_is_not_lost(
