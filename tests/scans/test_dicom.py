@@ -11,6 +11,7 @@ import SimpleITK
 
 from candlemark.errors import ScanError
 from candlemark.scans.dicom import holds_dicom, is_dicom
+from candlemark.scans.geometry import compare_geometry, to_itk
 from candlemark.scans.volume import open_scan
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (5, 6, 7)).astype(np.int16)
@@ -120,6 +121,30 @@ def test_slices_at_one_place_are_no_volume(tmp_path: Path) -> None:
     same = [(0.0, 0.0, 5.0)] * 3
     with pytest.raises(ScanError, match=r"at one place"):
         open_scan(write_series(tmp_path / "ct", places=same))
+
+
+def test_a_series_lies_where_its_nifti_lies(tmp_path: Path) -> None:
+    scan = open_scan(write_series(tmp_path / "ct"))
+    values = to_itk(scan.read(), scan.geometry)
+    SimpleITK.WriteImage(values, str(tmp_path / "ct.nii.gz"))
+    same = SimpleITK.ReadImage(
+        SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "ct"))
+    )
+    SimpleITK.WriteImage(same, str(tmp_path / "itk.nii.gz"))
+    for name in ("ct.nii.gz", "itk.nii.gz"):
+        assert compare_geometry(scan.geometry, open_scan(tmp_path / name).geometry) == []
+        np.testing.assert_array_equal(open_scan(tmp_path / name).read(), VOXELS)
+
+
+def test_colour_is_read_from_a_file_and_from_its_folder(tmp_path: Path) -> None:
+    painted = np.random.default_rng(0).integers(0, 255, (6, 7, 3), dtype=np.uint8)
+    image = SimpleITK.GetImageFromArray(painted, isVector=True)
+    (tmp_path / "us").mkdir()
+    SimpleITK.WriteImage(image, str(tmp_path / "us" / "a.dcm"))
+    for path in (tmp_path / "us", tmp_path / "us" / "a.dcm"):
+        scan = open_scan(path)
+        assert (scan.channels, scan.geometry.shape) == (3, (1, 6, 7))
+        np.testing.assert_array_equal(scan.read()[0], painted)
 
 
 def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,23 @@ def test_slices_are_read_alone_where_the_format_allows(
     tmp_path: Path, voxels: np.ndarray, name: str, packed: bool, alone: bool
 ) -> None:
     assert open_scan(write(voxels, tmp_path / name, packed=packed)).source.by_region is alone
+
+
+def test_a_volume_larger_than_what_is_asked_of_it_stays_on_disk(tmp_path: Path) -> None:
+    slices, side = 2000, 512
+    path = write(np.zeros((1, side, side), np.int16), tmp_path / "a.nii")
+    head = bytearray(path.read_bytes()[:352])
+    head[40:56] = struct.pack("<8h", 3, side, side, slices, 1, 1, 1, 1)
+    path.write_bytes(bytes(head))
+    with path.open("r+b") as file:  # a gigabyte of holes
+        file.truncate(352 + 2 * slices * side * side)
+        file.seek(352 + 2 * 1990 * side * side)
+        file.write(np.full(side * side, 7, np.int16).tobytes())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scan = open_scan(path)
+    assert scan.geometry.shape == (slices, side, side)
+    assert scan.read(1989, 1992).reshape(3, -1).mean(axis=1).tolist() == [0, 7, 0]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int32", "float32", "float64"])
