@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from candlemark.records import Verdict
 
 OURS = CONVENTIONS["candlemark"]
 SHAPE = (1, 8, 8)
+EXTENTS = {"b": Extent(shape=SHAPE, spacing_mm=(1.0, 1.0, 1.0))}
 NAMES = tuple(SEGMENTATION_METRICS)
 
 
@@ -145,6 +147,21 @@ def test_a_distance_of_a_scan_nobody_could_open_is_unknown_and_says_so() -> None
     assert m.reason == "case b failed (missing) and the size of its scan is not stored"
 
 
+def test_a_failed_case_is_missed_where_a_tool_adds_up_voxels() -> None:
+    """MONAI's sensitivity is of all voxels together; a case without an answer found none."""
+    there = [stored("a", (4, 0, 0))]
+    assert value_of(complete(there, ["a"]), "sensitivity", "monai") == 1.0
+    found = complete(there, ["a", "b"], references={"b": {"1": 12}}, extents=EXTENTS)
+    assert value_of(found, "sensitivity", "monai") == 4 / 16
+    unknown = sample(
+        complete(there, ["a", "b"]), labels=("1",), metric="sensitivity",
+        convention=CONVENTIONS["monai"],
+    )  # fmt: skip
+    assert unknown.reason == (
+        "case b failed (missing) and how many voxels its reference has is not stored"
+    )
+
+
 def test_one_nan_case_does_not_make_the_mean_nan() -> None:
     """MONAI's Dice of a case without the class is NaN; ours is a score, and the mean a number."""
     found = results(stored("a", (4, 0, 0)), stored("b", (0, 2, 0)))
@@ -154,11 +171,17 @@ def test_one_nan_case_does_not_make_the_mean_nan() -> None:
 
 
 def test_an_infinite_mean_is_unknown_with_a_reason() -> None:
+    """Of a tool that says infinity where one side is empty."""
+    endless = replace(
+        OURS, title="Theirs", rules={"hd95": lambda m, _size, _mm: 0.0 if m.reference else math.inf}
+    )
     found = results(stored("a", (4, 0, 0)), stored("b", (0, 2, 0)))
-    drawn = sample(found, labels=("1",), metric="hd95", convention=CONVENTIONS["monai"])
-    m = measurement("hd95", drawn, unit="mm")
+    sampled = sample(found, labels=("1",), metric="hd95", convention=endless)
+    m = measurement("hd95", sampled, unit="mm")
     assert m.value is None
-    assert m.reason == ("infinite by the convention of MONAI, which has no number for 1 of 2 cases")
+    assert m.reason == (
+        "infinite by the convention of Theirs, which has no number for 1 of 2 cases"
+    )
 
 
 def test_a_metric_that_a_tool_lacks_is_unknown_with_its_reason() -> None:

@@ -101,6 +101,16 @@ def test_what_a_tool_lacks_and_what_it_cannot_say_are_two_things(fake: Any) -> N
     assert "monai has no number for blank" in stability.sentences()[1]
 
 
+def test_a_trial_that_died_gains_no_place_where_voxels_are_added_up(fake: Any) -> None:
+    """What others know of the references says how much it missed."""
+    names = fake.ids(6)
+    half = fake.record("half", [fake.case_of(name, 9) for name in names[:3]], planned=names)
+    board = build_board([fake.scored("whole", [8] * 6), half], metrics=("sensitivity",))
+    found = {one.convention: one for one in board.stability.of("sensitivity")}
+    assert found["monai"].values == pytest.approx({"whole": 0.8, "half": 0.45})
+    assert not board.stability.depends
+
+
 def test_controls_and_oracles_have_no_part_in_it(fake: Any) -> None:
     records = [
         fake.scored("a", [9] * 6),

@@ -245,7 +245,18 @@ def _why_unknown(
             what = f"failed ({one.outcome}) and" if one.failed else "is ok, but"
             lacking = "the size of its scan" if one.failed else "what this is computed from"
             return f"case {one.case} {what} {lacking} is not stored"
+        if table.counts is not None and one.failed and not _known(one, table):
+            return (
+                f"case {one.case} failed ({one.outcome}) and how many voxels its reference has "
+                "is not stored"
+            )
     return None
+
+
+def _known(result: CaseResult, table: ScoreTable) -> bool:
+    """Whether what was missed can be added to the voxels of the other cases."""
+    found = [result.classes.get(label) for label in table.labels]
+    return all(one is not None and one.reference_voxels is not None for one in found)
 
 
 def _undefined(table: ScoreTable, value: float) -> str:

@@ -138,11 +138,13 @@ def complete(
     outcome: str = MISSING,
     reason: str | None = None,
     extents: Mapping[str, Extent] | None = None,
+    references: Mapping[str, Mapping[str, int]] | None = None,
 ) -> tuple[CaseResult, ...]:
     """One result for each of `case_ids`, in that order; cases that are not there have failed.
 
     outcome, reason: of cases that are not there, such as those of a trial that died
-    extents: of scans that other rows know
+    extents: of scans, and references: voxels by case and label, that other rows know; a failed
+        case needs the first for its distances, the second where a tool adds up voxels
     """
     there = {str(case["case"]): read_case(case) for case in stored}
     sizes = extents or {}
@@ -154,8 +156,20 @@ def complete(
             result = CaseResult(case=case, outcome=outcome, reason=why, classes={})
         if result.extent is None and case in sizes:
             result = replace(result, extent=sizes[case])
+        if result.failed and references is not None:
+            result = _with_references(result, references.get(case, {}))
         found.append(result)
     return tuple(found)
+
+
+def _with_references(result: CaseResult, voxels: Mapping[str, int]) -> CaseResult:
+    """A failed case with what others know of its reference."""
+    known = {
+        label: ClassResult(name="", reference_voxels=count)
+        for label, count in voxels.items()
+        if label not in result.classes or result.classes[label].reference_voxels is None
+    }
+    return replace(result, classes={**result.classes, **known})
 
 
 def case_scores(

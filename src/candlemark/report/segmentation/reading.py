@@ -85,6 +85,20 @@ def sizes_of(records: Sequence[RunRecord]) -> dict[str, Extent]:
     return found
 
 
+def references_of(records: Sequence[RunRecord]) -> dict[str, dict[str, int]]:
+    """Voxels of every reference by case and label, as far as any row knows."""
+    found: dict[str, dict[str, int]] = {}
+    for record in records:
+        for case in record.cases:
+            known = found.setdefault(str(case["case"]), {})
+            for label, kept in case.get("classes", {}).items():
+                if "true_positive" in kept:
+                    known[str(label)] = kept["true_positive"] + kept["false_negative"]
+                elif kept.get("reference_voxels") is not None:
+                    known[str(label)] = int(kept["reference_voxels"])
+    return found
+
+
 def build_rows(
     records: Sequence[RunRecord],
     *,
@@ -95,7 +109,8 @@ def build_rows(
 ) -> tuple[list[Row], dict[str, str]]:
     """Every row, and the unit of every metric."""
     lines = _lines(records)
-    results = {name: _results(group, cases, sizes) for name, group in lines}
+    known_of = {"extents": sizes, "references": references_of(records)}
+    results = {name: _results(group, cases, known_of) for name, group in lines}
     known = [one for seeds in results.values() for seed in seeds for one in seed]
     metrics = tuple(dict.fromkeys((*settings.metrics, *settings.thresholds)))
     units = {metric: unit_of(metric, known) for metric in metrics}
@@ -132,14 +147,14 @@ def _setting(record: RunRecord) -> dict[str, Any]:
 
 
 def _results(
-    records: Sequence[RunRecord], cases: Sequence[str], sizes: Mapping[str, Extent]
+    records: Sequence[RunRecord], cases: Sequence[str], known_of: Mapping[str, Any]
 ) -> Results:
     """The cases of each seed; those of a trial that failed as a whole failed as it did."""
     return tuple(
-        complete(record.cases, cases, extents=sizes)
+        complete(record.cases, cases, **known_of)
         if record.status is Status.OK
         else complete(
-            record.cases, cases, outcome=str(record.status), reason=record.reason, extents=sizes
+            record.cases, cases, outcome=str(record.status), reason=record.reason, **known_of
         )
         for record in records
     )

@@ -106,8 +106,9 @@ def section(board: Board, *, place: int, drawn: dict[str, Chart]) -> str:
 
 def scores_table(board: Board, rows: Sequence[Row], *, last: str) -> str:
     """Every metric of every row, with intervals and verdicts; it sorts."""
-    metrics = board.settings.metrics
-    heads = [("row", False), ("protocol", False), *((head(board, m), True) for m in metrics)]
+    first, *others = board.settings.metrics
+    heads = [("row", False), ("protocol", False), (head(board, first), True), (last, False)]
+    heads += [("failed cases", True), *((head(board, metric), True) for metric in others)]
     lines = []
     for row in rows:
         notes = [row.role, *([f"weights {row.weights}"] if row.weights else [])]
@@ -118,12 +119,13 @@ def scores_table(board: Board, rows: Sequence[Row], *, last: str) -> str:
         cells = [
             f'<td class="name">{escape(short(row.name))}{about}</td>',
             f"<td>{escape(row.protocol)}</td>",
-            *(_score(row.scores[metric]) for metric in metrics),
-            f'<td class="number" data-value="{row.failed_cases}">{failed}</td>',
+            _score(row.scores[first]),
             f"<td>{escape(told)}</td>",
+            f'<td class="number" data-value="{row.failed_cases}">{failed}</td>',
+            *(_score(row.scores[metric]) for metric in others),
         ]
         lines.append(f'<tr class="{escape(row.role)}">{"".join(cells)}</tr>')
-    return _table([*heads, ("failed cases", True), (last, False)], lines)
+    return _table(heads, lines)
 
 
 def class_table(board: Board) -> str:
