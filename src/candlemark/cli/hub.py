@@ -1,4 +1,4 @@
-"""`candlemark hub`: publish datasets, models and results, and bring them back.
+"""`candlemark hub`: publish datasets, models and results, bring them back, and find models.
 
 candlemark hub push-dataset datasets/btc me/btc --private --dry-run
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from candlemark.hub.publish import Pushed
 
 app = typer.Typer(
-    help="Publish datasets, models and results on the Hugging Face Hub, and pull them.",
+    help="Publish datasets, models and results on the Hugging Face Hub, pull them, find models.",
     no_args_is_help=True,
 )
 app.command("leaderboard")(leaderboard)

@@ -44,8 +44,9 @@ class Claim:
 
     @property
     def about(self) -> tuple[str | None, ...]:
-        """What must be the same for two claims to be about the same thing."""
-        return (self.task, self.dataset, self.config, self.split, self.metric)
+        """What must be the same, but for capitals, for two claims to be about the same thing."""
+        words = (self.task, self.dataset, self.config, self.split, self.metric)
+        return tuple(None if word is None else word.casefold() for word in words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

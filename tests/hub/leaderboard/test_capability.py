@@ -274,3 +274,46 @@ def test_protocols_are_those_of_the_segmentation_benchmark() -> None:
     known = set(get_args(AskProtocol))
     assert {"native_head", "linear_probe", "clip_dense", "sam_auto", "none"} <= known
     assert len(LEVELS) == 6
+
+
+MAPPINGS = {
+    SEG: ("SEMANTIC_SEGMENTATION", "UNIVERSAL_SEGMENTATION", "INSTANCE_SEGMENTATION"),
+    "mask-generation": ("MASK_GENERATION",),
+    "image-classification": ("IMAGE_CLASSIFICATION",),
+    "object-detection": ("OBJECT_DETECTION",),
+    "depth-estimation": ("DEPTH_ESTIMATION",),
+    "image-text-to-text": ("IMAGE_TEXT_TO_TEXT",),
+    "zero-shot-image-classification": ("ZERO_SHOT_IMAGE_CLASSIFICATION",),
+    "text-classification": ("SEQUENCE_CLASSIFICATION",),
+    "text-generation": ("CAUSAL_LM",),
+    "automatic-speech-recognition": ("CTC", "SPEECH_SEQ_2_SEQ"),
+    "audio-classification": ("AUDIO_CLASSIFICATION",),
+}
+
+
+@pytest.mark.parametrize("task", MAPPINGS)
+def test_every_architecture_that_transformers_loads_for_a_task_can_do_it(task: str) -> None:
+    from transformers.models.auto import modeling_auto
+
+    for name in MAPPINGS[task]:
+        loaded = getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING_NAMES")
+        for kind, named in loaded.items():
+            for architecture in (named,) if isinstance(named, str) else named:
+                told = {**config(architecture, kind), "pipeline_tag": task}
+                found = judge(read_model(entry("a/b", **told), ()), task)
+                assert found.level == "ready", f"{architecture}: {found}"
+
+
+def test_every_backbone_of_transformers_sees() -> None:
+    from transformers.models.auto import modeling_auto
+
+    for kind in modeling_auto.MODEL_FOR_BACKBONE_MAPPING_NAMES:
+        found = judge(read_model(entry("a/b", **config(None, kind)), ()), SEG)
+        assert (found.level, found.protocol) == ("backbone", "linear_probe"), kind
+
+
+def test_a_body_without_a_head_is_not_ready_because_it_is_tagged() -> None:
+    told = {**config("BertModel", "bert"), "pipeline_tag": "text-classification"}
+    assert judge(read_model(entry("a/b", **told), ()), "text-classification").level == "unknown"
+    other = {**config("NewNetForNews", "new"), "pipeline_tag": SEG}
+    assert judge(read_model(entry("a/b", **other), ()), SEG).level == "unknown"

@@ -94,10 +94,10 @@ def test_of_two_measured_the_better_stands_first() -> None:
 def test_claims_of_the_same_are_compared_in_one_unit() -> None:
     section = rank(
         segformer("percent/a", model_index=index(85.2), downloads=9),
-        segformer("share/a", model_index=index(0.887), downloads=1),
+        segformer("share/a", model_index=index(0.887, metric="Dice", dataset="ISIC"), downloads=1),
     )
     assert order(section) == ["share/a", "percent/a"]
-    assert "claims dice 0.887 on isic (test), number 1 of 2 here that claim it" in (
+    assert "claims Dice 0.887 on ISIC (test), number 1 of 2 here that claim it" in (
         section.standings[0].why
     )
 

@@ -39,7 +39,10 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "keypoint-detection": ("ForPoseEstimation", "ForKeypointDetection"),
     "image-to-image": ("ForImageSuperResolution", "ForImageToImage"),
     "video-classification": ("ForVideoClassification",),
-    "image-text-to-text": ("ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText"),
+    "image-text-to-text": (
+        "ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText", "ForVisionText2Text",
+        "VisionEncoderDecoderModel",
+    ),
     "image-to-text": (
         "ForConditionalGeneration", "ForVision2Seq", "VisionEncoderDecoderModel",
         "ForImageTextToText", "ForTextRecognition",
@@ -57,15 +60,16 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "token-classification": ("ForTokenClassification",),
     "question-answering": ("ForQuestionAnswering",),
     "table-question-answering": ("ForQuestionAnswering",),
-    "fill-mask": ("ForMaskedLM", "ForPreTraining"),
+    "fill-mask": ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel"),
     "text-generation": ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"),
     "summarization": ("ForConditionalGeneration", "EncoderDecoderModel"),
     "translation": ("ForConditionalGeneration", "MTModel", "MarianMTModel"),
     "automatic-speech-recognition": (
-        "ForCTC", "ForSpeechSeq2Seq", "ForConditionalGeneration", "ForRNNT",
+        "ForCTC", "ForSpeechSeq2Seq", "ForConditionalGeneration", "ForRNNT", "ForSpeechToText",
+        "SpeechEncoderDecoderModel",
     ),
     "audio-classification": ("ForAudioClassification", "ForSequenceClassification"),
-    "text-to-speech": ("ForTextToSpeech", "VitsModel"),
+    "text-to-speech": ("ForTextToSpeech", "VitsModel", "BarkModel"),
     "text-to-audio": ("ForTextToSpeech", "ForConditionalGeneration", "VitsModel"),
     "time-series-forecasting": ("ForPrediction", "ForTimeSeriesPrediction"),
 }  # fmt: skip
@@ -80,17 +84,25 @@ _BY_TYPE: dict[str, tuple[str, ...]] = {
     "feature-extraction": (),
 }  # fmt: skip
 
-SAM = frozenset({"sam", "sam2", "sam_hq", "sam3", "edgetam", "sam2_video", "sam3_tracker"})
+SAM = frozenset(
+    {
+        "sam", "sam2", "sam2_video", "sam3", "sam3_tracker", "sam3_video", "sam_hq", "edgetam",
+        "edgetam_video",
+    }
+)  # fmt: skip
 CLIP = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2"})
 _SEES = frozenset(
     {
-        "beit", "bit", "clip_vision_model", "convnext", "convnextv2", "cvt",
-        "data2vec-vision", "deit", "dinat", "dinov2", "dinov3_vit", "dinov3_convnext",
-        "dinov2_with_registers", "efficientnet", "focalnet", "hiera", "ijepa", "levit",
-        "mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "nat", "poolformer",
-        "pvt", "pvt_v2", "regnet", "resnet", "segformer", "siglip_vision_model",
-        "swiftformer", "swin", "swinv2", "textnet", "timm_wrapper", "vit", "vit_hybrid",
-        "vit_mae", "vit_msn", "vitdet", "swin2sr",
+        "aimv2_vision_model", "beit", "bit", "clip_vision_model", "convnext", "convnextv2",
+        "cvt", "data2vec-vision", "deit", "dinat", "dinov2", "dinov2_with_registers",
+        "dinov3_convnext", "dinov3_vit", "efficientnet", "focalnet", "hgnet_v2", "hiera",
+        "ijepa", "levit", "lw_detr_vit", "maskformer-swin", "mlcd", "mlcd_vision_model",
+        "mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "nat", "pixio",
+        "poolformer", "pp_lcnet", "pp_lcnet_v3", "pp_lcnet_v4", "pvt", "pvt_v2", "regnet",
+        "resnet", "rf_detr_dinov2", "rt_detr_resnet", "sapiens2", "segformer",
+        "siglip_vision_model", "swiftformer", "swin", "swin2sr", "swinv2", "textnet",
+        "timm_backbone", "timm_wrapper", "tipsv2", "tipsv2_vision_model", "uvdoc_backbone",
+        "vit", "vit_hybrid", "vit_mae", "vit_msn", "vitdet", "vitpose_backbone",
     }
 )  # fmt: skip
 """Vision encoders by their `model_type`."""
@@ -284,16 +296,21 @@ def _sees(model: TrackedModel, task: str) -> Capability | None:
 
 
 def _tagged(model: TrackedModel, task: str) -> Capability | None:
-    """Loaded by a library whose every model of that tag does the task."""
-    known = {"transformers", "timm", "transformers.js", "sentence-transformers", "diffusers"}
-    if task in _HEADS or model.task != task or model.library not in known:
+    """Loaded by a library that is for models of that tag, and no body without a head."""
+    if task in SEGMENTATION - {"mask-generation"} or model.task != task:
+        return None
+    if model.library not in {"transformers", "timm", "transformers.js"}:
         return None
     name = model.architectures[0] if model.architectures else model.library
+    if task in _HEADS and (not model.architectures or name.endswith("Model")):
+        return None  # a head is needed, and this is the name of a model without one
     return _of("ready", f"{name}, tagged {task} and loaded by {model.library}")
 
 
 def _made_for_else(model: TrackedModel, task: str) -> Capability | None:
-    """A head that is for another task."""
+    """A head that is for another task, where its author does not say that it is for this one."""
+    if model.task == task:
+        return None
     for name in model.architectures:
         other = next(
             (one for one, ends in _HEADS.items() if one != task and name.endswith(ends)), None
