@@ -58,10 +58,19 @@ def test_two_models_that_change_places_are_named(fake: Any) -> None:
     assert found["monai"].tau == -1.0
     assert found["monai"].values["owner/eager"] == pytest.approx(0.9)
     assert found["candlemark"].swaps == ()
-    (sentence,) = stability.sentences()
-    assert sentence.startswith(
-        "The order by Dice depends on the convention: under monai eager comes before careful "
-        "(tau -1.00)"
+    first, second = stability.sentences()
+    assert first == "Rank stability: the order of 2 models depends on the convention by Dice."
+    assert second.startswith("Dice: under monai")
+    assert "eager comes before careful (tau -1.00)" in second
+
+
+def test_places_that_change_between_ties_are_said_to_be_ties(fake: Any) -> None:
+    board = build_board(disagreeing(fake), metrics=("dice",))
+    (duel,) = board.contest.pairs
+    assert not duel.told_apart
+    assert (
+        "(tau -1.00), which the paired test cannot tell apart here"
+        in (board.stability.sentences()[1])
     )
 
 
@@ -77,10 +86,18 @@ def test_an_order_that_all_share_is_said_to_be_shared(fake: Any) -> None:
     records = [fake.scored("a", [9] * 6), fake.scored("b", [5] * 6)]
     board = build_board(records, metrics=("dice", "volume_difference", "lesion_f1"))
     assert not board.stability.depends
-    assert board.stability.sentences() == (
-        "Dice orders 2 models alike under all 6 conventions that have it.",
-        "Volume difference orders 2 models alike under both conventions that have it.",
-        "Lesion F1: no other convention has it.",
+    (sentence,) = board.stability.sentences()
+    assert sentence == (
+        "Rank stability: 2 models stand in the same order under every convention by Dice and "
+        "Volume difference; Lesion F1 no other convention has."
+    )
+
+
+def test_what_depends_is_told_from_what_does_not(fake: Any) -> None:
+    board = build_board(disagreeing(fake), metrics=("dice", "specificity", "lesion_f1"))
+    assert board.stability.sentences()[0] == (
+        "Rank stability: the order of 2 models depends on the convention by Dice, not by "
+        "Specificity; Lesion F1 no other convention has."
     )
 
 

@@ -220,6 +220,10 @@ def _board(records: Sequence[RunRecord], settings: Settings) -> Board:
 
     scored = sorted((row for row in everyone if not row.timed_only), key=rank)
     main = tuple(row for row in scored if not row.oracle)
+    contest = hold(main, settings)
+    ties = frozenset(
+        frozenset((duel.model, duel.other)) for duel in contest.pairs if not duel.told_apart
+    )
     return Board(
         dataset=str(first.facts.get("dataset", "data")),
         dataset_hash=str(first.facts.get("dataset_hash", "unknown")),
@@ -230,6 +234,6 @@ def _board(records: Sequence[RunRecord], settings: Settings) -> Board:
         rows=main,
         oracles=tuple(row for row in scored if row.oracle),
         timed=tuple(row for row in everyone if row.timed_only),
-        contest=hold(main, settings),
-        stability=rank_stability(main, labels=tuple(classes), settings=settings),
+        contest=contest,
+        stability=rank_stability(main, labels=tuple(classes), settings=settings, ties=ties),
     )

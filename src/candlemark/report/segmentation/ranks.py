@@ -1,7 +1,7 @@
 """Does the order of models depend on whose conventions are followed?
 
     stability = rank_stability(board.rows, labels=("1",), settings=board.settings)
-    stability.sentences()[0]      # "Dice orders 4 models alike under all 6 conventions."
+    stability.sentences()[0]      # "Rank stability: 4 models stand in the same order under ..."
 
 Each tool's number of each model is computed from the same stored counts and distances, so a change
 of places is the convention's work alone. Kendall's tau (1: the same order, -1: the reverse; ties
@@ -58,11 +58,13 @@ class RankStability:
 
     convention: the board's own; models: how many are ordered
     rankings: of every metric that is shown and every convention
+    ties: pairs of models that the paired test of the primary metric cannot tell apart
     """
 
     convention: str
     models: int
     rankings: tuple[Ranking, ...]
+    ties: frozenset[frozenset[str]] = frozenset()
 
     def of(self, metric: str) -> tuple[Ranking, ...]:
         """All conventions of one metric."""
@@ -74,18 +76,26 @@ class RankStability:
         return any(one.swaps for one in self.rankings)
 
     def sentences(self) -> tuple[str, ...]:
-        """One line a metric, the primary first."""
+        """What depends on the convention and what does not, then who changes places where."""
         if self.models < 2:
             told = "no model has" if self.models == 0 else "only one model has"
             return (f"Rank stability: {told} scores, so there is no order.",)
-        metrics = dict.fromkeys(one.metric for one in self.rankings)
-        return tuple(_sentence(self.of(metric), self) for metric in metrics)
+        metrics = tuple(dict.fromkeys(one.metric for one in self.rankings))
+        details = (_sentence(self.of(metric), self) for metric in metrics)
+        return (_summary(self, metrics), *filter(None, details))
 
 
 def rank_stability(
-    rows: Sequence[Row], *, labels: Sequence[str], settings: Settings
+    rows: Sequence[Row],
+    *,
+    labels: Sequence[str],
+    settings: Settings,
+    ties: frozenset[frozenset[str]] = frozenset(),
 ) -> RankStability:
-    """The orders of the models among `rows` by every metric that is shown."""
+    """The orders of the models among `rows` by every metric that is shown.
+
+    ties: as `RankStability` has them
+    """
     models = [row for row in rows if row.is_model]
     rankings = []
     for metric in settings.metrics if len(models) > 1 else ():
@@ -99,7 +109,7 @@ def rank_stability(
             for name, convention in CONVENTIONS.items()
         ]
     return RankStability(
-        convention=settings.convention, models=len(models), rankings=tuple(rankings)
+        convention=settings.convention, models=len(models), rankings=tuple(rankings), ties=ties
     )
 
 
@@ -174,31 +184,65 @@ def _sign(number: float) -> int:
     return 0 if abs(number) < 1e-12 else 1 if number > 0 else -1
 
 
-def _sentence(rankings: Sequence[Ranking], stability: RankStability) -> str:
-    title = SEGMENTATION_METRICS[rankings[0].metric].title
-    asked = [one for one in rankings if one.absent is None]
-    others = [one for one in asked if one.convention != stability.convention]
-    if not others:
-        return f"{title}: no other convention has it."
-    swapped = [one for one in others if one.swaps]
-    silent = [one for one in others if one.unranked]
-    if not swapped:
-        text = (
-            f"{title} orders {stability.models} models alike under "
-            f"{'both' if len(asked) == 2 else f'all {len(asked)}'} conventions that have it"
-        )
+def _summary(stability: RankStability, metrics: Sequence[str]) -> str:
+    """The one line that says by what the order depends on the convention."""
+    by: dict[bool, list[str]] = {True: [], False: []}
+    alone = []
+    for metric in metrics:
+        title = SEGMENTATION_METRICS[metric].title
+        others = [
+            one for one in _asked(stability, metric) if one.convention != stability.convention
+        ]
+        if others:
+            by[any(one.swaps for one in others)].append(title)
+        else:
+            alone.append(title)
+    models = f"{stability.models} models"
+    if by[True]:
+        text = f"the order of {models} depends on the convention by {listed(by[True])}"
+        text += f", not by {listed(by[False])}" if by[False] else ""
+    elif by[False]:
+        text = f"{models} stand in the same order under every convention by {listed(by[False])}"
     else:
-        text = f"The order by {title} depends on the convention: " + "; ".join(
-            f"under {one.convention} {_who(one.swaps)} (tau {one.tau:.2f})" for one in swapped
-        )
-    if silent:
-        text += "; " + "; ".join(
-            f"{one.convention} has no number for {listed(one.unranked)}" for one in silent
-        )
-    return f"{text}."
+        text = f"{models} are ordered by candlemark's convention alone"
+    if alone and (by[True] or by[False]):
+        text += f"; {listed(alone)} no other convention has"
+    return f"Rank stability: {text}."
 
 
-def _who(swaps: Sequence[tuple[str, str]]) -> str:
+def _asked(stability: RankStability, metric: str) -> list[Ranking]:
+    return [one for one in stability.of(metric) if one.absent is None]
+
+
+def _sentence(rankings: Sequence[Ranking], stability: RankStability) -> str:
+    """Who changes places by one metric, and of whom a tool has no number; "" where there is none.
+
+    Conventions under which the same models change places are named together.
+    """
+    others = [one for one in rankings if one.convention != stability.convention]
+    alike: dict[tuple[tuple[str, str], ...], list[Ranking]] = {}
+    for one in others:
+        if one.swaps:
+            alike.setdefault(one.swaps, []).append(one)
+    told = [
+        f"under {listed([one.convention for one in group])} {_who(swaps, stability, group[0])}"
+        for swaps, group in alike.items()
+    ]
+    told += [
+        f"{one.convention} has no number for {listed(one.unranked)}"
+        for one in others
+        if one.unranked
+    ]
+    title = SEGMENTATION_METRICS[rankings[0].metric].title
+    return f"{title}: {'; '.join(told)}." if told else ""
+
+
+def _who(swaps: Sequence[tuple[str, str]], stability: RankStability, ranking: Ranking) -> str:
     told = [f"{short(second)} comes before {short(first)}" for first, second in swaps[:3]]
-    more = f" and {len(swaps) - 3} more pairs change places" if len(swaps) > 3 else ""
-    return " and ".join(told) + more
+    text = " and ".join(told)
+    if len(swaps) > 3:
+        text += f" and {len(swaps) - 3} more pairs change places"
+    primary = ranking.metric == stability.rankings[0].metric
+    tied = primary and all(frozenset(pair) in stability.ties for pair in swaps)
+    tau = "" if ranking.tau is None else f" (tau {ranking.tau:.2f})"
+    return f"{text}{tau}{', which the paired test cannot tell apart here' if tied else ''}"
