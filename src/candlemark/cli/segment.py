@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +12,14 @@ import typer
 from candlemark.cli.bench import AsJson, Resume, whole_numbers, words
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from candlemark.benchmark.segmentation.config import SegmentationConfig
     from candlemark.scans.pairs import Pairing
 
 EXIT_NOTHING_ANSWERED = 1
+PIPE_WIDTH = 200
+"""Of what is no terminal: a file or a pipe has no width that a table must fit."""
 SHOWN_MATCHES = 10
 """Matches that are printed; --verbose prints them all. Misses and doubts always are."""
 
@@ -276,7 +281,7 @@ def segment_and_show(
     if json:
         print_json({"suite_id": finished.suite_id, "ran": finished.ran, **report.to_dict()})
     else:
-        show_report(report, cases=verbose)
+        show_report(report, report_console(), cases=verbose)
         for line in report.lines():
             typer.echo(line)
         if not finished.ran:
@@ -284,6 +289,16 @@ def segment_and_show(
     answered = any(case["outcome"] == "ok" for one in finished.records for case in one.cases)
     if not answered:
         raise typer.Exit(EXIT_NOTHING_ANSWERED)
+
+
+def report_console() -> Console:
+    """As wide as the terminal; into a file or a pipe wide enough for every column."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        return console
+    return Console(width=PIPE_WIDTH)
 
 
 def show_pairs(pairing: Pairing, *, whole: bool) -> None:
@@ -302,9 +317,6 @@ def show_pairs(pairing: Pairing, *, whole: bool) -> None:
     table_console().print(table)
     hidden = len(matches) - len(shown)
     more = f" ({hidden} not shown; --verbose shows them)" if hidden else ""
-    typer.echo(
-        f"{len(matches)} cases{more}, {len(others)} files without a partner or in doubt, which "
-        "are left out\n"
-        if others
-        else f"{len(matches)} cases{more}\n"
-    )
+    count = "1 case" if len(matches) == 1 else f"{len(matches)} cases"
+    left_out = f", {len(others)} files without a partner or in doubt, which are left out"
+    typer.echo(f"{count}{more}{left_out if others else ''}\n")

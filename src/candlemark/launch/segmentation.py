@@ -73,7 +73,7 @@ def run_segmentation(
     works, prepared = planned(config, folder, device=device, pairing=pairing)
     with open_results(folder / "results") as store:
         suite_id = open_suite(store, prepared.config, works)
-        pending = _pending(works, store, resume=resume)
+        pending = _pending(works, store, suite_id, resume=resume)
         runner = executor or LocalExecutor(
             timeout_s=config.performance.timeout_s, share=shares_process(config.isolate)
         )
@@ -106,15 +106,23 @@ def planned(
 
 
 def _pending(
-    works: Sequence[SegmentationWork], store: Results, *, resume: bool
+    works: Sequence[SegmentationWork], store: Results, suite_id: str, *, resume: bool
 ) -> list[SegmentationWork]:
-    """What has not ended well, and what did but whose masks are wanted and gone."""
+    """What has not ended well: a row without a single answer has not, whatever its status says.
+
+    A tool that was not installed, or memory that others held, may be there the next time.
+    """
     if not resume:
         for work in works:
             shutil.rmtree(work.checkpoint_dir, ignore_errors=True)
             shutil.rmtree(work.predictions, ignore_errors=True)
         return list(works)
-    finished = store.finished_ids()
+    silent = {
+        record.trial_id
+        for record in store.records(suite_id)
+        if record.cases and all(case["outcome"] != "ok" for case in record.cases)
+    }
+    finished = store.finished_ids() - silent
     return [work for work in works if work.trial.id not in finished]
 
 

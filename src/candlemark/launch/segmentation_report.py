@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import SegmentationConfig
@@ -39,6 +39,9 @@ from candlemark.report.segmentation.text import show
 from candlemark.report.segmentation.views import CaseView, Loader
 from candlemark.results.store import Suite, open_results
 from candlemark.scans.masks import read_integers
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 REPORTS = "reports"
 PAGE = "segmentation.html"
@@ -185,16 +188,15 @@ def loader_of(finished: FinishedSegmentation, folder: Path) -> Loader:
     return load
 
 
-def show_report(report: SegmentationReport, *, cases: bool = False) -> None:
+def show_report(report: SegmentationReport, console: Console, *, cases: bool = False) -> None:
     """Print the tables; cases: every case of every row as well."""
     for board in report.boards:
-        show(board)
+        show(board, console)
         if cases:
-            _show_cases(board)
+            _show_cases(board, console)
 
 
-def _show_cases(board: Board) -> None:
-    from rich.console import Console
+def _show_cases(board: Board, console: Console) -> None:
     from rich.table import Table
 
     metrics = board.settings.metrics
@@ -209,4 +211,4 @@ def _show_cases(board: Board) -> None:
                 case.outcome if case.reason is None else f"{case.outcome}: {case.reason}",
                 *("-" if value is None else f"{value:.3f}" for value in values),
             )
-    Console().print(table)
+    console.print(table)

@@ -9,9 +9,11 @@ the loading of a model, or its training, can fail the whole trial.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,10 +173,16 @@ def _failed(error: Exception) -> dict[str, Any]:
     named = isinstance(error, CandlemarkError)
     return {
         "outcome": outcome,
-        "reason": first if named else f"{type(error).__name__}: {first}",
+        "reason": first if named else f"{type(error).__name__}: {first}{_where(error)}",
         "times_ms": None,
         "times_reason": "the case failed",
     }
+
+
+def _where(error: Exception) -> str:
+    """The line that raised it, which a user's own model wants to know."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _judged(times: CaseTimes, *, shared: bool) -> tuple[Measurement, ...]:

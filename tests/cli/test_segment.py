@@ -1,0 +1,205 @@
+"""`candlemark segment` as it is typed: what flags mean, what is refused, what is shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from candlemark.benchmark.segmentation.config import SegmentationConfig
+from candlemark.cli import main as command
+from candlemark.cli import segment as cli
+from candlemark.errors import CandlemarkError, ConfigError
+from candlemark.execution.base import Failure, FailureKind, Outcome
+from candlemark.launch import segmentation
+
+OWN_MODELS = Path(__file__).parents[1] / "benchmark" / "segmentation"
+QUICK = ("--device", "cpu", "--no-page", "--no-overlays")
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(OWN_MODELS))
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run `candlemark WORDS` in this process: (exit status, standard output, standard error)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["candlemark", *words])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process, to save the start of others."""
+
+    class Here:
+        def __init__(self, **_: Any) -> None:
+            """As LocalExecutor is made."""
+
+        def map(self, function: Any, items: Any) -> Any:
+            for item in items:
+                value, failure = None, None
+                try:
+                    value = function(item)
+                except CandlemarkError as error:
+                    failure = Failure(kind=FailureKind.REFUSED, reason=str(error))
+                yield Outcome(
+                    item=item, value=value, failure=failure, started_at="2026-01-01", duration_s=0.0
+                )
+
+    monkeypatch.setattr(segmentation, "LocalExecutor", Here)
+
+
+@pytest.fixture
+def config_of(monkeypatch: pytest.MonkeyPatch, call: Any):
+    """The config that a command line stands for."""
+
+    def resolve(*words: str) -> SegmentationConfig:
+        kept: list[SegmentationConfig] = []
+        monkeypatch.setattr(cli, "segment_and_show", lambda config, *_, **__: kept.append(config))
+        status, _, error = call("segment", *words)
+        assert (status, error) == (0, "")
+        return kept[0]
+
+    return resolve
+
+
+def test_flags_are_a_config(config_of):
+    config = config_of(
+        *("--image-dir", "i", "--seg-dir", "s", "--max-cases", "3", "--classes", "1=liver,2=tumor"),
+        *("--hf-models", "a/b=linear_probe,c/d", "--hf-models", "tiny:vit", "--epochs", "2"),
+        *("--model", "tool --size 1,2 {input} {output}", "--model", "pkg.mod:f"),
+        *("--metric", "hd95,dice", "--convention", "monai", "--seeds", "0,1", "--repeats", "2"),
+        *("--geometry", "resample", "--no-controls", "--no-page", "--train-share", "0.6"),
+    )
+    assert config.dataset.classes == {1: "liver", 2: "tumor"}
+    assert (config.dataset.geometry, config.dataset.train_share) == ("resample", 0.6)
+    assert [(m.model_id, m.protocol) for m in config.huggingface_models] == [
+        ("a/b", "linear_probe"),
+        ("c/d", "auto"),
+        ("tiny:vit", "auto"),
+    ]
+    assert [m.source for m in config.models] == ["tool --size 1,2 {input} {output}", "pkg.mod:f"]
+    assert (config.benchmark.metrics, config.benchmark.max_cases) == (("hd95", "dice"), 3)
+    assert (config.reporting.convention, config.reporting.page) == ("monai", False)
+    assert (config.seeds, config.controls, config.performance.repeats) == ((0, 1), (), 2)
+
+
+def test_flags_change_what_a_file_says(config_of):
+    Path("c.yaml").write_text(
+        "dataset: {image_dir: i, seg_dir: s, binary: true}\n"
+        "models: [{source: 'own:f'}]\nperformance: {batch_size: 2, repeats: 1}\n"
+    )
+    config = config_of("--config", "c.yaml", "--phantoms", "4", "--model", "p:q", "--repeats", "3")
+    assert (config.dataset.phantoms, config.dataset.image_dir) == (4, None)
+    assert config.dataset.binary
+    assert [model.source for model in config.models] == ["own:f", "p:q"]
+    assert (config.performance.batch_size, config.performance.repeats) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no scans are named; give --image-dir and --seg-dir"),
+        (("--image-dir", "i"), "image_dir and seg_dir go together"),
+        (("--phantoms", "2", "--classes", "liver"), "write labels above 0 and their names"),
+        (("--phantoms", "2", "--classes", "1=a,1=b"), "names label 1 twice"),
+        (("--phantoms", "2", "--metric", "dicee"), "dicee is no metric of masks"),
+        (("--phantoms", "2", "--convention", "x"), "is no convention; known: candlemark, monai"),
+        (("--phantoms", "2", "--weights", "random"), "--weights is of models named with"),
+        (("--phantoms", "2", "--epochs", "2"), "--epochs is of probes, and none is named"),
+        (("--phantoms", "2", "--hf-models", "a/b=sam"), "sam_oracle_box"),
+        (("--phantoms", "2", "--model", "lost.onnx"), "there is no model file lost.onnx"),
+        (("--phantoms", "2", "--model", "nothing"), "is no folder of predictions that exists"),
+        (("--image-dir", "lost", "--seg-dir", "lost"), "lost is no folder"),
+        (("--pairs", "lost.csv"), "cannot read lost.csv"),
+        (("--config", "lost.yaml"), "cannot read config lost.yaml"),
+    ],
+)
+def test_what_is_wrong_is_one_line(call, words, said):
+    status, _, error = call("segment", *words)
+    assert status == 2
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_shows_pairs_tables_files_and_what_is_next(call, in_process):
+    words = ("segment", "--phantoms", "2", "--model", "own_models:bright", *QUICK)
+    status, out, _ = call(*words, "--output-dir", "out", "--verbose")
+    assert status == 0
+    for said in (
+        *("phantom_000  match", "2 cases", "own_models:bright", "control: Otsu threshold"),
+        *("oracle", "TOO_FEW", "Rank stability", "benchmark_results_", "next:    candlemark"),
+    ):
+        assert said.lower() in out.lower()
+    status, again, _ = call(*words, "--output-dir", "out")
+    assert (status, "--no-resume runs them again" in again) == (0, True)
+
+
+def test_json_is_one_object(call, in_process):
+    status, out, _ = call(
+        "segment",
+        "--phantoms",
+        "1",
+        "--no-controls",
+        "--model",
+        "own_models:bright",
+        "--json",
+        *QUICK,
+    )
+    found = json.loads(out)
+    assert (status, found["ran"], len(found["boards"])) == (0, 1, 1)
+    assert Path(found["files"]["cases"]).is_file()
+    assert Path(found["files"]["config"]).is_file()
+
+
+def test_a_run_without_one_answer_leaves_a_status_and_is_tried_again(call, in_process):
+    words = ("segment", "--phantoms", "1", "--no-controls", *QUICK, "--json")
+    words = (*words, "--model", "false {input} {output}")
+    for _ in range(2):
+        status, out, error = call(*words)
+        assert (status, error) == (1, "")
+        found = json.loads(out)
+        assert found["ran"] == 1
+    assert "ok" not in found["boards"][0]["rows"][0]["outcomes"]
+
+
+def test_a_saved_config_runs_again_with_run(call, in_process):
+    call("segment", "--phantoms", "1", "--no-controls", "--model", "own_models:bright", *QUICK)
+    (saved,) = Path("benchmarks/results").glob("suite_*.yaml")
+    status, out, _ = call("run", str(saved))
+    assert (status, "every trial had been finished before" in out) == (0, True)
+
+
+def test_files_without_a_partner_are_told(call, in_process):
+    call("segment", "--phantoms", "2", "--no-controls", "--model", "own_models:bright", *QUICK)
+    folder = next(Path("benchmarks/phantoms").iterdir())
+    (folder / "references" / "phantom_001.nii.gz").rename(folder / "references" / "p_10.nii.gz")
+    words = ("--image-dir", str(folder / "images"), "--seg-dir", str(folder / "references"))
+    status, out, _ = call("segment", *words, "--model", "own_models:bright", *QUICK)
+    assert status == 0
+    assert "no reference" in out
+    assert "no image" in out
+    assert "1 case, 2 files without a partner or in doubt" in out
+
+
+def test_words_for_models_are_read():
+    assert cli.hub_models(None, weights=None, epochs=None) is None
+    assert cli.hub_models(["a=none, b"], weights="random", epochs=None) == [
+        {"model_id": "a", "protocol": "none", "weights": "random"},
+        {"model_id": "b", "weights": "random"},
+    ]
+    with pytest.raises(ConfigError, match="is not understood"):
+        cli.read_classes("0=background")
