@@ -275,6 +275,19 @@ def test_a_single_pair_scores_as_monais_functions(monai: Any, kind: str) -> None
     same(scores("monai", one, other), {name: float(x) for name, x in theirs.items()})
 
 
+def test_a_picture_scores_as_a_picture_of_monais(monai: Any) -> None:
+    one, other = pair("both")[0][2:3], pair("both", 1)[1][2:3]
+    truth, guess = tensor(one), tensor(other)  # the one slice is the one channel
+    asked = {"include_background": True, "spacing": list(SPACING[1:])}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = {
+            "hd95": monai.compute_hausdorff_distance(guess, truth, percentile=95, **asked),
+            "nsd": monai.compute_surface_dice(guess, truth, [1.1], **asked),
+        }
+    same(scores("monai", one, other), {name: float(x) for name, x in theirs.items()})
+
+
 # TorchMetrics
 
 
