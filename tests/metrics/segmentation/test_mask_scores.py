@@ -153,6 +153,8 @@ def test_a_failed_case_is_missed_where_a_tool_adds_up_voxels() -> None:
     assert value_of(complete(there, ["a"]), "sensitivity", "monai") == 1.0
     found = complete(there, ["a", "b"], references={"b": {"1": 12}}, extents=EXTENTS)
     assert value_of(found, "sensitivity", "monai") == 4 / 16
+    assert value_of(found, "precision", "monai") == 4 / 16  # an empty answer would gain by failing
+    assert value_of(found, "specificity", "monai") == pytest.approx(100 / 112)
     unknown = sample(
         complete(there, ["a", "b"]), labels=("1",), metric="sensitivity",
         convention=CONVENTIONS["monai"],

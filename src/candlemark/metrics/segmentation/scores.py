@@ -7,7 +7,8 @@
 
 A case that is not there, that crashed or whose answer had the wrong shape scores the worst of
 every metric and stays in the mean: the denominator is the number of test cases, the same for
-every row. NaN stands for what a foreign convention leaves undefined; in candlemark's own there
+every row. Where a tool adds up the voxels of all cases, it counts as an answer as large as the
+reference that misses all of it. NaN stands for what a foreign convention leaves undefined; in candlemark's own there
 is none.
 """
 
@@ -336,7 +337,11 @@ def _of_lesions(metric: SegmentationMetric, lesions: Lesions) -> float:
 
 
 def _counts(results: Sequence[CaseResult], labels: Sequence[str]) -> FloatArray:
-    """Voxels to be added up; a failed case is an answer of nothing but background."""
+    """Voxels to be added up, float64[N, K, 4].
+
+    A failed case is an answer as large as the reference that misses all of it, so that no share
+    of voxels gains by failing.
+    """
     counts = np.zeros((len(results), len(labels), 4))
     for row, one in enumerate(results):
         for column, label in enumerate(labels):
@@ -350,7 +355,7 @@ def _counts(results: Sequence[CaseResult], labels: Sequence[str]) -> FloatArray:
             elif found is not None and found.reference_voxels:
                 whole = math.prod(one.extent.shape) if one.extent else found.reference_voxels
                 missed = found.reference_voxels
-                counts[row, column] = (0, 0, missed, max(whole - missed, 0))
+                counts[row, column] = (0, missed, missed, max(whole - 2 * missed, 0))
     return counts
 
 
