@@ -8,8 +8,9 @@
 A case that is not there, that crashed or whose answer had the wrong shape scores the worst of
 every metric and stays in the mean: the denominator is the number of test cases, the same for
 every row. Where a tool adds up the voxels of all cases, it counts as an answer as large as the
-reference that misses all of it. NaN stands for what a foreign convention leaves undefined; in candlemark's own there
-is none.
+reference that misses all of it.
+
+NaN stands for what a foreign convention leaves undefined; in candlemark's own there is none.
 """
 
 from __future__ import annotations
