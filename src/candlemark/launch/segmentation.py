@@ -7,9 +7,10 @@ finished = run_segmentation(config, pairing=found)      # scans that were paired
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import SegmentationConfig
@@ -23,7 +24,7 @@ from candlemark.benchmark.segmentation.prepare import Prepared, prepare
 from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.benchmark.segmentation.scan_cases import kept_mask
 from candlemark.errors import ConfigError
-from candlemark.execution.base import Executor
+from candlemark.execution.base import Executor, Outcome
 from candlemark.execution.local import LocalExecutor
 from candlemark.hardware.device import resolve_device
 from candlemark.launch.suite import FinishedRun, leave_copies, open_suite, run_pending
@@ -40,6 +41,27 @@ class FinishedSegmentation(FinishedRun):
     """What a run leaves behind, with the scans that it was about."""
 
     prepared: Prepared
+
+
+class CommandsApart:
+    """Processes on this machine, with a time-out for each row but those of commands.
+
+    A command has the same time for each case of its own: a case that takes longer has failed, and
+    the row goes on.
+    """
+
+    def __init__(
+        self, timeout_s: float | None, share: Callable[[SegmentationWork], Hashable]
+    ) -> None:
+        self.timeout_s, self.share = timeout_s, share
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
+        """Outcomes as each ends, those of commands last."""
+        works = list(items)
+        for timeout_s, are_commands in ((self.timeout_s, False), (None, True)):
+            chosen = [work for work in works if (work.spec.kind == "command") is are_commands]
+            executor = LocalExecutor(timeout_s=timeout_s, share=self.share)
+            yield from executor.map(function, chosen)
 
 
 def output_folder(config: SegmentationConfig, output_dir: str | Path | None) -> Path:
@@ -74,8 +96,8 @@ def run_segmentation(
     with open_results(folder / "results") as store:
         suite_id = open_suite(store, prepared.config, works)
         pending = _pending(works, store, suite_id, resume=resume)
-        runner = executor or LocalExecutor(
-            timeout_s=config.performance.timeout_s, share=shares_process(config.isolate)
+        runner = executor or CommandsApart(
+            config.performance.timeout_s, shares_process(config.isolate)
         )
         checkpoints = {work.trial.id: work.checkpoint_dir for work in pending}
         for record in run_pending(pending, store, suite_id, runner):

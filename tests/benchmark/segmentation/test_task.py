@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from candlemark.benchmark.segmentation import task
-from candlemark.errors import ModelError
+from candlemark.errors import ModelError, ScanError
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 from candlemark.metrics.segmentation.measure import ClassMeasure
 from candlemark.records import Verdict
@@ -187,3 +187,36 @@ def test_memory_of_a_shared_process_is_not_quoted(config_of, works_of):
     (peak,) = (one for one in second.measurements if one.name == "peak_memory_bytes")
     assert peak.verdict is Verdict.CONTENDED
     assert "earlier rows" in str(peak.reason)
+
+
+def test_a_full_disk_ends_the_trial_and_blames_no_model(config_of, works_of, monkeypatch):
+    def full(*_):
+        raise ScanError("cannot write case_1.nii.gz: no space left; is the disk full?")
+
+    monkeypatch.setattr(task, "keep_mask", full)
+    (work,) = works_of(config_of(models=own(BRIGHT)))
+    with pytest.raises(ScanError, match="is the disk full"):
+        task.run(work)
+
+
+def test_a_reference_that_changed_its_labels_is_refused(config_of, works_of, write_scan, scans):
+    (work,) = works_of(config_of(models=own(BRIGHT)))
+    strange = np.zeros((4, 12, 12), np.uint8)
+    strange[1, 2:4, 2:4] = 7
+    write_scan(scans, "case_2", labels=strange)
+    with pytest.raises(ScanError, match=r"values that are no class: 7 .4 voxels."):
+        task.run(work)
+
+
+def test_real_scans_are_measured(shared_data, config_of, works_of):
+    folder = shared_data / "scans" / "nrrd"
+    data = {"image_dir": folder, "seg_dir": folder, "classes": None, "binary": True}
+    config = config_of(data, controls=("all_foreground", "oracle_box"))
+    results = [task.run(work) for work in works_of(config)]
+    for result in results:
+        assert [case["case"] for case in result.cases] == ["brain1", "brain2", "breast1"]
+        assert [case["outcome"] for case in result.cases] == ["ok"] * 3
+    voxels = [case["classes"]["1"]["reference_voxels"] for case in results[0].cases]
+    assert voxels == [4137, 453, 143]
+    (box,) = (one for one in results[1].measurements if one.name == "sensitivity")
+    assert (box.value, box.verdict) == (1.0, Verdict.ORACLE)

@@ -171,6 +171,7 @@ class PerformanceConfig(Config):
     """Where models run, and how often each case is timed.
 
     repeats: timed passes a case after one that warms up; 0: the scored pass alone is timed
+    timeout_s: seconds a row may take or, of a command, a case; None: no limit
     """
 
     device: str = "auto"

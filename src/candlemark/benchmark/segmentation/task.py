@@ -117,11 +117,12 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
     try:
         labels, stages = _ask(built, case, reference, times)
         _check(labels, scan, work.spec.classes, scored=built.scored)
-        keep_mask(labels.astype(np.uint8, copy=False), scan, work.predictions, case.id)
     except Exception as error:  # a model of anyone's fails in its own way: the case is a failure
         if any(word in str(error).lower() for word in ACCELERATOR_LOST):
             raise  # the process is of no use any more; its record says so
         return {**told, **_failed(error), "classes": unanswered(reference, work.spec.classes)}
+    # A disk that is full is no fault of the model: it ends the trial, not the case.
+    keep_mask(labels.astype(np.uint8, copy=False), scan, work.predictions, case.id)
     found = {**told, "outcome": "ok", "reason": None, "times_ms": stages}
     found["times_reason"] = None if stages is not None else built.unseen
     if not built.scored:
