@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -436,3 +438,12 @@ def test_nnunet_averages_cases_first_and_leaves_nan_out() -> None:
     ours = CONVENTIONS["nnunet"].aggregate("dice", table, [EXTENT] * 3)
     assert ours == pytest.approx(np.mean(np.nanmean(dice, axis=0)))
     assert ours != pytest.approx(np.mean(np.nanmean(dice, axis=1)))
+
+
+def test_reading_scores_loads_no_compiler_and_no_torch() -> None:
+    """Tables are made of stored measures; only measuring compiles."""
+    code = "import sys, candlemark.metrics.segmentation.conventions as c; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert {"numba", "torch", "scipy"}.isdisjoint(loaded.stdout.split())

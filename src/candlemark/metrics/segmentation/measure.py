@@ -17,18 +17,19 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ScanError
-from candlemark.metrics.segmentation.counts import WORDS_A_PART, Box, crop, pack
-from candlemark.metrics.segmentation.distances import histogram, nearest
-from candlemark.metrics.segmentation.surfaces import Spacing, outline
 from candlemark.metrics.segmentation.threads import Threads
 
+if TYPE_CHECKING:
+    from candlemark.metrics.segmentation.counts import Box
+
 Labels = npt.NDArray[Any]
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +177,9 @@ def measure_all(
 def _one(
     reference: Labels, prediction: Labels, label: int, spacing: Spacing, threads: Threads
 ) -> ClassMeasure:
+    # Tables read measures without numba.
+    from candlemark.metrics.segmentation.counts import crop, pack
+
     packed = pack(reference, prediction, label, threads)
     there = back = None
     if packed.reference and packed.prediction:
@@ -192,6 +196,10 @@ def _one(
 
 def _distances(box: Box, spacing: Spacing, threads: Threads) -> tuple[Directed, Directed]:
     """From the prediction's surface to the reference's, and from the reference's."""
+    from candlemark.metrics.segmentation.counts import WORDS_A_PART
+    from candlemark.metrics.segmentation.distances import histogram, nearest
+    from candlemark.metrics.segmentation.surfaces import outline
+
     reference, prediction = threads.each(
         lambda rows: outline(rows, flat=box.flat, spacing=spacing),
         list(box.rows),
