@@ -177,3 +177,21 @@ def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     assert error_of(*words) == told
     assert hub_with_models.requests == []
+
+
+def test_a_task_that_may_be_misspelt_is_asked_for_with_a_warning(hub_with_models: Any) -> None:
+    from candlemark import progress
+
+    told: list[str] = []
+    before = progress.set_reporter(
+        SimpleNamespace(handle=lambda event: told.append(event.text))  # type: ignore[arg-type]
+    )
+    try:
+        shown = call("--task", "image-segmentaion")
+    finally:
+        progress.set_reporter(before)
+    assert (
+        "'image-segmentaion' is no task known here, the Hub is asked all the same; "
+        "did you mean 'image-segmentation'?"
+    ) in told
+    assert "no public model found for: image-segmentaion" in shown

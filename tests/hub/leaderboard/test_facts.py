@@ -121,9 +121,11 @@ def test_what_cannot_be_read_is_told(told: dict[str, Any], problem: str | None) 
 
 def test_nothing_that_steers_a_terminal_is_kept() -> None:
     told = {"id": "a/b", "tags": ["\x1b[31mred\x07"], "library_name": "a\nb"}
+    told["siblings"] = [{"rfilename": "\ud800\x1b[2Jnet.onnx"}]  # half a letter, as JSON may say
     model = read_model({**told, "model-index": index("0.9\x1b[2J")}, ())
     assert model.tags == ("[31mred",)
     assert model.library == "a b"
+    assert model.files == ("[2Jnet.onnx",)
     assert model.claims[0].told == "0.9 [2J"
 
 

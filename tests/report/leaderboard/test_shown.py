@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -26,7 +27,7 @@ from candlemark.report.leaderboard.board import (
     Trend,
 )
 from candlemark.report.leaderboard.markdown import markdown
-from candlemark.report.leaderboard.page import page
+from candlemark.report.leaderboard.page import page, write_page
 from candlemark.report.leaderboard.text import show, show_changes
 from candlemark.report.leaderboard.trend import lines, spread, trend_chart, write_trend
 from candlemark.report.leaderboard.words import ago, claims_cell, count, trend_cell
@@ -38,6 +39,7 @@ CLAIM = Claim(
     told="0.887", verification="verified", split="test", source="https://example.org/paper",
     source_name="Paper",
 )  # fmt: skip
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EVIL = "<script>alert(1)</script>"
 
 
@@ -283,3 +285,37 @@ def test_small_words() -> None:
     assert claims_cell(TrackedModel(id="a", claims=(CLAIM, CLAIM))).endswith("verified +1")
     assert trend_cell(Trend(since="x", before=0, now=4)) == "+4"
     assert trend_cell(None) == "n/a"
+
+
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        pytest.skip(f"no browser on this machine (looked for {', '.join(CHROMIUM)})")
+    told = board(
+        standing(1, "a/few", downloads=5, problems=(EVIL,)),
+        standing(2, "b/unknown", downloads=None, claims=(CLAIM, CLAIM)),
+        standing(3, "c/many", downloads=500_000),
+    )
+    path = write_page(told, tmp_path / "board.html")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 390, "height": 844})
+        complaints: list[str] = []
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        opened.on("request", lambda r: complaints.append(r.url) if "http" in r.url else None)
+        opened.goto(path.as_uri())
+        opened.wait_for_selector("#trend-chart .plot-container")
+
+        def names() -> list[str]:
+            return [text.split("\n")[0] for text in opened.locator("td.name").all_inner_texts()]
+
+        button = opened.locator("th button", has_text="30 days")
+        button.click()
+        assert names() == ["a/few", "c/many", "b/unknown"]
+        button.click()
+        assert names() == ["c/many", "a/few", "b/unknown"], "what nobody told comes last"
+        assert opened.evaluate("document.documentElement.scrollWidth") == 390
+        browser.close()
+    assert complaints == []

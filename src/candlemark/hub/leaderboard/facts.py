@@ -209,7 +209,7 @@ def _files(read: _Reader) -> tuple[tuple[str, ...] | None, int | None]:
         read.complain("siblings", siblings, "a list")
         return None, None
     names = [
-        one["rfilename"]
+        printable(one["rfilename"])
         for one in siblings
         if isinstance(one, dict) and isinstance(one.get("rfilename"), str)
     ]
