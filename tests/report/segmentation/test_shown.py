@@ -27,7 +27,7 @@ from candlemark.report.segmentation.export import (
     write_exports,
 )
 from candlemark.report.segmentation.tables import forest, page
-from candlemark.report.segmentation.text import answer, detailed, failure_lines, show
+from candlemark.report.segmentation.text import answer, detailed, failure_lines, show, time_lines
 from candlemark.results.store import open_results
 
 TIMES = {"load": 1.0, "preprocess": 2.0, "forward": 5.0, "postprocess": 1.0}
@@ -87,6 +87,13 @@ def test_protocols_failures_and_verdicts_stand_in_the_table(fake: Any) -> None:
     assert re.search(r"dead .*6 of 6", text)
     assert re.search(r"sam +sam_oracle_box +1\.000 \[.*ORACLE, moved by 10%", text)
     assert re.search(r"net +9 ms / -", text)
+
+
+def test_withheld_times_say_how_many_are_lacking(fake: Any) -> None:
+    assert time_lines(board_of(fake)) == ["Times, p95 withheld: p95 needs 59 samples, 53 more"]
+    few = build_board([fake.scored("net", [9] * 3, times=TIMES)])
+    assert time_lines(few)[0] == "Times, p50 withheld: p50 needs 5 samples, 2 more"
+    assert time_lines(few)[0] in shown(few)
 
 
 def test_failures_are_told_once_with_their_reason(fake: Any) -> None:

@@ -312,7 +312,22 @@ def note_lines(board: Board) -> list[str]:
     for why, names in reasons.items():
         who = "all rows" if len(names) == rows else listed(names)
         lines.append(f"{UNKNOWN} of {who}, {why}")
-    return lines
+    return [*lines, *time_lines(board)]
+
+
+def time_lines(board: Board) -> list[str]:
+    """Why times are withheld, or may not be quoted; each reason once."""
+    found: dict[str, None] = {}
+    for row in board.everyone:
+        for time in row.times:
+            if time.stage != "case":
+                continue
+            for name, m in (("p50", time.p50), ("p95", time.p95)):
+                if m.value is None:
+                    found[f"Times, {name} withheld: {m.reason}"] = None
+                elif m.verdict is not Verdict.VALID and m.reason:
+                    found[f"Times, {m.verdict}: {m.reason}"] = None
+    return list(found)
 
 
 def failure_lines(board: Board) -> list[str]:
