@@ -13,6 +13,7 @@ import pytest
 import candlemark
 from candlemark.errors import ConfigError, ScanError
 from candlemark.execution.base import Failure, FailureKind, Outcome
+from candlemark.launch import segmentation
 from candlemark.launch.run import as_config
 from candlemark.launch.segmentation import run_segmentation
 from candlemark.launch.segmentation_report import write_report
@@ -179,3 +180,25 @@ def test_a_config_without_a_task_is_known_by_its_scans(tmp_path, monkeypatch):
     asked = {**value, "benchmark": {"output": str(tmp_path / "mine")}}
     finished = candlemark.run(asked, executor=Here())
     assert finished.results_dir == tmp_path / "mine" / "results"
+
+
+def test_a_command_has_its_time_for_each_case_and_not_for_the_row(tmp_path, monkeypatch):
+    made: list[tuple[float | None, list[str]]] = []
+
+    class Local:
+        def __init__(self, *, timeout_s: float | None, share: Any) -> None:
+            self.timeout_s = timeout_s
+
+        def map(self, function: Any, items: Any) -> Iterator[Outcome]:
+            made.append((self.timeout_s, [work.trial.row for work in items]))
+            yield from ()
+
+    monkeypatch.setattr(segmentation, "LocalExecutor", Local)
+    commands = [{"source": "true {input} {output}"}, *BRIGHT]
+    asked = config(models=commands, controls=("otsu",))
+    works, _ = segmentation.planned(asked, tmp_path, device="cpu")
+    assert list(segmentation.CommandsApart(60.0, lambda _: None).map(len, works)) == []
+    assert made == [
+        (60.0, ["control: Otsu threshold", "own_models:bright"]),
+        (None, ["true {input} {output}"]),
+    ]
