@@ -101,6 +101,18 @@ def test_an_oracle_stands_apart_with_its_jitter_and_verdict(fake: Any) -> None:
     assert [bar.state for bar in board.oracles[0].bars] == ["unknown"]
 
 
+def test_a_jitter_sweep_stays_together(fake: Any) -> None:
+    """In the order of the jitter, although another oracle's score lies between two of them."""
+    records = [
+        fake.scored(
+            f"{model} {jitter}", [hits] * 8, oracle=True, model=model, jitter=jitter,
+            protocol="sam_oracle_box", options={"jitter": jitter},
+        )
+        for model, hits, jitter in (("a", 7, 0.2), ("b", 8, 0.0), ("a", 9, 0.0), ("a", 8, 0.1))
+    ]  # fmt: skip
+    assert [row.name for row in board_of(records).oracles] == ["a 0.0", "a 0.1", "a 0.2", "b 0.0"]
+
+
 def test_an_untrained_head_says_so(fake: Any) -> None:
     m = board_of(study(fake)).row("control: untrained head").scores["dice"]
     assert m.verdict is Verdict.UNTRAINED

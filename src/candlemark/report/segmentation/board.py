@@ -232,8 +232,18 @@ def _board(records: Sequence[RunRecord], settings: Settings) -> Board:
         settings=settings,
         units=units,
         rows=main,
-        oracles=tuple(row for row in scored if row.oracle),
+        oracles=_sweeps([row for row in scored if row.oracle]),
         timed=tuple(row for row in everyone if row.timed_only),
         contest=contest,
         stability=rank_stability(main, labels=tuple(classes), settings=settings, ties=ties),
+    )
+
+
+def _sweeps(oracles: Sequence[Row]) -> tuple[Row, ...]:
+    """Oracles, best first, the jitters of one model and protocol beside each other."""
+    places: dict[tuple[str, str], int] = {}
+    for place, row in enumerate(oracles):
+        places.setdefault((row.model, row.protocol), place)
+    return tuple(
+        sorted(oracles, key=lambda row: (places[row.model, row.protocol], row.jitter or 0.0))
     )
