@@ -75,15 +75,6 @@ _HEADS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Ends of architectures' names by the task that their trained head is for."""
 
-_BY_TYPE: dict[str, tuple[str, ...]] = {
-    "zero-shot-image-classification": (
-        "clip", "siglip", "siglip2", "altclip", "align", "chinese_clip", "metaclip_2", "blip",
-    ),
-    "mask-generation": (),
-    "image-feature-extraction": (),
-    "feature-extraction": (),
-}  # fmt: skip
-
 SAM = frozenset(
     {
         "sam", "sam2", "sam2_video", "sam3", "sam3_tracker", "sam3_video", "sam_hq", "edgetam",
@@ -91,6 +82,9 @@ SAM = frozenset(
     }
 )  # fmt: skip
 CLIP = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2"})
+_COMPARES = CLIP | {"align", "blip"}
+"""Models that hold a picture against a text, by their `model_type`."""
+
 _SEES = frozenset(
     {
         "aimv2_vision_model", "beit", "bit", "clip_vision_model", "convnext", "convnextv2",
@@ -219,7 +213,7 @@ def _promptable(model: TrackedModel, task: str) -> Capability | None:
     if kind in CLIP and task in SEGMENTATION:
         reason = f"{kind} compares patches with texts: rough maps of what prompts name"
         return _of("prompted", reason, "clip_dense")
-    if task == "zero-shot-image-classification" and kind in _BY_TYPE[task]:
+    if task == "zero-shot-image-classification" and kind in _COMPARES:
         return _of("ready", f"{kind} compares pictures with texts")
     return None
 
