@@ -293,3 +293,26 @@ def test_a_real_label_beside_itself_moved_is_measured_as_by_scipy(
         np.testing.assert_allclose(
             elements(directed.voxels), np.sort(away[border(origin)]), rtol=0, atol=1e-9
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("level", [-1.5, 0.0, 1.5])
+@pytest.mark.parametrize("moved", [0, 1, 30])
+def test_folds_and_islands_of_any_size_are_measured_as_by_scipy(
+    spacing: tuple[float, float, float], level: float, moved: int
+) -> None:
+    random = np.random.default_rng(int(10 * level) + 100)
+    field = ndimage.gaussian_filter(random.standard_normal((48, 90, 150)), 3)
+    one = field / field.std() > level
+    other = np.roll(one, moved, 2) ^ (random.random(one.shape) < 1e-4)
+    found = measure(one, other, 1, spacing)
+    for directed, (origin, target) in (
+        (found.to_reference, (other, one)),
+        (found.to_prediction, (one, other)),
+    ):
+        away = ndimage.distance_transform_edt(~border(target), sampling=spacing)
+        assert directed is not None
+        np.testing.assert_allclose(
+            elements(directed.voxels), np.sort(away[border(origin)]), rtol=0, atol=1e-9
+        )
