@@ -69,6 +69,9 @@ def test_the_answer_names_the_best_and_the_test_against_the_controls(fake: Any) 
     assert answer(build_board(study(fake)[3:])) == (
         "No model was scored: there is nothing to recommend."
     )
+    assert answer(board_of(fake, metrics=("nsd",), convention="nnunet")) == (
+        "No model has a known NSD (nnU-Net: it has no surface Dice)."
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

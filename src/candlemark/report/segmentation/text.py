@@ -40,9 +40,13 @@ def show(board: Board, console: Console | None = None) -> None:
 
 def answer(board: Board) -> str:
     """Which model segments best, as far as the cases can tell."""
+    primary = board.settings.primary
     if not board.models:
+        asked = [row.scores[primary.name].reason for row in board.rows if row.is_model]
+        if asked:
+            return f"No model has a known {primary.title} ({asked[0]})."
         return "No model was scored: there is nothing to recommend."
-    primary, best = board.settings.primary, board.models[0]
+    best = board.models[0]
     tied = board.contest.tied_for_best
     score = written(best.scores[primary.name])
     duel = board.contest.beats_controls.get(best.name)
