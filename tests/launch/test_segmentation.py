@@ -54,7 +54,7 @@ class Here:
 def config(**changes: Any):
     value = {
         "task": "segmentation",
-        "dataset": {"phantoms": 3, "classes": {1: "lesion"}},
+        "dataset": {"phantoms": 2, "classes": {1: "lesion"}},
         "controls": ("all_background", "otsu", "oracle_box"),
         "models": BRIGHT,
         "performance": {"device": "cpu", "threads": 1},
@@ -80,7 +80,7 @@ def test_what_has_ended_is_not_asked_again(tmp_path):
     assert forced.ran == 4
     with open_results(tmp_path / "results", read_only=True) as store:
         (kept, *_) = store.records(first.suite_id)
-        assert len(kept.cases) == 3
+        assert len(kept.cases) == 2
     (saved,) = tmp_path.glob(f"results/suite_{first.suite_id}.yaml")
     assert as_config(saved) == config()
 
@@ -118,7 +118,7 @@ def test_the_report_has_every_case_a_page_and_pictures(tmp_path):
     report = write_report(finished, config(), tmp_path)
     with report.exported.cases.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 4 * 3
+    assert len(lines) == 4 * 2
     assert report.exported.cases.name.startswith("benchmark_results_")
     (summary,) = json.loads(report.exported.summary.read_text())
     assert [row["row"] for row in summary["oracles"]] == ["control: oracle box as mask"]

@@ -142,6 +142,14 @@ def test_a_command_reads_the_scan_and_writes_the_mask(config_of, works_of, scans
     assert case["times_ms"]["forward"] > 0
 
 
+def test_a_command_that_fails_has_crashed_and_says_its_last_line(config_of, works_of):
+    command = f"{sys.executable} -c \"raise SystemExit('no licence')\" {{input}} {{output}}"
+    (work,) = works_of(config_of(models=own(command), benchmark={"max_cases": 1}))
+    (case,) = task.run(work).cases
+    assert case["outcome"] == "crashed"
+    assert re.search(r"ended with status 1: no licence", case["reason"])
+
+
 def test_controls_know_nothing_of_the_reference_but_the_oracle(config_of, works_of):
     works = works_of(config_of(controls=("all_background", "all_foreground", "otsu", "oracle_box")))
     results = {work.spec.source: task.run(work) for work in works}

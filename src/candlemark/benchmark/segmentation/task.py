@@ -169,9 +169,9 @@ def _check(labels: Labels, scan: OpenScan, classes: Mapping[int, str], *, scored
 def _failed(error: Exception) -> dict[str, Any]:
     outcome = outcome_of(error)
     first = str(error).strip().partition("\n")[0] or "no message"
-    if outcome == "crashed" and isinstance(error, CandlemarkError):
-        outcome = "refused"
     named = isinstance(error, CandlemarkError)
+    if outcome == "crashed" and named and not isinstance(error, CaseError):
+        outcome = "refused"  # on purpose, and in its own words
     return {
         "outcome": outcome,
         "reason": first if named else f"{type(error).__name__}: {first}{_where(error)}",
