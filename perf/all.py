@@ -3,9 +3,10 @@
     python -m pip install -e ".[perf]"        # mplfinance, webdataset, datasets
     python perf/all.py --json perf.json [--quick]
 
-Runs `render`, `render_gpu`, `stores`, `loading`, `fusion_loop` and `candles` one after the other,
-each in a process of its own so that none inherits another's memory, and then prints each goal
-with what was measured. Without a GPU `render_gpu` says so, and its rows are absent.
+Runs `render`, `render_gpu`, `stores`, `loading`, `fusion_loop`, `candles` and `segmentation` one
+after the other, each in a process of its own so that none inherits another's memory, and then
+prints each goal with what was measured. Without a GPU `render_gpu` says so, and its rows are
+absent.
 About 20 minutes; `--quick` takes small samples, which is enough to see that all of it runs and
 too little to quote. Nothing else should run meanwhile. A peer that is not installed is named,
 and its rows are absent.
@@ -36,12 +37,16 @@ SIZES = {
     "loading": ["--pictures", "600", "--seconds", "0.3"],
     "fusion_loop": ["--pictures", "600", "--seconds", "0.3", "--rounds", "1"],
     "candles": ["--months", "2", "--repeats", "2"],
+    "segmentation": ["--size", "64", "--rounds", "1"],
 }
 """The scripts, and what makes each of them quick."""
 
 WRITING = ("stores", "loading", "fusion_loop")
 
-PEERS = ("mplfinance", "matplotlib", "h5py", "zarr", "webdataset", "datasets", "pandas", "pillow")
+PEERS = (
+    *("mplfinance", "matplotlib", "h5py", "zarr", "webdataset", "datasets", "pandas", "pillow"),
+    *("monai", "surface-distance"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,11 @@ def goals(results: dict[str, Any]) -> Iterator[Goal]:
     yield Goal(name=f"{rows}, cold", measured=parsed["first_s"], goal=2, unit="s", at_most=True)
     cached = parsed["cached_s"]
     yield Goal(name=f"{rows}, cached", measured=cached, goal=0.1, unit="s", at_most=True)
+    masks = results["segmentation"]
+    for name, times in masks["shapes"].items():
+        for peer in sorted(times.keys() & masks["versions"].keys()):
+            title = f"masks of {masks['size']}^3, {name}, against {peer}"
+            yield Goal(name=title, measured=times[peer]["over_ours"], goal=10, unit="x")
 
 
 def peers() -> dict[str, str | None]:

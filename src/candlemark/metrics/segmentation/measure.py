@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Labels = npt.NDArray[Any]
 Spacing = tuple[float, float, float]
 
+WORTH_THREADS = 2_000_000
+"""Voxels. Below, a thread that must be waited for on a busy machine costs more than it saves."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
@@ -160,7 +163,7 @@ def measure_all(
 ) -> dict[int, ClassMeasure]:
     """`measure` for each of `labels`.
 
-    threads: None takes the cores of this process
+    threads: None takes the cores of this process, and one where the masks are small
     """
     if reference.shape != prediction.shape or reference.ndim != 3 or not reference.size:
         raise ScanError(
@@ -170,7 +173,8 @@ def measure_all(
     spacing = tuple(float(step) for step in spacing_mm or (1.0, 1.0, 1.0))
     if len(spacing) != 3 or not all(math.isfinite(step) and step > 0 for step in spacing):
         raise ScanError(f"spacing_mm is {spacing_mm}; it must be three steps above 0 (Z, Y, X)")
-    with Threads(threads) as pool:
+    few = threads is None and reference.size < WORTH_THREADS
+    with Threads(1 if few else threads) as pool:
         return {label: _one(reference, prediction, label, spacing, pool) for label in labels}
 
 
