@@ -73,6 +73,22 @@ def test_slices_are_read_alone_where_the_format_allows(
     assert open_scan(write(voxels, tmp_path / name, packed=packed)).source.by_region is alone
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.nrrd"])
+def test_colour_volumes_are_read_in_part(tmp_path: Path, name: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (6, 5, 4, 3), dtype=np.uint8)
+    scan = open_scan(write(colours, tmp_path / name))
+    assert (scan.geometry.shape, scan.channels) == ((6, 5, 4), 3)
+    np.testing.assert_array_equal(scan.read(2, 4), colours[2:4])
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_endings_in_capitals_are_endings(tmp_path: Path, voxels: np.ndarray, name: str) -> None:
+    path = write(voxels, tmp_path / name)
+    np.testing.assert_array_equal(
+        open_scan(path.rename(path.with_name(name.upper()))).read(2, 4), voxels[2:4]
+    )
+
+
 def test_a_volume_larger_than_what_is_asked_of_it_stays_on_disk(tmp_path: Path) -> None:
     slices, side = 2000, 512
     path = write(np.zeros((1, side, side), np.int16), tmp_path / "a.nii")
@@ -213,6 +229,11 @@ def _words(folder: Path) -> Path:
     return folder / "a.npy"
 
 
+def _archive(folder: Path) -> Path:
+    np.savez(folder / "a.npz", values=np.zeros((2, 2)))
+    return (folder / "a.npz").rename(folder / "a.npy")
+
+
 def _five_axes(folder: Path) -> Path:
     np.save(folder / "a.npy", np.zeros((2, 2, 2, 2, 2)))
     return folder / "a.npy"
@@ -267,6 +288,7 @@ def _other(folder: Path) -> Path:
         (_empty_gzip, "is it damaged, or misnamed"),
         (_pickle, "numbers only"),
         (_words, "a scan has real numbers"),
+        (_archive, "is an archive of arrays"),
         (_five_axes, r"has shape \(2, 2, 2, 2, 2\)"),
         (_times, r"has 4 axes of sizes \(4, 3, 2, 3\)"),
         (_field, "a field, not a scan"),

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from candlemark.errors import ScanError
 from candlemark.scans.dicom import is_dicom, open_series
 from candlemark.scans.geometry import Geometry
+from candlemark.scans.pictures import Pages, pages_of
 
 Voxels = npt.NDArray[Any]
 
@@ -81,8 +82,10 @@ def open_source(path: Path, *, indexed: bool = False) -> Source:
         )
     if known == ".npy":
         return _of_numpy(path)
-    if indexed and known in {".png", ".bmp", ".tif", ".tiff"} and _has_palette(path):
-        return _of_palette(path)
+    if known in {".png", ".bmp", ".tif", ".tiff"}:
+        pages = pages_of(path, indexed=indexed)
+        if pages is not None:
+            return _of_pages(pages)
     if known in {".nii", ".nii.gz"}:
         refuse_truncated_nifti(path)
     return _of_itk(path, placed=known in PLACED or known is None)
@@ -131,7 +134,8 @@ def _of_itk(path: Path, *, placed: bool) -> Source:
             return values
         return values[..., 0] if parts == 2 else values[..., :3]
 
-    streams = len(size) == 3 and _streams(path)
+    # ITK cuts colour out of a NIfTI at the wrong place, and writes past its own memory.
+    streams = len(size) == 3 and _streams(path) and (parts == 1 or ending(path) != ".nii")
     read, release = (extract, lambda: None) if streams else _kept(lambda: extract(0, shape[0]))
     return Source(
         geometry=_geometry(reader, shape) if placed else Geometry(shape=shape),
@@ -148,6 +152,8 @@ def _header(path: Path) -> Any:
 
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
+    if ending(path) in {".mha", ".mhd"}:
+        reader.SetImageIO("MetaImageIO")  # which knows its own files by small letters alone
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -238,6 +244,10 @@ def _of_numpy(path: Path) -> Source:
         raise ScanError(
             f"cannot read {path}: {error}; write it again with numpy.save, numbers only"
         ) from None
+    if not isinstance(values, np.ndarray):
+        raise ScanError(
+            f"{path} is an archive of arrays; write one of them to a file with numpy.save"
+        )
     if values.dtype.kind not in "biuf":
         raise ScanError(f"{path} has values of type {values.dtype}; a scan has real numbers")
     colour = values.ndim in {3, 4} and values.shape[-1] == 3 and values.dtype == np.uint8
@@ -258,26 +268,12 @@ def _of_numpy(path: Path) -> Source:
     )
 
 
-def _has_palette(path: Path) -> bool:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return picture.mode == "P"
-    except UnidentifiedImageError:
-        return False  # a kind of TIFF that ITK may read all the same
-
-
-def _of_palette(path: Path) -> Source:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        numbers = np.array(picture)[None]
-    read, release = _kept(lambda: numbers)
+def _of_pages(pages: Pages) -> Source:
+    read, release = _kept(pages.load)
     return Source(
-        geometry=Geometry(shape=(1, numbers.shape[1], numbers.shape[2])),
-        dtype=numbers.dtype,
-        channels=1,
+        geometry=Geometry(shape=pages.shape),
+        dtype=pages.dtype,
+        channels=pages.channels,
         read=read,
         release=release,
         by_region=False,
