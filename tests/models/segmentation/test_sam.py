@@ -20,7 +20,14 @@ from candlemark.errors import ModelError
 from candlemark.models.inference.networks import Network
 from candlemark.models.inference.tiny import TINY
 from candlemark.models.segmentation.base import ORACLES, STAGES, Case, SegmenterSpec, Stopwatch
-from candlemark.models.segmentation.sam import SamAuto, SamOracle, build_sam, foreground, stability
+from candlemark.models.segmentation.sam import (
+    SamAuto,
+    SamOracle,
+    as_the_model_sees,
+    build_sam,
+    foreground,
+    stability,
+)
 
 MakeCase = Callable[..., Case]
 MakeSpec = Callable[..., SegmenterSpec]
@@ -118,6 +125,34 @@ def test_boxes_keep_their_place_on_slices_of_another_size(
     obeying(segmenter)
     labels = segmenter.segment_with(make_case(reference), reference, watch)
     assert (labels != reference).mean() < 0.001  # but for its corners, which enlarging rounds
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 12), (8, 16)])
+def test_boxes_of_small_slices_hold_their_last_row_and_column(
+    size: tuple[int, int], make_spec: MakeSpec, make_case: MakeCase, watch: Stopwatch
+) -> None:
+    """A pixel of a small slice is many of the model's: a box ends where its last pixel ends."""
+    reference = np.zeros((1, *size), np.uint8)
+    reference[0, 2:5, 1:4] = 1
+    reference[0, 6, 9] = 1  # one pixel alone
+    reference[0, size[0] - 1, size[1] - 2 :] = 1  # at the border
+    segmenter = build_sam(make_spec("tiny:sam", protocol="sam_oracle_box"), batch_size=1)
+    assert isinstance(segmenter, SamOracle)
+    obeying(segmenter)
+    labels = segmenter.segment_with(make_case(reference), reference, watch)
+    assert np.array_equal(labels, reference)
+
+
+def test_a_point_of_a_small_slice_is_the_middle_of_its_pixel() -> None:
+    """The network takes a place for the corner of a pixel and adds half of one itself."""
+    points = as_the_model_sees([(3.0, 0.0)], 16.0)
+    assert (points + 0.5).tolist() == [[3.5 * 16, 0.5 * 16]]
+    boxes = as_the_model_sees([(3.0, 0.0, 3.0, 1.0)], 16.0)
+    assert boxes.tolist() == [[48.0, 0.0, 63.0, 31.0]]  # the first and the last of its pixels
+    large = as_the_model_sees([(3.0, 0.0, 3.0, 9.0)], 0.5)
+    assert large.tolist() == [[1.5, 0.0, 1.5, 4.0]]  # half a pixel wide, and not turned inside out
+    for prompts in ([(3.0, 5.0)], [(3.0, 5.0, 8.0, 9.0)]):
+        assert as_the_model_sees(prompts, 1.0).tolist() == [list(prompts[0])]
 
 
 def test_slices_without_a_prompt_between_others_are_left_out(

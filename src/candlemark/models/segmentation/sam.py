@@ -95,7 +95,7 @@ class _Asked:
             if isinstance(embedded, Tensor)
             else [level[item : item + 1] for level in embedded]
         )
-        places = torch.tensor(prompts, dtype=torch.float32, device=self.eye.device) * scale
+        places = as_the_model_sees(prompts, scale).to(self.eye.device)
         as_boxes = places.shape[1] == 4
         asked = (
             {"input_boxes": places[None]} if as_boxes else {"input_points": places[None, :, None]}
@@ -251,6 +251,24 @@ def build_sam(spec: SegmenterSpec, *, batch_size: int) -> SamAuto | SamOracle:
         return SamOracle(eye, spec, batch_size=batch_size, jitter=jitter)
     facts = {**eye.facts("sam_auto", frame=FRAME), "oracle": False, "prompt": AUTO_RULE}
     return SamAuto(eye, next(iter(spec.classes)), batch_size=batch_size, facts=facts)
+
+
+def as_the_model_sees(prompts: Sequence[Sequence[float]], scale: float) -> Tensor:
+    """Places on a slice as places among the model's pixels: float32 (P, 2) or (P, 4).
+
+    prompts: points (x, y), each a pixel's middle, or boxes (x0, y0, x1, y1), their first and last
+        pixel; pixels are counted from 0
+    scale: px as the model sees them by px of the slice
+
+    A pixel of a slice of 64 px is 16 of SAM's: a point goes to the middle of them, a box from the
+    first to the last. Multiplied by the scale alone, as the library does, both would lie half a
+    pixel up and left, and a box would leave out its last row and column.
+    """
+    places = torch.tensor(prompts, dtype=torch.float32)
+    if places.shape[1] == 2:
+        return (places + 0.5) * scale - 0.5
+    first, last = places[:, :2] * scale, (places[:, 2:] + 1) * scale - 1
+    return torch.cat([first, torch.maximum(first, last)], dim=1)  # a large slice's may be less
 
 
 def foreground(masks: Tensor, rated: Tensor, inside: tuple[float, float]) -> Tensor:
