@@ -12,7 +12,7 @@ import transformers
 
 from candlemark.errors import ModelError
 from candlemark.models.inference.describe import describe
-from candlemark.models.inference.pictures import plain_reader
+from candlemark.models.inference.pictures import Reader, _ByProcessor, plain_reader
 from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.clip_dense import build_clip_dense
 from candlemark.models.segmentation.frames import crop, open_eye, square, whole
@@ -57,6 +57,22 @@ def test_a_reader_that_cuts_out_the_middle_shows_all_of_it() -> None:
     assert edge > 1.5
     assert middle < -1.5
     assert uncut.source == "a processor, its cut of the middle left out"
+
+
+def test_what_a_reader_was_told_beside_its_sizes_holds_without_the_cut() -> None:
+    """The mean of a published checkpoint goes before the processor's own."""
+    processor = transformers.CLIPImageProcessor()
+    options = {
+        "size": {"shortest_edge": 32},
+        "crop_size": {"height": 32, "width": 32},
+        "image_mean": [0.0, 0.0, 0.0],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    read = _ByProcessor(processor, options)
+    white = np.full((1, 48, 48, 3), 255, np.uint8)
+    uncut = whole(Reader(read=read, side=32, source="a processor"))
+    assert torch.allclose(read(white), torch.full((1, 3, 32, 32), 2.0))
+    assert torch.allclose(uncut.read(white), read(white))
 
 
 def test_a_reader_that_cuts_nothing_is_left_as_it_is() -> None:

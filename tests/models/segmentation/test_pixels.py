@@ -56,6 +56,14 @@ def test_nan_is_black() -> None:
     assert scaled(np.array([[[np.nan, 1.0]]]), (0.0, 1.0)).tolist() == [[[0.0, 1.0]]]
 
 
+def test_colour_of_a_file_that_is_mapped_into_memory_may_be_written_to() -> None:
+    colour = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    colour.setflags(write=False)
+    pictures = rgb(colour, (0.0, 255.0))
+    assert pictures.flags.writeable
+    assert np.array_equal(pictures, colour)
+
+
 def test_grey_is_repeated_and_eight_bit_colour_stays_as_it_is() -> None:
     volume = np.array([[[0, 1000]]], np.int16)
     assert rgb(volume, (0.0, 1000.0)).tolist() == [[[[0, 0, 0], [255, 255, 255]]]]

@@ -7,12 +7,12 @@
     crop(labels_of(scores, (Q, Q)), (Y, X))  # uint8 (n, Y, X)
 
 Slices are filled up with black below and on the right: stretched to a square, an organ would be
-of another shape in each scan. Image processors that cut out the middle
-are told to show all of it.
+of another shape in each scan. Image processors that cut out the middle are told to show all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,9 @@ from candlemark.models.inference.weights import weights_path
 from candlemark.models.segmentation.base import Labels, SegmenterSpec
 
 FRAME = "padded with black to a square"
+
+_SIZES: frozenset[str] = frozenset({"size", "crop_size", "pad_size"})
+"""Settings of image processors that the whole square makes void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,19 +139,28 @@ def whole(reader: Reader) -> Reader:
     processor = getattr(reader.read, "processor", None)
     if not getattr(processor, "do_center_crop", None):
         return reader
+    kept = {
+        name: value
+        for name, value in dict(getattr(reader.read, "options", {})).items()
+        if name not in _SIZES
+    }
     return replace(
         reader,
-        read=_Uncut(processor, reader.side),
+        read=_Uncut(processor, reader.side, kept),
         source=f"{reader.source}, its cut of the middle left out",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Uncut:
-    """An image processor of transformers that resizes a whole square to what it would cut out."""
+    """An image processor of transformers that resizes a whole square to what it would cut out.
+
+    options: its other settings, such as a mean that goes before its own
+    """
 
     processor: Any
     side: int
+    options: Mapping[str, Any]
 
     def __call__(self, pictures: Images) -> Tensor:
         names = [name for name, value in dict(self.processor.size or {}).items() if value]
@@ -158,6 +170,7 @@ class _Uncut:
             do_center_crop=False,
             do_resize=True,
             size=dict.fromkeys(names or ["height", "width"], self.side),
+            **self.options,
         )
         pixels: Tensor = made["pixel_values"]
         return pixels

@@ -62,7 +62,8 @@ def rgb(slices: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np
     Eight-bit colour is a picture already and stays as it is; all else goes by the window.
     """
     if slices.ndim == 4 and slices.dtype == np.uint8:
-        return np.ascontiguousarray(slices)
+        # Of a file that is mapped into memory nobody may write to, which torch warns of.
+        return np.require(slices, requirements=["C", "W"])
     pictures = np.rint(scaled(slices, window) * np.float32(255.0)).astype(np.uint8)
     return pictures if pictures.ndim == 4 else np.repeat(pictures[..., None], 3, axis=-1)
 
