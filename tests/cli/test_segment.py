@@ -82,10 +82,10 @@ def test_flags_are_a_config(config_of):
         *("--hf-models", "a/b=linear_probe,c/d", "--hf-models", "tiny:vit", "--epochs", "2"),
         *("--model", "tool --size 1,2 {input} {output}", "--model", "pkg.mod:f"),
         *("--metric", "hd95,dice", "--convention", "monai", "--seeds", "0,1", "--repeats", "2"),
-        *("--geometry", "resample", "--no-controls", "--no-page", "--train-share", "0.6"),
+        *("--geometry", "resample", "--no-controls", "--no-page", "--folds", "3"),
     )
     assert config.dataset.classes == {1: "liver", 2: "tumor"}
-    assert (config.dataset.geometry, config.dataset.train_share) == ("resample", 0.6)
+    assert (config.dataset.geometry, config.dataset.folds) == ("resample", 3)
     assert [(m.model_id, m.protocol) for m in config.huggingface_models] == [
         ("a/b", "linear_probe"),
         ("c/d", "auto"),

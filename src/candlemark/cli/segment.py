@@ -91,8 +91,9 @@ def segment(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="That probes of --hf-models train.")
     ] = None,
-    train_share: Annotated[
-        float | None, typer.Option(help="Of the cases, for probes; the rest is tested.")
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Of probes: each case by a head that learnt from other folds."),
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="Of what learns or draws by chance, e.g. 0,1,2.")
@@ -147,7 +148,7 @@ def segment(
                 "classes": read_classes(classes),
                 "binary": binary or None,
                 "geometry": geometry,
-                "train_share": train_share,
+                "folds": folds,
             },
             "huggingface_models": hub_models(hf_models, weights=weights, epochs=epochs),
             "models": [{"source": source} for source in model or []] or None,

@@ -37,6 +37,7 @@ class DenseFeatures:
     features: a store by name; labels: uint8 (N, H, W)
     targets: int64[N], the highest class in each slice
     digest: of all labels, in their order
+    rows: int64[N], where each slice stands in the stores; None: as they lie there
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class DenseFeatures:
         labels: FeatureStore,
         targets: Indices,
         digest: str,
+        rows: Indices | None = None,
     ) -> None:
         self.features = dict(features)
         self.labels = labels
         self.targets = targets
         self.digest = digest
+        self.rows = np.arange(len(targets)) if rows is None else rows
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -63,9 +66,22 @@ class DenseFeatures:
 
     def batch(self, indices: Indices) -> Batch:
         """Features and labels of the slices at `indices`; any thread may ask."""
-        features = {name: store.read(indices) for name, store in self.features.items()}
-        labels = self.labels.read(indices)
+        rows = self.rows[indices]
+        features = {name: store.read(rows) for name, store in self.features.items()}
+        labels = self.labels.read(rows)
         return features, {"target": torch.from_numpy(self.targets[indices]), LABELS: labels}
+
+    def part(self, indices: Indices) -> DenseFeatures:
+        """Those slices alone, read from the same stores."""
+        digest = hashlib.sha256(self.digest.encode())
+        digest.update(indices.astype(np.int64).tobytes())
+        return DenseFeatures(
+            self.features,
+            self.labels,
+            self.targets[indices],
+            digest.hexdigest(),
+            self.rows[indices],
+        )
 
 
 def keep_features(

@@ -49,7 +49,7 @@ def answered(works: list[Any]) -> dict[str, bool]:
     for work in works:
         case = work.test[0]
         scan = open_scan_case(case)
-        labels = build(work).segmenter.segment(scan.case, Stopwatch(lambda: 0))
+        labels = build(work).segmenter(scan.case.id).segment(scan.case, Stopwatch(lambda: 0))
         found[work.trial.row] = np.array_equal(labels, read_reference(case, scan, work.references))
     return found
 

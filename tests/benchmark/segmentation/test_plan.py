@@ -106,9 +106,19 @@ def test_chance_alone_gets_more_seeds(config_of, works_of):
     assert seeds == [("control", 0), ("model", 0), ("model", 0), ("model", 1), ("model", 2)]
     assert len({work.trial.id for work in works}) == 5
     probe = works[2]
-    assert {case.id for case in probe.train} & {case.id for case in probe.test} == set()
-    assert probe.trial.facts["case_counts"] == {"train": 2, "test": 2}
-    assert works[0].trial.facts["case_counts"] == {"train": 0, "test": 2}
+    assert len(probe.folds) == 4
+    assert all(set(fold.train) & set(fold.test) == set() for fold in probe.folds)
+    assert probe.trial.facts["case_counts"] == {"train": 3, "test": 4}
+    assert works[0].trial.facts["case_counts"] == {"train": 0, "test": 4}
+    assert works[0].folds == ()
+
+
+def test_who_learns_from_whom_decides_what_a_probe_says(config_of, works_of):
+    probe = [{"model_id": "tiny:vit", "protocol": "linear_probe"}]
+    ways = [{}, {"folds": 2}, {"folds": 2, "seed": 3}, {"folds": 4}]
+    ids = [works_of(config_of(way, huggingface_models=probe))[0].trial.id for way in ways]
+    assert ids[0] == ids[3]  # of four cases no more than four folds can be dealt
+    assert len(set(ids)) == 3
 
 
 def test_an_id_goes_by_what_answers_and_not_by_what_is_shown(config_of, works_of):

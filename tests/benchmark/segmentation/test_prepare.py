@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from candlemark.benchmark.segmentation.prepare import find_cases, prepare, split_cases
+from candlemark.benchmark.segmentation.folds import Fold
+from candlemark.benchmark.segmentation.prepare import find_cases, prepare
 from candlemark.errors import ConfigError, ScanError
 
 SHAPE = (4, 12, 12)
@@ -68,16 +69,40 @@ def test_labels_are_found_where_none_are_named(config_of, tmp_path, write_scan, 
     assert dict(found.classes) == {1: "1", 2: "2"}
 
 
-def test_what_learns_gets_cases_of_its_own(config_of, tmp_path):
-    found = prepare(config_of(), tmp_path, learns=True)
-    train, test = ({case.id for case in split} for split in (found.train, found.test))
-    assert (len(train), len(test), train & test) == (2, 2, set())
-    assert prepare(config_of(), tmp_path, learns=True).train == found.train
+def test_what_learns_answers_for_every_case_by_heads_that_did_not_see_it(config_of, tmp_path):
+    found = prepare(config_of({"folds": 2}), tmp_path, learns=True)
+    assert [case.id for case in found.test] == ["case_1", "case_2", "case_3", "case_4"]
+    assert sorted(one for fold in found.folds for one in fold.test) == [
+        case.id for case in found.test
+    ]
+    assert all(set(fold.train) & set(fold.test) == set() for fold in found.folds)
+    assert prepare(config_of({"folds": 2}), tmp_path, learns=True).folds == found.folds
     drawn = {
-        tuple(c.id for c in prepare(config_of({"seed": s}), tmp_path, learns=True).train)
+        prepare(config_of({"folds": 2, "seed": s}), tmp_path, learns=True).train_hash
         for s in range(6)
     }
     assert len(drawn) > 1
+
+
+def test_a_probe_changes_no_case_of_the_other_rows(config_of, tmp_path):
+    alone = prepare(config_of(), tmp_path, learns=False)
+    beside = prepare(config_of(), tmp_path, learns=True)
+    assert (alone.test, alone.content_hash) == (beside.test, beside.content_hash)
+    assert alone.folds == ()
+
+
+def test_a_declared_split_is_one_fold_and_no_other_can_be_asked_for(config_of, tmp_path):
+    splits = {"train": ["case_3", "case_1"], "test": ["case_2"]}
+    found = prepare(config_of({"splits": splits}), tmp_path, learns=True)
+    assert found.folds == (Fold(train=("case_3", "case_1"), test=("case_2",)),)
+    assert [[case.id for case in side] for side in (found.train, found.test)] == [
+        ["case_1", "case_3"],
+        ["case_2"],
+    ]
+    alone = prepare(config_of({"splits": splits}), tmp_path, learns=False)
+    assert (alone.test, alone.train, alone.folds) == (found.test, (), ())
+    with pytest.raises(ConfigError, match="splits names who learns and who is tested; take folds"):
+        config_of({"splits": splits, "folds": 3})
 
 
 @pytest.mark.parametrize(
@@ -103,9 +128,10 @@ def test_one_scan_under_two_names_is_not_learnt_and_tested(config_of, tmp_path, 
 
 
 def test_one_case_is_too_few_to_learn(config_of, tmp_path):
-    found = prepare(config_of(benchmark={"max_cases": 1}), tmp_path, learns=False)
-    with pytest.raises(ConfigError, match="there is 1"):
-        split_cases(found.test, found.config.dataset, learns=True)
+    asked = config_of(benchmark={"max_cases": 1})
+    assert len(prepare(asked, tmp_path, learns=False).test) == 1
+    with pytest.raises(ConfigError, match="by what it learnt from others, and there is 1; give"):
+        prepare(asked, tmp_path, learns=True)
 
 
 def test_phantoms_need_no_files_and_are_the_same_again(config_of, tmp_path):

@@ -1,7 +1,8 @@
 """Whatever a row is asked through, ready to be asked: loaded, trained, or pointed at files.
 
     built = build(work)
-    built.segmenter.segment(case, watch)        # or built.oracle.segment_with(case, reference, ...)
+    built.segmenter(case.id).segment(case, watch)
+    built.oracle.segment_with(case, reference, watch)       # where it is shown the reference
 
 Loading happens beside other loads and never beside a timed section; training holds no lease.
 """
@@ -18,7 +19,7 @@ from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.benchmark.segmentation.timing import FINISHED_BEFORE
 from candlemark.benchmark.tasks.base import History
 from candlemark.execution import leases
-from candlemark.models.segmentation.base import ORACLES
+from candlemark.models.segmentation.base import ORACLES, ByCase
 
 if TYPE_CHECKING:
     from candlemark.models.segmentation.base import OracleSegmenter, Segmenter
@@ -42,9 +43,13 @@ class Built:
     history: History = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def segmenter(self) -> Segmenter:
-        """What is asked without the reference."""
+    def segmenter(self, case_id: str) -> Segmenter:
+        """What is asked for the case without the reference; of heads by fold, the case's own.
+
+        Raises ModelError: no head is of the case's fold.
+        """
+        if isinstance(self.asked, ByCase):
+            return self.asked.of(case_id)
         return cast("Segmenter", self.asked)
 
     @property

@@ -49,8 +49,11 @@ class ScansConfig(Config):
     binary: take every label above 0 as one class
     geometry: what to do where a reference lies on another grid than its image: "refuse", or
         "resample" the reference by nearest neighbour
-    splits: case ids by split for protocols that learn; None: drawn by `seed`
-    train_share: of the cases, for protocols that learn; the rest is tested
+    folds: for protocols that learn: so many heads, each of which answers for the cases of its
+        own fold and learnt from those of all others; at most as many as there are cases, and
+        dealt by `seed`
+    splits: case ids by split instead: one head learns from `train`, and all rows are tested on
+        `test`
     """
 
     image_dir: Path | None = None
@@ -60,9 +63,15 @@ class ScansConfig(Config):
     classes: dict[int, str] | None = None
     binary: bool = False
     geometry: Literal["refuse", "resample"] = "refuse"
+    folds: int = Field(default=5, ge=2)
     splits: dict[Literal["train", "test"], tuple[str, ...]] | None = None
-    train_share: float = Field(default=0.5, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> ScansConfig:
+        if self.splits is not None and self.folds != type(self).model_fields["folds"].default:
+            raise ValueError("splits names who learns and who is tested; take folds out")
+        return self
 
 
 class HubModelConfig(Config):

@@ -21,6 +21,7 @@ from candlemark.benchmark.segmentation.config import (
     SegmentationConfig,
 )
 from candlemark.benchmark.segmentation.finished import find_predictions
+from candlemark.benchmark.segmentation.folds import Fold
 from candlemark.benchmark.segmentation.identity import identity_of
 from candlemark.benchmark.segmentation.prepare import Prepared
 from candlemark.benchmark.segmentation.protocols import (
@@ -71,6 +72,7 @@ class SegmentationWork:
 
     spec: what the segmenter is built from
     test, train: the cases, the second for protocols that learn
+    folds: which of them each head learns from, and which it answers for
     references: what their values mean
     predictions: the folder of its masks
     checkpoint_dir: where a killed training goes on
@@ -85,6 +87,7 @@ class SegmentationWork:
     predictions: Path
     checkpoint_dir: Path
     files: Mapping[str, Path] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,7 @@ def plan(
                 spec=spec,
                 test=prepared.test,
                 train=prepared.train if row.spec.protocol in LEARNING else (),
+                folds=prepared.folds if row.spec.protocol in LEARNING else (),
                 references=prepared.references,
                 files=files,
                 predictions=folder / "predictions" / trial.id,
@@ -355,7 +359,12 @@ def _trial(prepared: Prepared, row: Row, identity: str) -> Trial:
         "dataset": prepared.name,
         "dataset_hash": prepared.content_hash,
         "class_names": {str(label): name for label, name in prepared.classes.items()},
-        "case_counts": {"train": len(prepared.train) if learns else 0, "test": len(prepared.test)},
+        "case_counts": {
+            # Of the head that has the fewest.
+            "train": min(len(fold.train) for fold in prepared.folds) if learns else 0,
+            "test": len(prepared.test),
+        },
+        "folds": [fold.to_dict() for fold in prepared.folds] if learns else [],
         "cases": [case.id for case in prepared.test],
         "description": row.description,
         "notes": row.notes,

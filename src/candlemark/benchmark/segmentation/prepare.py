@@ -10,14 +10,13 @@ partner is told, never guessed, and is no part of the comparison.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import ScansConfig, SegmentationConfig
+from candlemark.benchmark.segmentation.folds import Fold, deal, declared
 from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
 from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
@@ -27,18 +26,16 @@ from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pair
 from candlemark.scans.phantoms import make_phantoms
 from candlemark.scans.reading import open_source
 
-FEWEST_TO_LEARN = 2
-"""One case to learn from and one to be tested on."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
     """Cases that a study can run on.
 
     name: of the scans, for tables
-    train, test: disjoint; `train` is empty unless something learns
+    test: the cases that every row is tested on
+    train: those that some head learns from, of which `folds` says which; empty unless one does
     content_hash: of the test cases and what their values mean
-    train_hash: the same of the training cases
+    train_hash: the same of the training cases, and of who learns from which
     pairing: what was matched, missed and doubted
     """
 
@@ -47,6 +44,7 @@ class Prepared:
     references: References
     train: tuple[ScanCase, ...]
     test: tuple[ScanCase, ...]
+    folds: tuple[Fold, ...]
     content_hash: str
     train_hash: str
     pairing: Pairing
@@ -100,7 +98,7 @@ def prepare(
     """Cases, checked and split.
 
     folder: where phantoms are made
-    learns: whether a protocol of the study trains on cases of its own
+    learns: whether a protocol of the study trains on cases
     pairing: what `find_cases` found, where it has been asked already
 
     Raises ScanError: as `find_cases`, grids that differ, values that are no class. ConfigError:
@@ -112,79 +110,37 @@ def prepare(
     labels = _labels(found.matches, data)
     references = References(labels=labels, geometry=data.geometry)
     cases = _hashed(found.matches)
-    train, test = split_cases(cases, data, learns=learns)
+    test, folds = split_cases(cases, data, learns=learns)
+    learnt = {one for fold in folds for one in fold.train}
+    train = tuple(case for case in cases if case.id in learnt)
     return Prepared(
         config=config,
         name=_name(data),
         references=references,
         train=train,
         test=test,
+        folds=folds,
         content_hash=_hash(test, references),
-        train_hash=_hash(train, references),
+        train_hash=content_id(
+            {"cases": _hash(train, references), "folds": [fold.to_dict() for fold in folds]}
+        ),
         pairing=found,
     )
 
 
 def split_cases(
     cases: Sequence[ScanCase], data: ScansConfig, *, learns: bool
-) -> tuple[tuple[ScanCase, ...], tuple[ScanCase, ...]]:
-    """(train, test), no case in both; without a protocol that learns, every case is tested.
+) -> tuple[tuple[ScanCase, ...], tuple[Fold, ...]]:
+    """The cases that every row is tested on, and what each head of one that learns may see.
 
-    A declared split holds for every row, so that all are tested on the same cases.
+    A declared split holds for every row, so that all are tested on the same cases; without one
+    every case is tested.
     """
-    by_id = {case.id: case for case in cases}
     if data.splits is not None:
-        return _declared(by_id, data.splits, learns=learns)
-    if not learns:
-        return (), tuple(cases)
-    if len(cases) < FEWEST_TO_LEARN:
-        raise ConfigError(
-            f"a probe learns on some cases and is tested on others, and there is {len(cases)}; "
-            "give more, or leave the probes out"
-        )
-    ids = sorted(by_id)
-    random.Random(data.seed).shuffle(ids)  # noqa: S311 - a split, no secret
-    count = min(max(round(data.train_share * len(ids)), 1), len(ids) - 1)
-    chosen = set(ids[:count])
-    return (
-        tuple(case for case in cases if case.id in chosen),
-        tuple(case for case in cases if case.id not in chosen),
-    )
-
-
-def _declared(
-    by_id: Mapping[str, ScanCase], splits: Mapping[Any, tuple[str, ...]], *, learns: bool
-) -> tuple[tuple[ScanCase, ...], tuple[ScanCase, ...]]:
-    train, test = splits.get("train", ()), splits.get("test", ())
-    named = [*train, *test]
-    unknown = [one for one in named if one not in by_id]
-    if unknown:
-        raise ConfigError(
-            f"dataset.splits names case '{unknown[0]}', which has no image and reference here; "
-            f"known: {', '.join(by_id)}"
-        )
-    twice = sorted({one for one in named if named.count(one) > 1})
-    if twice:
-        both = set(train) & set(test)
-        where = "in train and in test" if twice[0] in both else "twice"
-        raise ConfigError(f"dataset.splits names case '{twice[0]}' {where}; a case is in one split")
-    if not test or (learns and not train):
-        lacking = "train" if test else "test"
-        raise ConfigError(f"dataset.splits has no case in '{lacking}'; name at least one")
-    if learns:
-        _refuse_copies([by_id[one] for one in train], [by_id[one] for one in test])
-    return tuple(by_id[one] for one in train), tuple(by_id[one] for one in test)
-
-
-def _refuse_copies(train: Sequence[ScanCase], test: Sequence[ScanCase]) -> None:
-    """One scan under two names would be learnt by heart."""
-    learnt = {case.sha256: case.id for case in train}
-    for case in test:
-        if case.sha256 in learnt:
-            raise ConfigError(
-                f"case '{case.id}' of the test split holds the same files as case "
-                f"'{learnt[case.sha256]}' of the training split; take one of them out"
-            )
+        fold = declared(cases, data.splits, learns=learns)
+        by_id = {case.id: case for case in cases}
+        return tuple(by_id[one] for one in fold.test), (fold,) if learns else ()
+    return tuple(cases), deal(cases, folds=data.folds, seed=data.seed) if learns else ()
 
 
 def _phantoms(data: ScansConfig, folder: Path) -> Pairing:

@@ -1,4 +1,4 @@
-"""A probe of a work: its training cases as the trainer takes them, and the head that came of it.
+"""A probe of a work: its cases as the trainer takes them, and the heads that came of it.
 
     segmenter, history = build_probe(work)
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from candlemark.benchmark.segmentation.folds import audit_split
 from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.benchmark.segmentation.scan_cases import (
     References,
@@ -23,7 +24,7 @@ from candlemark.benchmark.tasks.base import History
 
 if TYPE_CHECKING:
     from candlemark.benchmark.segmentation.plan import SegmentationWork
-    from candlemark.benchmark.segmentation.probe import TrainCase
+    from candlemark.benchmark.segmentation.seen import TrainCase
     from candlemark.models.segmentation.base import Labels, Segmenter
 
 HEAD_OF_CONTROL = "linear_probe"
@@ -31,30 +32,38 @@ HEAD_OF_CONTROL = "linear_probe"
 
 
 def build_probe(work: SegmentationWork) -> tuple[Segmenter, History]:
-    """Train the head that the protocol names, or draw it where it is the control.
+    """Train the heads that the protocol names, one a fold, or draw one where it is the control.
 
-    Raises DatasetError: a case is learnt from and tested; ModelError: the backbone cannot be had.
+    Raises DatasetError: a head would learn from a case that it answers for; ModelError: the
+    backbone cannot be had.
     """
-    from candlemark.benchmark.segmentation.probe import audit_split, train_probe
+    from candlemark.benchmark.segmentation.probe import draw_probe, train_probe
 
-    learns = work.spec.protocol in LEARNING
-    spec = work.spec if learns else replace(work.spec, protocol=HEAD_OF_CONTROL)
+    size = work.trial.config["batch_size"]
+    if work.spec.protocol not in LEARNING:
+        return draw_probe(replace(work.spec, protocol=HEAD_OF_CONTROL), batch_size=size), ()
+    _audit(work)
     held = _LastReference(work.references)
-    train = [_train_case(case, held) for case in work.train] if learns else []
-    if learns:
-        audit_split(
-            [one.case for one in train],
-            [open_scan_case(case).case for case in work.test],
-            contents={case.id: case.sha256 for case in (*work.train, *work.test)},
-        )
     return train_probe(
-        spec,
-        train,
-        epochs=int(work.spec.options.get("epochs", 1)),
-        batch_size=work.trial.config["batch_size"],
+        work.spec,
+        [_train_case(case, held) for case in sorted(work.train, key=lambda one: one.id)],
+        work.folds,
+        epochs=int(work.spec.options["epochs"]),
+        batch_size=size,
         checkpoint_dir=work.checkpoint_dir,
-        untrained=not learns,
     )
+
+
+def _audit(work: SegmentationWork) -> None:
+    """Hold the two sides of every fold against each other, by id, file and content."""
+    both = {case.id: case for case in (*work.train, *work.test)}
+    seen = {name: open_scan_case(case).case for name, case in both.items()}
+    for fold in work.folds:
+        audit_split(
+            [seen[one] for one in fold.train],
+            [seen[one] for one in fold.test],
+            contents={name: case.sha256 for name, case in both.items()},
+        )
 
 
 class _LastReference:
@@ -72,7 +81,7 @@ class _LastReference:
 
 
 def _train_case(case: ScanCase, held: _LastReference) -> TrainCase:
-    from candlemark.benchmark.segmentation.probe import TrainCase
+    from candlemark.benchmark.segmentation.seen import TrainCase
 
     def slices(of: ScanCase) -> Callable[[int, int], Labels]:
         return lambda start, stop: held.of(of)[start:stop]

@@ -134,12 +134,15 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
 def _ask(
     built: Built, case: ScanCase, reference: Labels, times: CaseTimes
 ) -> tuple[Labels, Mapping[str, float] | None]:
+    # Which head a case belongs to is found out off the clock.
+    asked = built.segmenter(case.id)
+
     def segment(watch: Stopwatch) -> Labels:
         with watch("load"):
             scan = open_scan_case(case)
         if built.oracle is not None:
             return built.oracle.segment_with(scan.case, reference, watch)
-        return built.segmenter.segment(scan.case, watch)
+        return asked.segment(scan.case, watch)
 
     with progress.timing(case.id):
         return times.ask(segment)

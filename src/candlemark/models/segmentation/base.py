@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,17 @@ class Segmenter(Protocol):
         """uint8 (Z, Y, X): the class of each voxel, 0 is background.
 
         Raises ModelError, or whatever its library raises: the case is scored as a failure.
+        """
+
+
+@runtime_checkable
+class ByCase(Protocol):
+    """Several segmenters, of which each case has one of its own."""
+
+    def of(self, case_id: str) -> Segmenter:
+        """The one that answers for the case, ready to be asked and timed.
+
+        Raises ModelError: none does.
         """
 
 

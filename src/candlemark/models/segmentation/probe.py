@@ -266,3 +266,35 @@ class ProbeSegmenter:
                 with watch("postprocess"):
                     labels[start:stop] = labels_of(scores, case.shape[1:], table=self.table)
         return labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FoldedSegmenter:
+    """A head a fold on one backbone; each case is answered by the head that never saw it.
+
+    heads: of every fold; one at a time is on the device, so that they need the memory of one
+    fold_of: the place of its head, by the id of a case
+    """
+
+    heads: tuple[ProbeSegmenter, ...]
+    fold_of: Mapping[str, int]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, case_id: str) -> ProbeSegmenter:
+        """The case's own head, on the device; all others are taken off it.
+
+        Raises ModelError: no fold has the case.
+        """
+        if case_id not in self.fold_of:
+            raise ModelError(
+                f"case {case_id} is in no fold of this probe; it answers for: "
+                f"{', '.join(self.fold_of)}"
+            )
+        chosen = self.heads[self.fold_of[case_id]]
+        for one in self.heads:
+            one.head.to(one.device if one is chosen else "cpu")
+        return chosen
+
+    def segment(self, case: Case, watch: Stopwatch) -> Labels:
+        """As `ProbeSegmenter.segment`, by the head of the case's fold."""
+        return self.of(case.id).segment(case, watch)

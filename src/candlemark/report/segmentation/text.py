@@ -305,6 +305,7 @@ def note_lines(board: Board) -> list[str]:
     if "nsd" in settings.metrics:
         unit = "px" if "px" in board.units.values() else "mm"
         lines.append(f"NSD: surfaces within {settings.tolerance_mm:g} {unit} count as equal.")
+    lines += fold_lines(board)
     reasons: dict[str, list[str]] = {}
     for row in (*board.rows, *board.oracles):
         for metric in settings.metrics:
@@ -317,6 +318,25 @@ def note_lines(board: Board) -> list[str]:
         who = "all rows" if len(names) == rows else listed(names)
         lines.append(f"{UNKNOWN} of {who}, {why}")
     return [*lines, *time_lines(board)]
+
+
+def fold_lines(board: Board) -> list[str]:
+    """How each protocol that learns is kept from what it answers for."""
+    found: dict[str, dict[str, None]] = {}
+    for row in board.everyone:
+        for record in (*row.records, *row.failed)[:1]:
+            folds = list(record.facts.get("folds") or [])
+            if not folds:
+                continue
+            way = f"{len(folds)} folds: each case by a head trained on the others"
+            if len(folds) == 1:
+                way = f"a head trained on {_cases(len(folds[0]['train']))} that no row is tested on"
+            found.setdefault(way, {})[row.protocol] = None
+    return [f"{', '.join(protocols)}, {way}." for way, protocols in found.items()]
+
+
+def _cases(count: int) -> str:
+    return "1 case" if count == 1 else f"{count} cases"
 
 
 def time_lines(board: Board) -> list[str]:

@@ -1,0 +1,154 @@
+"""Which cases a head learns from and which it answers for: no case is on both sides.
+
+    folds = deal(cases, folds=5, seed=0)
+    folds[0].train, folds[0].test       # ids; every case is in the test of exactly one fold
+    audit_split(train_cases, test_cases)
+
+A protocol that learns is cross-fitted: the cases are dealt into folds, each fold has a head of
+its own that learnt from all the others, and so every row of a table is tested on every case. A
+declared split is one fold whose training cases nobody is tested on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from candlemark.benchmark.segmentation.scan_cases import ScanCase
+from candlemark.errors import ConfigError, DatasetError
+from candlemark.models.segmentation.base import Case
+
+FEWEST = 2
+"""Cases of different content: one to learn from and one to answer for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """Ids of the cases that a head learns from, and of those that it answers for."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """JSON types only."""
+        return {"train": list(self.train), "test": list(self.test)}
+
+
+def deal(cases: Sequence[ScanCase], *, folds: int, seed: int) -> tuple[Fold, ...]:
+    """As even folds as can be, at most as many as there are cases of different content.
+
+    The same for the same ids, contents and seed, in whatever order the cases come. Copies of one
+    scan stay together, because a head would know the one by the other.
+
+    Raises ConfigError: there are not two cases of different content.
+    """
+    groups: dict[str, list[str]] = {}
+    for case in sorted(cases, key=lambda one: one.id):
+        groups.setdefault(case.sha256, []).append(case.id)
+    if len(groups) < FEWEST:
+        copies = f", {len(cases)} times" if len(cases) > 1 else ""
+        raise ConfigError(
+            f"a probe answers for a case by what it learnt from others, and there is "
+            f"{len(groups)}{copies}; give more cases, or leave the probes out"
+        )
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)  # noqa: S311 - a split, no secret
+    dealt: list[list[str]] = [[] for _ in range(min(folds, len(order)))]
+    for group in order:
+        min(dealt, key=len).extend(group)
+    ids = sorted(case.id for case in cases)
+    return tuple(
+        Fold(train=tuple(one for one in ids if one not in test), test=tuple(sorted(test)))
+        for test in dealt
+    )
+
+
+def declared(
+    cases: Sequence[ScanCase], splits: Mapping[Any, tuple[str, ...]], *, learns: bool
+) -> Fold:
+    """The one fold that a config names.
+
+    learns: whether something of the study does, so that there must be cases to learn from
+
+    Raises ConfigError: it names a case twice or none that is there, or one scan stands on both
+    sides under two names.
+    """
+    by_id = {case.id: case for case in cases}
+    train, test = splits.get("train", ()), splits.get("test", ())
+    named = [*train, *test]
+    unknown = [one for one in named if one not in by_id]
+    if unknown:
+        raise ConfigError(
+            f"dataset.splits names case '{unknown[0]}', which has no image and reference here; "
+            f"known: {', '.join(by_id)}"
+        )
+    twice = sorted({one for one in named if named.count(one) > 1})
+    if twice:
+        both = set(train) & set(test)
+        where = "in train and in test" if twice[0] in both else "twice"
+        raise ConfigError(f"dataset.splits names case '{twice[0]}' {where}; a case is in one split")
+    if not test or (learns and not train):
+        lacking = "train" if test else "test"
+        raise ConfigError(f"dataset.splits has no case in '{lacking}'; name at least one")
+    if learns:
+        _refuse_copies([by_id[one] for one in train], [by_id[one] for one in test])
+    return Fold(train=tuple(train), test=tuple(test))
+
+
+def _refuse_copies(train: Sequence[ScanCase], test: Sequence[ScanCase]) -> None:
+    """One scan under two names would be learnt by heart."""
+    learnt = {case.sha256: case.id for case in train}
+    for case in test:
+        if case.sha256 in learnt:
+            raise ConfigError(
+                f"case '{case.id}' of the test split holds the same files as case "
+                f"'{learnt[case.sha256]}' of the training split; take one of them out"
+            )
+
+
+def audit_split(
+    train: Sequence[Case], test: Sequence[Case], *, contents: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a split in which a case is on both sides: by id, by file, or by content.
+
+    contents: hash of each case's content by its id, where it is known
+
+    Raises DatasetError: names the cases; or a side is empty.
+    """
+    if not train or not test:
+        raise DatasetError(
+            f"{len(train)} cases to learn from and {len(test)} to test; each needs 1 or more"
+        )
+    ids = {case.id for case in train} & {case.id for case in test}
+    if ids:
+        raise DatasetError(
+            f"{some_cases(ids)} would be learnt from and tested: a score on it would say what the "
+            "head remembers; each case goes to one split of dataset.splits"
+        )
+    places = {case.path.resolve(): case.id for case in train}
+    both = {f"{places[p]} = {case.id}" for case in test if (p := case.path.resolve()) in places}
+    if both:
+        raise DatasetError(
+            f"{some_cases(both)}: one file under two ids would be learnt from and tested; "
+            "name it once in the pairs"
+        )
+    held = {contents[case.id]: case.id for case in train if case.id in contents} if contents else {}
+    same = {
+        f"{held[found]} = {case.id}"
+        for case in test
+        if contents and (found := contents.get(case.id)) in held
+    }
+    if same:
+        raise DatasetError(
+            f"{some_cases(same)}: copies of one scan would be learnt from and tested; keep one of "
+            "them"
+        )
+
+
+def some_cases(names: Iterable[str]) -> str:
+    """The first of them, in words."""
+    shown = sorted(names)
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    return f"case {', '.join(shown[:3])}{more}"
