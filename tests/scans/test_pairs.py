@@ -174,6 +174,40 @@ def test_files_of_one_name_in_folders_of_their_own(tmp_path: Path) -> None:
     assert list(found.missing_image) == ["p9/t1"]
 
 
+@pytest.mark.parametrize(("images", "masks"), [("", "masks"), ("images", "")])
+def test_one_folder_may_lie_in_the_other(tmp_path: Path, images: str, masks: str) -> None:
+    for folder in (tmp_path / images, tmp_path / masks):
+        folder_of(folder, ["case_1.nii", "case_10.nii"])
+    found = pair(tmp_path / images, tmp_path / masks)
+    assert [m.case for m in found.matches] == ["case_1", "case_10"]
+    assert {m.image.parent for m in found.matches} == {tmp_path / images}
+    assert {m.reference.parent for m in found.matches} == {tmp_path / masks}
+    assert not found.doubts
+
+
+def test_a_name_is_one_name_however_its_accents_are_kept(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["Zo\u00eb_1.nii", "\u75c5\u4f8b_2.nii"], ["Zoe\u0308_1_seg.nii"])
+    assert [m.case for m in found.matches] == ["Zo\u00eb_1"]
+    assert list(found.missing_reference) == ["\u75c5\u4f8b_2"]
+
+
+def test_letters_of_another_size_are_another_name_and_said(tmp_path: Path) -> None:
+    found = paired(tmp_path, ["Case_1.nii", "b.nii"], ["case_1.nii", "b.nii"])
+    assert [m.case for m in found.matches] == ["b"]
+    assert "spelt otherwise: case_1?" in found.table()[1].note
+
+
+def test_a_scan_may_be_a_link(tmp_path: Path) -> None:
+    folder_of(tmp_path / "store", ["0001.nii", "0002.nii"])
+    for kind, target in (("images", "0001.nii"), ("masks", "0002.nii")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "case_1.nii").symlink_to(tmp_path / "store" / target)
+    (tmp_path / "images" / "case_2.nii").symlink_to(tmp_path / "gone.nii")
+    found = pair(tmp_path / "images", tmp_path / "masks")
+    assert as_names(found) == {"case_1": ("case_1.nii", "case_1.nii")}
+    assert not found.missing_reference
+
+
 def test_a_copy_of_the_mask_beside_the_image_is_not_paired_with_the_mask(tmp_path: Path) -> None:
     found = paired(tmp_path, ["a_seg.nii", "a.nii"], ["a_seg.nii"])
     assert as_names(found) == {"a": ("a.nii", "a_seg.nii")}
@@ -266,6 +300,7 @@ def test_pairs_from_a_csv_are_relative_to_it(tmp_path: Path) -> None:
         ("case,image,reference\n", "has no line"),
         ("id,image,mask\na,i.nii,m.nii\n", "line 2 has no case and no reference; the first line"),
         ("case,image,reference\na,i.nii,\n", "line 2 has no reference"),
+        ("case,image,reference\n\n\na,i.nii,\n", "line 4 has no reference"),
         ("case,image,reference\na,i.nii,gone.nii\n", "line 2: .*gone.nii does not exist"),
         ("case,image,reference\na,i.nii,i.nii\na,i.nii,i.nii\n", "line 3 names case a a second"),
     ],

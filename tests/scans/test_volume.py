@@ -313,6 +313,17 @@ def test_a_file_that_ends_too_early_is_refused(tmp_path: Path, name: str) -> Non
         open_scan(path).read()
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif"])
+def test_half_a_picture_is_refused(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (32, 32), dtype=np.uint8)
+    path = tmp_path / name
+    Image.fromarray(values).save(path)
+    open_scan(path).read()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ScanError, match=r"ends too early|is it damaged"):
+        open_scan(path).read()
+
+
 def test_a_nifti_compressed_in_blocks_is_whole(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 300, (8, 16, 16)).astype(np.int16)
     plain = write(values, tmp_path / "a.nii").read_bytes()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,11 +125,11 @@ def pair(image_dir: Path, seg_dir: Path) -> Pairing:
     looked into one level deep. Where both folders are one, names with a mask's word are
     references and all others images; where they are two, a name with a word of the other kind
     gives way to one of its own kind with the same id, and a name that both have is the id as it
-    stands. Files of one name in a folder each (`p7/t1.nii.gz`, `p8/t1.nii.gz`) are known by the
-    folder as well.
+    stands. Where one folder lies in the other (`scans`, `scans/masks`), each has its own. Files
+    of one name in a folder each (`p7/t1.nii.gz`, `p8/t1.nii.gz`) are known by the folder as well.
     """
     both = image_dir.resolve() == seg_dir.resolve()
-    images, references = scans_in(image_dir), scans_in(seg_dir)
+    images, references = _outside(image_dir, seg_dir), _outside(seg_dir, image_dir)
     if both:
         images = [path for path in images if not _has_word(_stem(path), MASK_WORDS)]
         references = [path for path in references if _has_word(_stem(path), MASK_WORDS)]
@@ -147,6 +148,13 @@ def pair(image_dir: Path, seg_dir: Path) -> Pairing:
     here = _apart(_own_kind(_by_case(images, image_ids), MASK_WORDS), image_dir)
     there = _apart(_own_kind(_by_case(references, reference_ids), IMAGE_WORDS), seg_dir)
     return _join(here, there)
+
+
+def _outside(folder: Path, other: Path) -> list[Path]:
+    """The scans of a folder less those of the other, where that is one of its own."""
+    nested = folder.resolve() in other.resolve().parents
+    found = scans_in(folder)
+    return [one for one in found if one.parent.resolve() != other.resolve()] if nested else found
 
 
 def _keep_whole(image_ids: dict[Path, str], reference_ids: dict[Path, str]) -> None:
@@ -248,11 +256,12 @@ def read_pairs(path: Path) -> Pairing:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            lines = csv.DictReader(file)
+            rows = [(lines.line_num, row) for row in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ScanError(f"cannot read {path}: {error}") from None
     matches: dict[str, Match] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         cells = {name: (row.get(name) or "").strip() for name in ("case", "image", "reference")}
         empty = [name for name, cell in cells.items() if not cell]
         if empty:
@@ -314,7 +323,9 @@ def case_id(path: Path, role: Literal["image", "reference"]) -> str:
 
 
 def _stem(path: Path) -> str:
-    return path.name[: -len(ending(path) or "")] if ending(path) else path.name
+    """The name without its ending, an accent and its letter as one: some disks part the two."""
+    name = path.name[: -len(ending(path) or "")] if ending(path) else path.name
+    return unicodedata.normalize("NFC", name)
 
 
 def _without(stem: str, words: Iterable[str]) -> str:

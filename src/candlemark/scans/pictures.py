@@ -81,6 +81,20 @@ def pages_of(path: Path, *, indexed: bool) -> Pages | None:
     return Pages(shape=(count, high, wide), dtype=dtype, channels=channels, load=load)
 
 
+def refuse_truncated_picture(path: Path) -> None:
+    """Raise ScanError for half a JPEG or BMP, of which ITK fills up the rest and says nothing."""
+    data = path.read_bytes()
+    if data[:2] == b"BM":
+        whole = len(data) >= int.from_bytes(data[2:6], "little")
+    elif data[:2] == b"\xff\xd8":
+        # Neither mark can stand in packed pixels: the last picture ends behind its last beginning.
+        whole = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    else:
+        return  # misnamed: ITK has its own words for it
+    if not whole:
+        raise ScanError(f"{path} ends too early, after {len(data):,} bytes; copy it again")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A picture of any size: those of microscopes are larger than Pillow trusts the web with."""

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from candlemark.errors import ScanError
 from candlemark.scans.dicom import is_dicom, open_series
 from candlemark.scans.geometry import Geometry
-from candlemark.scans.pictures import Pages, pages_of
+from candlemark.scans.pictures import Pages, pages_of, refuse_truncated_picture
 
 Voxels = npt.NDArray[Any]
 
@@ -82,6 +82,8 @@ def open_source(path: Path, *, indexed: bool = False) -> Source:
         )
     if known == ".npy":
         return _of_numpy(path)
+    if known in {".bmp", ".jpg", ".jpeg"}:
+        refuse_truncated_picture(path)
     if known in {".png", ".bmp", ".tif", ".tiff"}:
         pages = pages_of(path, indexed=indexed)
         if pages is not None:
