@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,26 @@ def test_whole_numbers_in_decimals_are_read_and_probabilities_are_not(tmp_path: 
         ([0.0, 2.5], r"has decimal numbers \(2\.5\)"),
         ([0.0, np.nan], "has NaN or infinite values"),
         ([0.0, 1e12], "that is no label"),
+        ([0.0, 0.999], r"has probabilities \(0\.999\)"),
     ):
         with pytest.raises(ScanError, match=message):
             open_mask(saved(tmp_path, np.array([[values]])), ONE)
+
+
+def test_labels_that_a_slope_in_the_header_rounded_are_labels(tmp_path: Path) -> None:
+    values = np.array([[[0.0, 1.0000061, 2.9999907]]], dtype=np.float32)
+    mask = open_mask(saved(tmp_path, values), label_map({1: "a", 3: "b"}))
+    assert mask.labels.tolist() == [[[0, 1, 3]]]
+
+
+def test_a_mask_of_decimals_is_read_without_a_second_copy_of_them(tmp_path: Path) -> None:
+    path = saved(tmp_path, np.zeros((64, 128, 128), np.float64))
+    tracemalloc.start()
+    try:
+        open_mask(path, ONE)
+        assert tracemalloc.get_traced_memory()[1] < 1.8 * 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_pictures_as_masks(tmp_path: Path) -> None:
@@ -146,6 +164,14 @@ def test_values_far_apart_are_counted_too() -> None:
     values = np.array([[[0, 2**30, -(2**30)]]], dtype=np.int32)
     with pytest.raises(ScanError, match=r"-1073741824 \(1 voxels\), 1073741824 \(1 voxels\)"):
         apply_labels(values, ONE, name="m")
+
+
+def test_the_largest_numbers_are_values_and_no_overflow() -> None:
+    values = np.full((1, 2, 2), 2**64 - 1, dtype=np.uint64)
+    with pytest.raises(ScanError, match=r"18446744073709551615 \(4 voxels\)"):
+        apply_labels(values, ONE, name="m")
+    with pytest.raises(ScanError, match=r"65535 .* or take all as one with --binary"):
+        apply_labels(np.full((1, 2, 2), 65535, np.uint16), ONE, name="m")
 
 
 def test_classes_are_found_where_none_are_named(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ WHITE = 255
 
 MOST_LABELS = 255
 
+ROUNDING = 1e-4
+"""How far from a whole number a label may lie: a header's slope in 32 bits misses by 1e-5."""
+
 MOST_TOLD = 8
 """Values that a message names before it only counts them."""
 
@@ -164,7 +167,7 @@ def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
     counts: dict[int, int] = {}
     for one in values:
         lowest, highest = int(one.min()), int(one.max())
-        if highest - lowest < 1 << 20:
+        if highest - lowest < 1 << 20 and highest < 1 << 62:
             # Widened first: 32767 - (-32768) does not fit what it came from.
             found = np.bincount(one.astype(np.int64).ravel() - lowest)
             some = {lowest + int(at): int(found[at]) for at in np.flatnonzero(found)}
@@ -178,7 +181,10 @@ def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
 
 
 def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-    """The whole numbers of a mask (Z, Y, X) and its grid; a palette's numbers, not its colours."""
+    """The whole numbers of a mask (Z, Y, X) and its grid; a palette's numbers, not its colours.
+
+    Raises ScanError for what cannot be read, colours, and decimal numbers.
+    """
     source = open_source(path, indexed=True)
     values = source.read(0, source.geometry.shape[0])
     source.release()
@@ -198,19 +204,24 @@ def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
 
 
 def _whole(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if not np.isfinite(values).all():
-        raise ScanError(f"{path} has NaN or infinite values; a mask has whole numbers")
-    broken = values != np.rint(values)
-    if broken.any():
-        seen = float(values[broken][0])
-        what = "probabilities" if values.min() >= 0 and values.max() <= 1 else "decimal numbers"
-        raise ScanError(
-            f"{path} has {what} ({seen:.4g}), and a mask has whole numbers; "
-            "threshold it and save the labels"
-        )
-    if np.abs(values).max(initial=0) >= 2**31:
-        raise ScanError(f"{path} has the value {np.abs(values).max():.4g}; that is no label")
-    return values.astype(np.int32)
+    """Decimal numbers as int32, slice by slice, so that no second copy of decimals is made."""
+    whole = np.empty(values.shape, np.int32)
+    for place, one in enumerate(values):
+        if not np.isfinite(one).all():
+            raise ScanError(f"{path} has NaN or infinite values; a mask has whole numbers")
+        nearest = np.rint(one)
+        broken = np.abs(one - nearest) > ROUNDING
+        if broken.any():
+            shares = values.min() >= 0 and values.max() <= 1
+            raise ScanError(
+                f"{path} has {'probabilities' if shares else 'decimal numbers'} "
+                f"({float(one[broken][0]):.4g}), and a mask has whole numbers; "
+                "threshold it and save the labels"
+            )
+        if np.abs(nearest).max(initial=0) >= 2**31:
+            raise ScanError(f"{path} has the value {np.abs(one).max():.4g}; that is no label")
+        whole[place] = nearest
+    return whole
 
 
 def mask_to_file(labels: npt.NDArray[np.uint8], geometry: Geometry, path: Path) -> Path:
