@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -57,11 +58,21 @@ def test_more_folds_than_cases_leave_one_out() -> None:
     assert first == Fold(train=("case_1", "case_2"), test=("case_0",))
 
 
+def test_an_image_with_two_references_is_in_one_fold() -> None:
+    """As two readers draw it; a third case ties two groups together."""
+    cases = [replace(scan(f"case_{n}"), image=Path(f"image_{n // 2}")) for n in range(6)]
+    for fold in deal(cases, folds=5, seed=0):
+        assert fold.test in {("case_0", "case_1"), ("case_2", "case_3"), ("case_4", "case_5")}
+    tied = replace(cases[5], sha256=cases[0].sha256)
+    joined = {fold.test for fold in deal([*cases[:5], tied], folds=5, seed=0)}
+    assert joined == {("case_0", "case_1", "case_4", "case_5"), ("case_2", "case_3")}
+
+
 @pytest.mark.parametrize(
     ("cases", "said"),
     [
         (scans(1), "learnt from others, and there is 1; give more cases, or leave the probes out"),
-        ([scan("a", "same"), scan("b", "same")], "and there is 1, 2 times; give more cases"),
+        ([scan("a", "same"), scan("b", "same")], "and all 2 here are of one scan; give more cases"),
     ],
 )
 def test_one_scan_cannot_be_learnt_from_and_tested(cases: list[ScanCase], said: str) -> None:

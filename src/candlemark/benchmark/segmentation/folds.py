@@ -21,7 +21,7 @@ from candlemark.errors import ConfigError, DatasetError
 from candlemark.models.segmentation.base import Case
 
 FEWEST = 2
-"""Cases of different content: one to learn from and one to answer for."""
+"""Different scans: one to learn from and one to answer for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,23 +37,21 @@ class Fold:
 
 
 def deal(cases: Sequence[ScanCase], *, folds: int, seed: int) -> tuple[Fold, ...]:
-    """As even folds as can be, at most as many as there are cases of different content.
+    """As even folds as can be, at most as many as there are different scans.
 
     The same for the same ids, contents and seed, in whatever order the cases come. Copies of one
-    scan stay together, because a head would know the one by the other.
+    scan, and one image with several references, stay together, because a head would know the one
+    by the other.
 
-    Raises ConfigError: there are not two cases of different content.
+    Raises ConfigError: there are not two different scans.
     """
-    groups: dict[str, list[str]] = {}
-    for case in sorted(cases, key=lambda one: one.id):
-        groups.setdefault(case.sha256, []).append(case.id)
-    if len(groups) < FEWEST:
-        copies = f", {len(cases)} times" if len(cases) > 1 else ""
+    order = _alike(cases)
+    if len(order) < FEWEST:
+        told = "there is 1" if len(cases) == 1 else f"all {len(cases)} here are of one scan"
         raise ConfigError(
-            f"a probe answers for a case by what it learnt from others, and there is "
-            f"{len(groups)}{copies}; give more cases, or leave the probes out"
+            f"a probe answers for a case by what it learnt from others, and {told}; give more "
+            "cases, or leave the probes out"
         )
-    order = list(groups.values())
     random.Random(seed).shuffle(order)  # noqa: S311 - a split, no secret
     dealt: list[list[str]] = [[] for _ in range(min(folds, len(order)))]
     for group in order:
@@ -63,6 +61,18 @@ def deal(cases: Sequence[ScanCase], *, folds: int, seed: int) -> tuple[Fold, ...
         Fold(train=tuple(one for one in ids if one not in test), test=tuple(sorted(test)))
         for test in dealt
     )
+
+
+def _alike(cases: Sequence[ScanCase]) -> list[list[str]]:
+    """Ids by scan: those that share an image file or all content are of one."""
+    groups: list[tuple[set[object], list[str]]] = []
+    for case in sorted(cases, key=lambda one: one.id):
+        keys: set[object] = {case.sha256, case.image.resolve()}
+        same = [one for one in groups if one[0] & keys]
+        ids = [one for _, held in same for one in held]
+        groups = [one for one in groups if one not in same]
+        groups.append((keys.union(*(held for held, _ in same)), [*ids, case.id]))
+    return [ids for _, ids in groups]
 
 
 def declared(
