@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from candlemark.benchmark.segmentation.plan import rows_of, shares_process
+from candlemark.benchmark.segmentation.stated import own_classes
 from candlemark.errors import ConfigError, ModelError
+from candlemark.models.inference.base import Described
+from candlemark.models.segmentation.base import PROTOCOLS
 
 SAM = "tiny:sam"
 
@@ -161,6 +164,112 @@ def test_masks_of_other_cases_alone_are_refused(config_of, works_of, scans, tmp_
 def test_a_module_that_is_not_there_is_found_out_while_planning(config_of, works_of):
     with pytest.raises(ModelError, match="there is no module no_such_module"):
         works_of(config_of(models=[{"source": "no_such_module:f"}]))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            {"model_id": "tiny:segformer"},
+            (
+                "nobody said what the classes of tiny:segformer mean (LABEL_0, LABEL_1, LABEL_2, "
+                "LABEL_3, LABEL_4, LABEL_5, LABEL_6, LABEL_7 and 2 more); give it a class_map in "
+                "the config, such as class_map: {'LABEL_0': 'lesion'}"
+            ),
+        ),
+        (
+            {"model_id": "tiny:segformer", "class_map": {"LABEL_1": "lesoin"}},
+            "the reference has no class 'lesoin'; did you mean 'lesion'?",
+        ),
+        (
+            {"model_id": "tiny:segformer", "class_map": {10: "lesion"}},
+            "the class map names class 10 of tiny:segformer, which has 10: 0 to 9",
+        ),
+        (
+            {"model_id": "tiny:clip"},
+            (
+                "tiny:clip is asked with texts, and none is given; give it in the config "
+                "prompts: {background: ..., lesion: ...}"
+            ),
+        ),
+        (
+            {"model_id": "tiny:clip", "prompts": {"background": "x", "liver": "y"}},
+            (
+                "tiny:clip has no prompt for lesion; each class needs one, and background too, "
+                "because a place gets the class of the likest text"
+            ),
+        ),
+    ],
+)
+def test_what_a_user_must_state_is_asked_for_before_anything_runs(
+    config_of, works_of, monkeypatch, model, said
+):
+    def too_late(*_):
+        raise AssertionError("weights of the first model were looked for")
+
+    monkeypatch.setattr("candlemark.benchmark.segmentation.plan.identity_of", too_late)
+    first = {"model_id": "tiny:vit", "protocol": "linear_probe"}
+    with pytest.raises(ModelError) as raised:
+        works_of(config_of(huggingface_models=[first, model]))
+    assert str(raised.value) == said
+
+
+def test_classes_are_those_of_the_config_beside_the_weights(config_of, works_of, tmp_path):
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"], '
+        '"id2label": {"0": "dark", "1": "bright"}}'
+    )
+    model = {"model_id": str(tmp_path), "weights": "random", "class_map": {"bright": 1}}
+    (work,) = works_of(config_of(huggingface_models=[model]))
+    assert work.spec.options["class_map"] == {"bright": 1}
+    with pytest.raises(ModelError, match="has no class 'brigth'; did you mean 'bright'"):
+        works_of(config_of(huggingface_models=[{**model, "class_map": {"brigth": 1}}]))
+
+
+def test_a_head_of_two_classes_may_leave_them_without_names():
+    def names(**config):
+        described = Described(
+            id="a/b",
+            library="transformers",
+            model_task="",
+            model_class="",
+            weights="random",
+            config=config,
+        )
+        return own_classes(described)
+
+    assert names() == names(num_labels=None) == {0: "LABEL_0", 1: "LABEL_1"}
+    assert names(num_labels=1) == {0: "LABEL_0"}
+    assert names(num_labels=3, id2label={"0": "a", "1": "b"}) == {0: "a", 1: "b"}
+
+
+def test_every_protocol_sees_at_the_size_that_is_asked_for(config_of):
+    told = {
+        "native_head": {"class_map": {"1": "lesion"}},
+        "clip_dense": {"prompts": {"background": "x", "lesion": "y"}},
+    }
+    for protocol in [one for one in PROTOCOLS if one != "own"]:
+        model = {"model_id": "a/b", "protocol": protocol, **told.get(protocol, {})}
+        for row in rows_of(config_of(huggingface_models=[{**model, "image_size": 96}])):
+            assert row.spec.options["image_size"] == 96
+        for row in rows_of(config_of(huggingface_models=[model])):
+            assert "image_size" not in row.spec.options
+    with pytest.raises(ConfigError, match=r"image_size.*16"):
+        config_of(huggingface_models=[{"model_id": "a/b", "image_size": 15}])
+
+
+def test_the_size_that_a_model_sees_makes_another_trial_and_the_untrained_head_has_it_too(
+    config_of, works_of
+):
+    probe = {"model_id": "tiny:vit", "protocol": "linear_probe"}
+
+    def planned(**changed):
+        models = [{**probe, **changed}]
+        return works_of(config_of(controls=("untrained_head",), huggingface_models=models))
+
+    usual, large = planned(), planned(image_size=96)
+    assert [work.spec.options.get("image_size") for work in large] == [96, 96]
+    assert not {work.trial.id for work in usual} & {work.trial.id for work in large}
 
 
 def test_works_cross_processes_and_controls_share_one(config_of, works_of):

@@ -22,9 +22,9 @@ from candlemark.models.segmentation.clip_dense import (
     alone,
     build_clip_dense,
     clip_places,
-    read_prompts,
     siglip_places,
 )
+from candlemark.models.segmentation.texts import read_prompts
 
 MakeCase = Callable[..., Case]
 MakeSpec = Callable[..., SegmenterSpec]
@@ -191,6 +191,10 @@ def test_other_words_give_another_answer(make_spec: MakeSpec, make_case: MakeCas
         ({"background": "x", "lesion": " "}, "has no prompt for lesion"),
         ({**PROMPTS, "liver": "a liver"}, "has a prompt for liver, which is no class; classes are"),
         ({"background": "x", "lesion": "x"}, "has one prompt for background and lesion; word"),
+        (
+            {"background": "x", "lesion": "y", "Lesion ": "z"},
+            "a/b has prompts of which two have one name (lesion, Lesion ); rename one in prompts",
+        ),
     ],
 )
 def test_prompts_and_classes_match_one_to_one(
@@ -199,6 +203,16 @@ def test_prompts_and_classes_match_one_to_one(
     with pytest.raises(ModelError) as raised:
         read_prompts(make_spec("a/b", protocol="clip_dense", options={"prompts": prompts}))
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("classes", [{1: "lesion", 2: "Lesion"}, {1: "Background"}])
+def test_classes_that_one_prompt_would_stand_for_are_refused(
+    classes: dict[int, str], make_spec: MakeSpec
+) -> None:
+    prompts = {"background": "tissue", "lesion": "tumor"}
+    spec = make_spec("a/b", classes=classes, options={"prompts": prompts})
+    with pytest.raises(ModelError, match=r"of which two have one name .*; rename one in classes"):
+        read_prompts(spec)
 
 
 def test_open_clip_is_sent_to_the_probes(tmp_path: Path, make_spec: MakeSpec) -> None:

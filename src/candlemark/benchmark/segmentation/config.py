@@ -83,6 +83,7 @@ class HubModelConfig(Config):
     class_map: label of the reference, or its name, by the model's own class (number or name)
     prompts: texts by class name, "background" among them, for clip_dense
     jitter: shares of the box's size by which an oracle's prompt is moved, each a row
+    image_size: side in px of the squares that it sees; None: what it was made for
     """
 
     model_id: str
@@ -95,6 +96,7 @@ class HubModelConfig(Config):
     jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.1, 0.2)
     weights: str = "pretrained"
     epochs: int = Field(default=30, ge=1)
+    image_size: int | None = Field(default=None, ge=16)
     allow_pickle: bool = False
 
     @field_validator("type")

@@ -31,6 +31,7 @@ from candlemark.benchmark.segmentation.protocols import (
     protocol_of_type,
 )
 from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
+from candlemark.benchmark.segmentation.stated import check_stated
 from candlemark.benchmark.trial import Trial
 from candlemark.errors import ConfigError
 from candlemark.models.segmentation.base import ORACLES, PROTOCOLS, SegmenterSpec
@@ -42,6 +43,7 @@ READ_BY: dict[str, frozenset[str]] = {
     "prompts": frozenset({"clip_dense"}),
     "jitter": PROMPTED_BY_REFERENCE,
     "epochs": LEARNING,
+    "image_size": frozenset(PROTOCOLS) - {"own"},
     "patch": frozenset({"onnx", "torchscript", "python"}),
     "overlap": frozenset({"onnx", "torchscript", "python"}),
     "threshold": frozenset({"onnx", "torchscript", "python"}),
@@ -117,8 +119,12 @@ def plan(
 
     folder: gets `predictions/` and, while trials run, `checkpoints/`
 
-    Raises ModelError: weights that a row needs cannot be had.
+    Raises ModelError: weights that a row needs cannot be had, or a class map or prompts that
+    nobody stated.
     """
+    rows = list(rows)
+    for row in rows:  # before the first of them has its weights downloaded
+        check_stated(replace(row.spec, classes=dict(prepared.classes)))
     works: dict[str, SegmentationWork] = {}
     for row in rows:
         files = (
@@ -202,6 +208,7 @@ def _untrained(hub: list[Row]) -> Row:
     probe = next((row.spec for row in hub if row.spec.protocol in LEARNING), None)
     title = CONTROL_TITLES["untrained_head"]
     source = UNTRAINED_BACKBONE if probe is None else probe.source
+    side = None if probe is None else probe.options.get("image_size")
     return Row(
         name=title,
         role="control",
@@ -211,7 +218,7 @@ def _untrained(hub: list[Row]) -> Row:
             kind="hub",
             protocol="untrained_head",
             classes={},
-            options={},
+            options={} if side is None else {"image_size": side},
             weights="pretrained" if probe is None else probe.weights,
             allow_pickle=probe is not None and probe.allow_pickle,
         ),
@@ -271,6 +278,7 @@ def _hub_rows(model: HubModelConfig) -> Iterator[Row]:
             "class_map": model.class_map,
             "prompts": model.prompts,
             "epochs": model.epochs,
+            "image_size": model.image_size,
         }.items()
         if value is not None and protocol in READ_BY[key]
     }

@@ -31,9 +31,9 @@ from candlemark.models.inference.text import special_ids
 from candlemark.models.inference.tokens import TextInputs, random_token_ids
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.choose import COMPARED, describe_segmenter, open_clip_vision
-from candlemark.models.segmentation.class_map import BACKGROUND
 from candlemark.models.segmentation.frames import Eye, crop, open_eye
 from candlemark.models.segmentation.pixels import batches, labels_of, rgb
+from candlemark.models.segmentation.texts import read_prompts
 
 Dense = Callable[[Any, Tensor, Tensor, Mapping[str, Any]], Tensor]
 """(network, pixels (n, 3, S, S), texts (P, E), options) -> scores (n, P, h, w)."""
@@ -109,39 +109,6 @@ def build_clip_dense(spec: SegmenterSpec, *, batch_size: int) -> ClipDense:
             "dense": _HOW[described.model_class],
         },
     )
-
-
-def read_prompts(spec: SegmenterSpec) -> dict[str, str]:
-    """Text by name of the class, background first.
-
-    Raises ModelError: names and classes do not match one to one, or a text says nothing.
-    """
-    given = spec.options.get("prompts")
-    names = [BACKGROUND, *spec.classes.values()]
-    if not given:
-        shown = ", ".join(f"{name}: ..." for name in names)
-        raise ModelError(
-            f"{spec.source} is asked with texts, and none is given; give it in the config "
-            f"prompts: {{{shown}}}"
-        )
-    texts = {str(name).strip().casefold(): str(text).strip() for name, text in given.items()}
-    wanted = {name.strip().casefold(): name for name in names}
-    lacking = [name for key, name in wanted.items() if not texts.get(key)]
-    if lacking:
-        raise ModelError(
-            f"{spec.source} has no prompt for {', '.join(lacking)}; each class needs one, and "
-            f"{BACKGROUND} too, because a place gets the class of the likest text"
-        )
-    spare = [str(name) for name in given if str(name).strip().casefold() not in wanted]
-    if spare:
-        raise ModelError(
-            f"{spec.source} has a prompt for {', '.join(spare)}, which is no class; "
-            f"classes are {', '.join(names)}"
-        )
-    same = [name for key, name in wanted.items() if list(texts.values()).count(texts[key]) > 1]
-    if same:
-        raise ModelError(f"{spec.source} has one prompt for {' and '.join(same)}; word them apart")
-    return {name: texts[key] for key, name in wanted.items()}
 
 
 def alone(layer: Any, hidden: Tensor) -> Tensor:
