@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.exported import build_onnx, build_torchscript
 from candlemark.models.segmentation.failures import CaseError
+from candlemark.models.segmentation.weights import weights_sha256
 
 VOLUME = np.random.default_rng(0).integers(0, 1000, (5, 12, 10)).astype(np.int16)
 VOLUME[abs(VOLUME - 500) < 20] = 400  # none on the edge, where half precision may round across
@@ -359,12 +361,37 @@ def test_onnx_files_that_cannot_be_asked(
             build_onnx(make_spec(str(path), **changed), batch_size=1)
 
     refused(save_onnx(("n", 1, "y", "x"), inputs=2), r"takes 2 inputs \(image, other\)")
+    refused(save_onnx((4, 1, "y", "x")), "takes 4 items at once and no other number; export it")
     refused(save_onnx(("n", 1, "x")), r"of shape \['n', 1, 'x'\]; allowed: float")
     refused(save_onnx(("n", 1, "y", 64)), "some lengths are fixed and others open")
     refused(save_onnx(("n", 1, "y", "x")), "has nothing for cuda:0.*--device cpu", device="cuda:0")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no network")
     refused(broken, "is no ONNX model that can be run")
+
+
+def test_weights_beside_an_onnx_file_are_part_of_it(
+    save_onnx: Save, asked: Callable[..., Labels], case: Case
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    path = save_onnx(("n", 1, "y", "x"))
+    alone = weights_sha256(path)
+    assert alone == hashlib.sha256(path.read_bytes()).hexdigest()
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert (asked(path, case) == BRIGHT).all()
+    first = weights_sha256(path)
+    weights = path.with_name("w.bin")
+    weights.write_bytes(weights.read_bytes()[::-1])
+    assert len({alone, first, weights_sha256(path)}) == 3
+
+
+def test_one_logit_that_is_not_a_number_fails_the_case(
+    save_torchscript: Save, asked: Callable[..., Labels], make_case: Callable[..., Case]
+) -> None:
+    volume = VOLUME.astype(np.float32)
+    volume[2, 3, 4] = np.nan
+    with pytest.raises(CaseError, match=r"the scores hold NaN.*intensity: raw"):
+        asked(save_torchscript(Brightness()), make_case(volume), intensity="raw")
 
 
 def test_an_answer_of_other_dimensions_fails_the_case(

@@ -61,6 +61,8 @@ def test_scores_by_class_are_won_by_the_highest() -> None:
         (np.zeros((2, 1, 1, 4), np.uint8), "wrong_shape", r"or scores of shape \(classes, 1, 1, 4"),
         (row(0, 1, 300, 0), "wrong_labels", "holds 300; labels are 0 to 255"),
         (row(0, -1, 0, 0), "wrong_labels", "holds -1"),
+        (row(0.2, np.nan, 0.9, 0.1), "wrong_labels", "the scores hold NaN, which is no answer"),
+        (np.full((2, *SHAPE), np.nan, np.float16), "wrong_labels", "the scores hold NaN"),
         (row(1j, 0, 0, 0), "wrong_labels", "complex128; labels are integers"),
     ],
 )
@@ -85,6 +87,8 @@ def test_a_map_takes_names_and_numbers_and_refuses_the_unknown() -> None:
         own_map({"1": "tumor"}, TWO)
     with pytest.raises(ModelError, match=r"gives label 7; the references have 1 \(liver\)"):
         own_map({"1": 7}, TWO)
+    with pytest.raises(ModelError, match="class '\u00b2'; a model of one's own has numbers"):
+        own_map({"\u00b2": 1}, TWO)
     with pytest.raises(ModelError, match="class 'wall'; a model of one's own has numbers"):
         own_map({"wall": 1}, TWO)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import Case
+from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.pixels import (
     batches,
     class_table,
@@ -92,6 +93,14 @@ def test_labels_of_scores_of_the_right_size_are_their_argmax(
     generator = torch.Generator().manual_seed(n * classes)
     scores = torch.rand(n, classes, rows, columns, generator=generator)
     assert (labels_of(scores, (rows, columns)) == scores.argmax(1).numpy()).all()
+
+
+def test_a_score_that_is_not_a_number_is_no_answer() -> None:
+    scores = torch.zeros(2, 3, 4, 4)
+    scores[1, 2, 0, 0] = float("nan")
+    with pytest.raises(CaseError, match="the scores hold NaN") as raised:
+        labels_of(scores, (8, 8))
+    assert raised.value.outcome == "wrong_labels"
 
 
 def test_many_classes_need_a_table() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import SegmenterSpec
+from candlemark.models.segmentation.weights import weights_sha256
 
 
 def identity_of(spec: SegmenterSpec, files: Mapping[str, Path] | None = None) -> str:
@@ -33,8 +34,15 @@ def identity_of(spec: SegmenterSpec, files: Mapping[str, Path] | None = None) ->
     if spec.kind == "python":
         return f"source:{_module_sha256(spec.source)}"
     if spec.kind in {"onnx", "torchscript"}:
-        return _sha256(Path(spec.source))
+        return _own_weights(Path(spec.source))
     return _of_hub(spec)
+
+
+def _own_weights(path: Path) -> str:
+    try:
+        return weights_sha256(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _of_hub(spec: SegmenterSpec) -> str:

@@ -9,7 +9,6 @@ first convolution tells. Where neither does, `dimensions` (2 or 3) and `channels
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from candlemark.errors import MissingExtraError, ModelError
 from candlemark.models.building import first_line
 from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.networks import NetworkSegmenter, OwnNetwork, first_output
+from candlemark.models.segmentation.weights import weights_sha256
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """ONNX Runtime's, by kind of device."""
@@ -49,6 +49,11 @@ def build_onnx(spec: SegmenterSpec, *, batch_size: int) -> NetworkSegmenter:
             f"{path} takes {inputs[0].type} of shape {shape}; allowed: float or float16 of shape "
             "(batch, channels, Y, X) or (batch, channels, Z, Y, X)"
         )
+    if isinstance(shape[0], int) and shape[0] > 1:
+        raise ModelError(
+            f"{path} takes {shape[0]} items at once and no other number; export it with a batch "
+            "of 1, or an open one"
+        )
     network = OwnNetwork(
         ask=_OnnxAsk(session, inputs[0].name, element, spec.device),
         dimensions=len(shape) - 2,
@@ -58,7 +63,7 @@ def build_onnx(spec: SegmenterSpec, *, batch_size: int) -> NetworkSegmenter:
         facts={
             "model_class": "ONNX",
             "weights": str(path),
-            "weights_sha256": file_sha256(path),
+            "weights_sha256": weights_sha256(path),
             "parameters": None,
             "input": [size if isinstance(size, int) else str(size) for size in shape],
             "provider": session.get_providers()[0],
@@ -81,7 +86,7 @@ def build_torchscript(spec: SegmenterSpec, *, batch_size: int) -> NetworkSegment
         facts={
             "model_class": getattr(module, "original_name", type(module).__name__),
             "weights": str(path),
-            "weights_sha256": file_sha256(path),
+            "weights_sha256": weights_sha256(path),
         },
     )
     return NetworkSegmenter(spec, network, batch_size=batch_size)
@@ -239,9 +244,3 @@ def _file(spec: SegmenterSpec) -> Path:
     if not path.is_file():
         raise ModelError(f"there is no model file {spec.source}")
     return path
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -34,6 +34,15 @@ class CaseError(ModelError):
         return type(self), (self.outcome, str(self))
 
 
+def not_a_number() -> CaseError:
+    """Of scores that hold NaN: whichever class a comparison gives them, nobody answered it."""
+    return CaseError(
+        "wrong_labels",
+        "the scores hold NaN, which is no answer; does the network overflow in 16 bits, or is it "
+        "given NaN of the scan (intensity: raw)?",
+    )
+
+
 def outcome_of(error: BaseException) -> FailedOutcome:
     """How a case failed that raised `error`.
 

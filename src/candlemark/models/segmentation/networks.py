@@ -30,7 +30,7 @@ from torch.nn.functional import interpolate
 from candlemark.errors import ModelError
 from candlemark.models.building import first_line
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec, Stopwatch
-from candlemark.models.segmentation.failures import CaseError
+from candlemark.models.segmentation.failures import CaseError, not_a_number
 from candlemark.models.segmentation.own_labels import (
     channel_table,
     one_class,
@@ -265,8 +265,10 @@ class _Answer:
         values = scores.float()
         if tuple(values.shape[-2:]) != size:
             values = interpolate(values, size=size, mode="bilinear", align_corners=False)
+        low, high = float(values.min()), float(values.max())
+        if math.isnan(low):
+            raise not_a_number()
         if self._activation == "auto" and not self._logits:
-            low, high = float(values.min()), float(values.max())
             self._logits = low < -NEARLY or high > 1 + NEARLY
         logit = math.log(self._threshold / (1 - self._threshold))
         both = (values > self._threshold).byte() | ((values > logit).byte() << 1)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import Labels
-from candlemark.models.segmentation.failures import CaseError
+from candlemark.models.segmentation.failures import CaseError, not_a_number
 from candlemark.models.segmentation.pixels import mapped
 
 WHITE = 255
@@ -40,12 +40,12 @@ def own_map(class_map: Mapping[Any, Any] | None, classes: Mapping[int, str]) -> 
     labels = {name: label for label, name in classes.items()} | {"background": 0}
     found: dict[int, int] = {}
     for own, to in (class_map or {}).items():
-        if not str(own).isdigit():
+        if not str(own).isdecimal():
             raise ModelError(
                 f"the class map names the model's class '{own}'; a model of one's own has numbers: "
                 f"class_map: {{1: {next(iter(classes.values()), 'lesion')}}}"
             )
-        if str(to).isdigit():
+        if str(to).isdecimal():
             label = int(to)
             if label not in labels.values():
                 raise ModelError(
@@ -118,7 +118,7 @@ def answer_labels(
 
     threshold: above which a probability of the one class is that class
 
-    Raises CaseError: the answer is not of the case's shape, or holds no labels.
+    Raises CaseError: the answer is not of the case's shape, or holds no labels, or NaN.
     """
     if answer.shape == (1, *shape):
         answer = answer[0]
@@ -129,6 +129,8 @@ def answer_labels(
             f"the answer is {answer.dtype} of shape {answer.shape}; allowed: {shape}, or scores "
             f"of shape (classes, {', '.join(map(str, shape))})",
         )
+    if np.issubdtype(answer.dtype, np.floating) and np.isnan(answer.max()):
+        raise not_a_number()
     if scores:
         won = answer.argmax(axis=0)
         return np.asarray(channel_table(len(answer), classes, mapping)[won])

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import Case, Labels
+from candlemark.models.segmentation.failures import not_a_number
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,7 @@ def labels_of(
         enlarging labels would make steps
     table: uint8 (C,), the label of each class of the network (`class_table`); None: its number
 
-    Raises ModelError: more than 256 classes and no table.
+    Raises ModelError: more than 256 classes and no table. CaseError: a score is NaN.
     """
     import torch
     from torch.nn.functional import interpolate
@@ -106,7 +107,9 @@ def labels_of(
             part = scores[start : start + step].float()
             if tuple(part.shape[-2:]) != tuple(size):
                 part = interpolate(part, size=size, mode="bilinear", align_corners=False)
-            won = part.argmax(dim=1)
+            best, won = part.max(dim=1)
+            if bool(best.isnan().any()):
+                raise not_a_number()
             if table is not None:
                 won = torch.from_numpy(table).to(won.device)[won]
             labels[start : start + step] = won.to(torch.uint8).cpu().numpy()

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
@@ -146,7 +147,9 @@ class FunctionSegmenter:
 
 def _array(answer: Any) -> npt.NDArray[Any]:
     if isinstance(answer, Tensor):
-        answer = answer.detach().cpu().numpy()
+        answer = answer.detach().cpu()
+        # NumPy has no bfloat16.
+        answer = (answer.float() if answer.dtype == torch.bfloat16 else answer).numpy()
     if not isinstance(answer, np.ndarray):
         raise ModelError(
             f"the function returned a {type(answer).__name__}; allowed: a NumPy array or a torch "
