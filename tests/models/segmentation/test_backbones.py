@@ -113,6 +113,7 @@ def test_every_family_gives_maps_of_its_own_weights(
     assert backbone.facts["model_class"] == model_class
     assert backbone.strides == strides
     assert backbone.facts["weights"] == "pretrained"
+    assert backbone.facts["frame"] == "stretched to a square"
     assert len(backbone.facts["weights_sha256"]) == 64
     assert not any(parameter.requires_grad for parameter in backbone.module.parameters())
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

@@ -20,6 +20,7 @@ from candlemark.models.segmentation.probe import (
     Standardise,
     UperHead,
     build_head,
+    made_a_pyramid,
 )
 
 CHANNELS = (4, 5, 6)
@@ -72,6 +73,17 @@ def test_the_pyramid_answers_by_its_finest_level_and_all_of_it_learns(
     assert logits.shape == (2, 3, answered, answered)
     logits.square().sum().backward()
     assert all(one.grad is not None and one.grad.any() for one in head.parameters())
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 7, 14])
+def test_a_pyramid_of_one_resolution_keeps_every_map_in_place(places: int) -> None:
+    """What rises evenly from -1 to 1 is 0 in the middle, however many places there are."""
+    ramp = torch.linspace(-1, 1, places) if places > 1 else torch.zeros(1)
+    levels = made_a_pyramid([ramp.expand(1, 1, places, places)] * 4)
+    assert [len(one[0, 0]) for one in levels] == [4 * places, 2 * places, places, places // 2 or 1]
+    for level in levels:
+        assert level.mean().item() == pytest.approx(0.0, abs=1e-6)
+        assert torch.allclose(level, -level.flip(-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("protocol", ["linear_probe", "upernet_frozen"])

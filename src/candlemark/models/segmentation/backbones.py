@@ -37,6 +37,8 @@ from candlemark.models.segmentation.choose import describe_segmenter
 from candlemark.models.segmentation.maps import Sight, TimmMaps, TransformersMaps, evenly
 from candlemark.models.segmentation.open_clip import load_tower
 
+FRAME = "stretched to a square"
+
 SEEING = frozenset(
     {
         "image-classification",
@@ -242,6 +244,7 @@ def _finished(sight: Sight, spec: SegmenterSpec) -> Backbone:
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "source": Path(spec.source).name if Path(spec.source).is_dir() else spec.source,
             "image_size": side,
+            "frame": FRAME,
             "map_channels": list(channels),
             "map_strides": list(strides),
         },

@@ -170,10 +170,7 @@ class UperHead(Head):
         """Maps (n, C_i, h_i, w_i) -> logits (n, K, h, w), of the finest map of the pyramid."""
         levels = self.standardise(maps)
         if self.single and len(levels) > 1:
-            levels = [
-                one if factor == 1 else interpolate(one, scale_factor=factor, mode="bilinear")
-                for one, factor in zip(levels, PYRAMID, strict=False)
-            ]
+            levels = made_a_pyramid(levels)
         coarsest = levels[-1]
         seen = [coarsest]
         for places, block in zip(POOLED, self.pooled, strict=True):
@@ -187,6 +184,19 @@ class UperHead(Head):
         joined = [_enlarged(level, pyramid[0]) for level in [*smooth, pyramid[-1]]]
         logits: Tensor = self.last(self.fuse(torch.cat(joined, 1)))
         return logits
+
+
+def made_a_pyramid(levels: list[Tensor]) -> list[Tensor]:
+    """Up to four maps (n, C_i, h, h) of one resolution, as 4 h, 2 h, h and h / 2, at least 1.
+
+    Resized to places and not by the factor: 7 places times a half are 3, and by the factor the
+    last row would lie outside of all of them.
+    """
+    made = []
+    for one, factor in zip(levels, PYRAMID, strict=False):
+        places = max(1, int(one.shape[-1] * factor))
+        made.append(interpolate(one, size=(places, places), mode="bilinear", align_corners=False))
+    return made
 
 
 def _block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
