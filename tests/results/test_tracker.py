@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlemark.errors import ResultsError
+from candlemark.results import tracker
 from candlemark.results.tracked import Claim, Snapshot, TrackedModel
 from candlemark.results.tracker import Tracker, asked_id, open_tracker, tracker_path
 
@@ -44,8 +48,8 @@ models = st.builds(
 
 @pytest.fixture(scope="module")
 def one_tracker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
-    with open_tracker(tmp_path_factory.mktemp("tracker")) as tracker:
-        yield tracker
+    with open_tracker(tmp_path_factory.mktemp("tracker")) as opened:
+        yield opened
 
 
 def snapshot(taken_at: str, *found: TrackedModel, asked: tuple[str, ...] = ASKED) -> Snapshot:
@@ -62,47 +66,74 @@ def test_a_snapshot_comes_back_as_it_went_in(
 
 
 def test_the_last_one_until_the_end_of_a_day(tmp_path: Path) -> None:
-    with open_tracker(tmp_path) as tracker:
+    with open_tracker(tmp_path) as opened:
         for day in ("01T09", "02T09", "02T17", "05T00"):
-            tracker.add(snapshot(f"2026-01-{day}:00:00Z", TrackedModel(id=day)))
+            opened.add(snapshot(f"2026-01-{day}:00:00Z", TrackedModel(id=day)))
         found = {
-            when: tracker.at(HUB, ASKED, when).number
+            when: opened.at(HUB, ASKED, when).number
             for when in (
                 "2026-01-01", "2026-01-02", "2026-01-04", "2026-01-05", "2026-01-02T12:00:00Z",
-                "2026-01-02T18:00:00+02:00",
+                "2026-01-02T18:00:00+02:00", "20260102",
             )
         }  # fmt: skip
-        assert list(found.values()) == [1, 3, 3, 4, 2, 2]
+        assert list(found.values()) == [1, 3, 3, 4, 2, 2, 3]
         with pytest.raises(ResultsError, match="the oldest is of 2026-01-01T09:00:00Z"):
-            tracker.at(HUB, ASKED, "2025-12-31")
+            opened.at(HUB, ASKED, "2025-12-31")
         with pytest.raises(ResultsError, match=r"'31\.12\.2025' is no date; write 2026-01-31"):
-            tracker.at(HUB, ASKED, "31.12.2025")
+            opened.at(HUB, ASKED, "31.12.2025")
+        with pytest.raises(ResultsError, match="'9999-12-31T23:59-10:00' is no date"):
+            opened.at(HUB, ASKED, "9999-12-31T23:59-10:00")
+
+
+def test_a_file_that_another_process_has_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_tracker(tmp_path).close()
+    code = (
+        "import duckdb, sys, time; held = duckdb.connect(sys.argv[1]); print('held', flush=True);"
+        "sys.stdin.read(); held.close()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tracker_path(tmp_path))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        monkeypatch.setattr(tracker, "PATIENCE_S", 0.0)
+        with pytest.raises(ResultsError, match=f"is in use by .* .process {other.pid}.; wait"):
+            open_tracker(tmp_path, read_only=True)
+        monkeypatch.setattr(tracker, "PATIENCE_S", 60.0)
+        threading.Timer(0.2, other.stdin.close).start()
+        open_tracker(tmp_path).close()
 
 
 def test_snapshots_of_other_queries_or_another_hub_are_others(tmp_path: Path) -> None:
-    with open_tracker(tmp_path) as tracker:
-        tracker.add(snapshot("2026-01-01T00:00:00Z", TrackedModel(id="a")))
-        assert tracker.newest(HUB, ASKED[::-1]) is not None, "their order is none"
-        assert tracker.newest(HUB, ASKED[:1]) is None
-        assert tracker.newest("https://other.example", ASKED) is None
+    with open_tracker(tmp_path) as opened:
+        opened.add(snapshot("2026-01-01T00:00:00Z", TrackedModel(id="a")))
+        assert opened.newest(HUB, ASKED[::-1]) is not None, "their order is none"
+        assert opened.newest(HUB, ASKED[:1]) is None
+        assert opened.newest("https://other.example", ASKED) is None
     assert asked_id(HUB, ASKED) == asked_id(HUB, ASKED[::-1])
 
 
 def test_a_snapshot_of_the_same_content_shares_its_rows(tmp_path: Path) -> None:
     model = TrackedModel(id="a", downloads=5)
-    with open_tracker(tmp_path) as tracker:
+    with open_tracker(tmp_path) as opened:
         for day in range(1, 4):
-            tracker.add(snapshot(f"2026-01-0{day}T00:00:00Z", model))
-        tracker.add(snapshot("2026-01-04T00:00:00Z", TrackedModel(id="a", downloads=6)))
-        rows = tracker.sql("SELECT count(*) AS n FROM contents").to_pylist()
+            opened.add(snapshot(f"2026-01-0{day}T00:00:00Z", model))
+        opened.add(snapshot("2026-01-04T00:00:00Z", TrackedModel(id="a", downloads=6)))
+        rows = opened.sql("SELECT count(*) AS n FROM contents").to_pylist()
         assert rows == [{"n": 2}]
-        assert tracker.history(HUB, ASKED) == {
+        assert opened.history(HUB, ASKED) == {
             "a": [
                 ("2026-01-01T00:00:00Z", 5), ("2026-01-02T00:00:00Z", 5),
                 ("2026-01-03T00:00:00Z", 5), ("2026-01-04T00:00:00Z", 6),
             ]
         }  # fmt: skip
-        assert len(tracker.times(HUB, ASKED)) == 4
+        assert len(opened.times(HUB, ASKED)) == 4
 
 
 def test_facts_that_a_newer_version_added_are_left_out() -> None:

@@ -11,11 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 Verification = Literal["verified", "signed", "claimed"]
 """verified: the Hub says that it checked; signed: a token to check it by stands beside it, which
 nobody here has checked; claimed: the author's word."""
+
+
+def utc(text: str) -> str:
+    """A time as snapshots write it: `2026-01-31T12:00:00Z`; without a zone it is UTC already.
+
+    Raises ValueError: it is none, or in UTC it is before the year 1 or after 9999.
+    """
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        told = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is out of range") from error
+    return f"{told.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

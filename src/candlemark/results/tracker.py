@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,13 +28,15 @@ import duckdb
 
 from candlemark.errors import ResultsError
 from candlemark.results.opening import connect, readable_errors
-from candlemark.results.tracked import Snapshot, TrackedModel
+from candlemark.results.tracked import Snapshot, TrackedModel, utc
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE_NAME = "leaderboard.duckdb"
 VERSION = 1
+PATIENCE_S = 10.0
+"""How long a file that another process has is waited for."""
 
 _SCHEMA = """
     CREATE TABLE tracker_schema (version INTEGER PRIMARY KEY);
@@ -82,11 +85,7 @@ def open_tracker(path: str | Path, *, read_only: bool = False) -> Tracker:
         raise ResultsError(
             f"there are no snapshots at {file}; make the first with: candlemark hub leaderboard"
         )
-    try:
-        connection = connect(file, read_only=read_only)
-    except ResultsError as error:
-        told = str(error).replace("--results-dir or --output-dir", "--tracker-dir")
-        raise ResultsError(told) from error
+    connection = _connect(file, read_only=read_only)
     try:
         with readable_errors(file):
             _prepare(connection, file)
@@ -94,6 +93,19 @@ def open_tracker(path: str | Path, *, read_only: bool = False) -> Tracker:
         connection.close()
         raise
     return Tracker(file, connection)
+
+
+def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """A connection; another process has the file for moments only, so that is waited for."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return connect(file, read_only=read_only)
+        except ResultsError as error:
+            if "set lock" not in str(error.__cause__) or time.monotonic() >= give_up:
+                told = str(error).replace("--results-dir or --output-dir", "--tracker-dir")
+                raise ResultsError(told) from error
+        time.sleep(0.05)
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
@@ -286,12 +298,9 @@ def _row(content: str, place: int, model: TrackedModel, told: str) -> list[Any]:
 
 def _until(day: str) -> str:
     """The last moment that a date or a time means, written as snapshots are."""
+    with suppress(ValueError):
+        return f"{date.fromisoformat(day).isoformat()}T23:59:59Z"
     try:
-        if len(day) == len("2026-01-31"):
-            return f"{date.fromisoformat(day).isoformat()}T23:59:59Z"
-        moment = datetime.fromisoformat(day)
+        return utc(day)
     except ValueError as error:
         raise ResultsError(f"'{day}' is no date; write 2026-01-31 or 2026-01-31T12:00Z") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

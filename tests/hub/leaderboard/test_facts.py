@@ -106,6 +106,10 @@ def test_unknown_is_none_and_never_zero() -> None:
         ({"gated": "perhaps"}, "gated is 'perhaps', not auto, manual or false"),
         ({"lastModified": "yesterday"}, "lastModified is 'yesterday', not a time"),
         ({"lastModified": 7}, "lastModified is 7, not a time"),
+        (
+            {"lastModified": "9999-12-31T23:59:59-10:00"},
+            "lastModified is '9999-12-31T23:59:59-10:00', not a time",
+        ),
         ({"config": ["x"]}, "config is ['x'], not a mapping"),
         ({"tags": 3}, "tags is 3, not a list"),
         ({"safetensors": "broken"}, "safetensors is 'broken', not a mapping"),

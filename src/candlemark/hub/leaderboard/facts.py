@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from candlemark.hub.leaderboard.claims import printable, read_claims
-from candlemark.results.tracked import TrackedModel
+from candlemark.results.tracked import TrackedModel, utc
 
 _WEIGHTS = re.compile(
     r"\.(safetensors|bin|pt|pth|ckpt|onnx|h5|keras|tflite|gguf|msgpack|ts|pkl|joblib|pb|npz|zip|"
@@ -123,12 +122,10 @@ class _Reader:
         if value is None:
             return None
         try:
-            moment = datetime.fromisoformat(value)
+            return utc(value)
         except (TypeError, ValueError):
             self.complain(name, value, "a time")
             return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_model(item: Mapping[str, Any], found_by: Sequence[str]) -> TrackedModel:

@@ -70,24 +70,30 @@ def look(
     if offline:
         with open_tracker(tracker_dir, read_only=True) as tracker:
             return _board(_last(tracker, search.endpoint, asked, "offline"), tracker, own, None)
+    # Closed while the Hub is asked, which may take minutes: others look meanwhile.
     with open_tracker(tracker_dir) as tracker:
-        before = tracker.newest(search.endpoint, asked)
-        try:
-            seen = _ask(search, queries)
-        except HubError as error:
-            if must_ask or before is None:
-                raise
-            warning(str(error), task="hub")
+        stands_in = tracker.newest(search.endpoint, asked) is not None and not must_ask
+    try:
+        seen = _ask(search, queries)
+    except HubError as error:
+        if not stands_in:
+            raise
+        warning(str(error), task="hub")
+        with open_tracker(tracker_dir, read_only=True) as tracker:
             last = _last(tracker, search.endpoint, asked, "the Hub gave no answer")
             return _board(last, tracker, own, None)
-        if seen.requests or before is None:
-            seen = replace(seen, snapshot=tracker.add(seen.snapshot))
-        else:
-            seen = replace(seen, snapshot=replace(seen.snapshot, number=before.number))
-        changed = None
-        if before is not None and before.number != seen.snapshot.number:
-            changed = _compare(before, seen.snapshot, own)
-        return _board(seen, tracker, own, changed)
+    with open_tracker(tracker_dir) as tracker:
+        seen, changes = _kept(tracker, seen, own)
+        return _board(seen, tracker, own, changes)
+
+
+def _kept(tracker: Tracker, seen: _Seen, own: Iterable[OwnScore]) -> tuple[_Seen, Changes | None]:
+    """What was seen, as a snapshot where anything was learned, and how it differs from the last."""
+    before = tracker.newest(seen.snapshot.endpoint, seen.snapshot.asked)
+    if before is not None and not seen.requests:
+        return replace(seen, snapshot=replace(seen.snapshot, number=before.number)), None
+    seen = replace(seen, snapshot=tracker.add(seen.snapshot))
+    return seen, None if before is None else _compare(before, seen.snapshot, own)
 
 
 def diff(
