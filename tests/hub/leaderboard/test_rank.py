@@ -77,6 +77,19 @@ def test_measured_and_not_above_its_control_stands_last_and_is_not_recommended()
     assert "not above the control otsu (0.500)" in section.standings[1].why
 
 
+def test_scores_of_another_task_say_nothing_here() -> None:
+    charts = replace(SCORE, task="charts", metric="auroc", value=0.5, low=0.4)
+    (standing,) = rank(segformer("a/a"), own=[charts]).standings
+    assert standing.measured == ()
+    assert standing.recommended
+    assert "; not measured here; " in standing.why
+    classifier = entry("a/a", config={"architectures": ["ViTForImageClassification"]})
+    section = rank_section(
+        "image-classification", [read_model(classifier, ("q",))], own={"a/a": [SCORE, charts]}
+    )
+    assert section.standings[0].measured == (charts,)
+
+
 @pytest.mark.parametrize("verdict", ["ORACLE", "UNTRAINED", "TOO_FEW"])
 def test_a_score_that_may_not_be_quoted_lifts_nobody(verdict: str) -> None:
     oracle = replace(SCORE, value=0.99, verdict=verdict)

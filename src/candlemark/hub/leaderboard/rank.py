@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from candlemark.hub.leaderboard.capability import judge
+from candlemark.hub.leaderboard.capability import SEGMENTATION, judge
 from candlemark.report.format import UNKNOWN
 from candlemark.report.leaderboard.board import LEVELS, Capability, Section, Standing, Trend
 from candlemark.report.leaderboard.words import claim_text, count
@@ -51,7 +51,7 @@ def rank_section(
     trends: Mapping[str, Trend] | None = None,
 ) -> Section:
     """The models ranked for a task, each with its reason."""
-    scores, changes = own or {}, trends or {}
+    scores, changes = _of_task(own or {}, task), trends or {}
     rivalries = _rivalries(models)
     judged = {model.id: judge(model, task) for model in models}
     ordered = sorted(
@@ -77,6 +77,15 @@ def rank_section(
             for place, model in enumerate(ordered, start=1)
         ),
     )
+
+
+def _of_task(own: Mapping[str, Sequence[OwnScore]], task: str | None) -> dict[str, list[OwnScore]]:
+    """Scores that tell of a task: how masks were says nothing of classes, nor the other way."""
+    masks = task in SEGMENTATION
+    return {
+        name: [score for score in scores if (score.task == "segmentation") == masks]
+        for name, scores in own.items()
+    }
 
 
 def _key(
