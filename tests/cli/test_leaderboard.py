@@ -99,6 +99,26 @@ def test_a_watch_says_what_changed_and_so_does_its_exit_status(hub_with_models: 
     assert [item["kind"] for item in told["items"]] == ["gone"]
 
 
+def test_news_is_told_although_the_page_cannot_be_written(hub_with_models: Any) -> None:
+    words = ("--task", "image-segmentation", "--watch")
+    call(*words)
+    hub_with_models.models.pop()
+    Path("file").touch()
+    result = run(*words, "--html", "file/page.html")
+    assert "gone     notes/medical" in result.stdout
+    assert str(result.exception).startswith("cannot write file/page.html: ")
+
+
+def test_a_task_of_two_words_is_one_task(hub_with_models: Any) -> None:
+    told = json.loads(call("--task", "it's new", "--json"))
+    assert [section["task"] for section in told["sections"]] == ["it's new"]
+
+
+def test_queries_that_options_make_the_same_are_asked_once(hub_with_models: Any) -> None:
+    told = json.loads(call("--set", "segmentation", "--sort", "likes", "--json"))
+    assert len(told["queries"]) == len(set(told["queries"])) == told["requests"] == 5
+
+
 def test_a_watch_that_reaches_nobody_is_trouble_and_no_change(hub_with_models: Any) -> None:
     call("--task", "image-segmentation")
     hub_with_models.fail(503, on="/api/models", times=None)
@@ -148,6 +168,10 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
     assert json.loads(call("--config", "d.yaml", "--json"))["queries"] == [
         "task=image-segmentation limit=20"
     ]
+    Path("f.yaml").write_text("leaderboard: {queries: ['text=sam limit=50']}\n")
+    assert json.loads(call("--config", "f.yaml", "--json"))["queries"] == ["text=sam limit=50"]
+    Path("g.yaml").write_text("leaderboard:\n")
+    assert len(json.loads(call("--config", "g.yaml", "--json"))["sections"]) == 9
     Path("e.yaml").write_text("leaderboard: {quereis: []}\n")
     assert error_of("--config", "e.yaml") == (
         "e.yaml: leaderboard: unknown key 'quereis'; did you mean 'queries'?"
@@ -157,6 +181,8 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("--max-age", "²h"), "--max-age ²h is no age; write 30m, 6h or 2d"),
+        (("--tag", ""), "query 'tag='' limit=20': 'tag=' says nothing; write tag=VALUE"),
         (("--set", "x"), "no set 'x'; known: medical, segmentation"),
         (("--max-age", "soon"), "--max-age soon is no age; write 30m, 6h or 2d"),
         (("--sort", "x"), "--sort x is not known: downloads, likes, trending, modified, created"),

@@ -5,6 +5,7 @@ candlemark hub leaderboard --task image-segmentation --tag medical
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,11 +157,14 @@ def leaderboard(
         offline=offline,
         own=_own(results),
     )
-    _write(board, html, markdown, trend)
+    # Told before it is written: what changed is told once, and a full disk must not keep it.
     if watch:
         _tell_watch(board, as_json=json)
-        return
-    _tell(board, shown=show, as_json=json)
+    else:
+        _tell(board, shown=show, as_json=json)
+    _write(board, html, markdown, trend)
+    if watch and board.changes is not None and board.changes.news:
+        raise typer.Exit(EXIT_CHANGED)
 
 
 def _queries(
@@ -197,15 +201,16 @@ def _queries(
         hint = asking.hint(name)
         if hint is not None:
             warning(f"'{name}' is no task known here, the Hub is asked all the same; {hint}")
-    return [
+    asked = [
         replace(
             one,
             sort=single["sort"] or one.sort,
             wanted_for=single["wanted_for"] or one.wanted_for,
             min_parameters=one.min_parameters if low is None else low,
         )
-        for one in dict.fromkeys(narrow)
+        for one in narrow
     ]
+    return [asking.checked(one) for one in dict.fromkeys(asked)]
 
 
 def _configured(
@@ -216,14 +221,16 @@ def _configured(
     from candlemark.config import parse, read_mapping
     from candlemark.hub.leaderboard import queries as asking
 
-    section = read_mapping(path).get("leaderboard", {})
+    section = read_mapping(path).get("leaderboard") or {}
     told = parse(LeaderboardConfig, section, where=f"{path}: leaderboard")
     found = [asking.parse(text) for text in told.queries]
     if told.task is not None and not found:
         found = [asking.Query(task=told.task)]
     elif told.task is not None:
         found = [one if one.goal else replace(one, wanted_for=told.task) for one in found]
-    return found, limit or told.limit, told.max_parameters if high is None else high
+    # A default is no limit that was asked for: it leaves those that stand in queries.
+    stated = told.limit if "limit" in told.model_fields_set else None
+    return found, limit or stated, told.max_parameters if high is None else high
 
 
 def _check_diff(diff: str | None, until: str | None) -> None:
@@ -240,10 +247,10 @@ def _usage(text: str) -> Exception:
 def _seconds(text: str) -> float:
     """`6h` as 21600."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = text[:-1], text[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdigit():
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text, re.ASCII)
+    if match is None:
         raise _usage(f"--max-age {text} is no age; write 30m, 6h or 2d")
-    return float(number) * units[unit]
+    return float(match[1]) * units[match[2]]
 
 
 def _own(results: Path | None) -> list[OwnScore]:
@@ -281,19 +288,15 @@ def _tell(board: Board, *, shown: int, as_json: bool) -> None:
 
 
 def _tell_watch(board: Board, *, as_json: bool) -> None:
-    """What changed since the last snapshot; exit status 1 if anything did."""
+    """What changed since the last snapshot."""
     from candlemark.cli.output import print_json
 
-    changes = board.changes
-    if changes is None:
-        if as_json:
-            print_json({"before": None, "after": board.taken_at, "news": 0, "items": []})
-            return
+    if board.changes is not None:
+        _tell_changes(board.changes, as_json=as_json)
+    elif as_json:
+        print_json({"before": None, "after": board.taken_at, "news": 0, "items": []})
+    else:
         typer.echo(f"first snapshot, of {board.taken_at}: {len(board.models)} models")
-        return
-    _tell_changes(changes, as_json=as_json)
-    if changes.news:
-        raise typer.Exit(EXIT_CHANGED)
 
 
 def _tell_changes(changes: Changes, *, as_json: bool) -> None:

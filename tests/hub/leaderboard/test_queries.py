@@ -17,6 +17,7 @@ from candlemark.hub.leaderboard.queries import (
     SORTS,
     TASKS,
     Query,
+    checked,
     hint,
     narrowed,
     parse,
@@ -32,14 +33,14 @@ words = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1).fi
 @given(
     st.builds(
         Query,
-        task=st.sampled_from(sorted(TASKS)),
+        task=st.sampled_from(sorted(TASKS)) | words,
         tags=st.lists(words, max_size=3).map(tuple),
         text=st.none() | words,
         author=st.none() | words,
         library=st.none() | words,
         min_parameters=st.none() | st.integers(0, 10**13),
         max_parameters=st.none() | st.integers(0, 10**13),
-        wanted_for=st.none() | st.sampled_from(sorted(TASKS)),
+        wanted_for=st.none() | st.sampled_from(sorted(TASKS)) | words,
         sort=st.sampled_from(sorted(SORTS)),
         limit=st.integers(1, 500),
     )
@@ -60,8 +61,13 @@ def test_a_bare_word_is_searched_for() -> None:
         ("task=", "query 'task=': 'task=' says nothing; write task=VALUE"),
         ("task=a task=b", "query 'task=a task=b': 'task' stands twice; make two queries"),
         ("limit=0", "query 'limit=0': limit=0 is no number of models; write 20"),
+        ("limit=²", "query 'limit=²': limit=² is no number of models; write 20"),
         ("sort=like", "query 'sort=like': sort=like is not known; did you mean 'likes'?"),
         ("max=big", "'big' is no number of parameters; write 90M, 1.5B or 90000000"),
+        (
+            f"max={'9' * 400}",
+            f"'{'9' * 400}' is no number of parameters; write 90M, 1.5B or 90000000",
+        ),
         ("text='a", "query 'text='a': No closing quotation; close the quotes"),
         ("", "a query says nothing; write for example: task=image-segmentation"),
     ],
@@ -82,6 +88,15 @@ def test_a_size_only_narrows() -> None:
     assert narrowed(Query(max_parameters=30), max_parameters=20).max_parameters == 20
     assert narrowed(Query(limit=5)).limit == 5
     assert narrowed(Query(limit=5), limit=7).limit == 7
+
+
+def test_bounds_that_hold_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        checked(Query(text="a", min_parameters=10**8, max_parameters=10**6))
+    assert str(error.value) == (
+        "query 'text=a min=100M max=1M limit=20': no model has at least 100M and at most 1M "
+        "parameters; widen --min-parameters or --max-parameters"
+    )
 
 
 def test_a_misspelt_task_gets_a_hint_and_a_known_one_none() -> None:

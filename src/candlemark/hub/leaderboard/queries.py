@@ -109,14 +109,14 @@ class Query:
     @property
     def asked(self) -> str:
         """As it is typed: `parse` reads it back."""
-        words = [f"task={self.task}" if self.task else ""]
+        words = [f"task={shlex.quote(self.task)}" if self.task else ""]
         words += [f"tag={shlex.quote(tag)}" for tag in self.tags]
         for name in ("text", "author", "library"):
             value = getattr(self, name)
             words.append(f"{name}={shlex.quote(value)}" if value else "")
         for name, size in (("min", self.min_parameters), ("max", self.max_parameters)):
             words.append(f"{name}={short_count(size)}" if size is not None else "")
-        words.append(f"for={self.wanted_for}" if self.wanted_for else "")
+        words.append(f"for={shlex.quote(self.wanted_for)}" if self.wanted_for else "")
         words.append(f"sort={self.sort}" if self.sort != "downloads" else "")
         words.append(f"limit={self.limit}")
         return " ".join(word for word in words if word)
@@ -202,7 +202,7 @@ def _value(key: str, value: str, text: str) -> Any:
     if key in {"min", "max"}:
         return read_count(value)
     if key == "limit":
-        if not value.isdigit() or int(value) < 1:
+        if not re.fullmatch(r"0*[1-9]\d{0,8}", value, re.ASCII):
             raise ConfigError(f"query '{text}': limit={value} is no number of models; write 20")
         return int(value)
     if key == "sort" and value not in SORTS:
@@ -212,7 +212,7 @@ def _value(key: str, value: str, text: str) -> Any:
 
 def read_count(text: str) -> int:
     """`90M` as 90000000. Raises ConfigError: it is no number of parameters."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBT]?)", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)([KMBT]?)", text.strip().upper(), re.ASCII)
     if match is None:
         raise ConfigError(f"'{text}' is no number of parameters; write 90M, 1.5B or 90000000")
     return round(float(match[1]) * _UNITS[match[2]])
@@ -243,6 +243,21 @@ def narrowed(query: Query, *, limit: int | None = None, max_parameters: int | No
     """The query with a limit, and a size that it does not go beyond."""
     sizes = [size for size in (query.max_parameters, max_parameters) if size is not None]
     return replace(query, limit=limit or query.limit, max_parameters=min(sizes, default=None))
+
+
+def checked(query: Query) -> Query:
+    """The query, if anything can be found by it.
+
+    Raises ConfigError: a word of it is empty, or no size is within its bounds.
+    """
+    parse(query.asked)
+    low, high = query.min_parameters, query.max_parameters
+    if low is not None and high is not None and low > high:
+        raise ConfigError(
+            f"query '{query.asked}': no model has at least {short_count(low)} and at most "
+            f"{short_count(high)} parameters; widen --min-parameters or --max-parameters"
+        )
+    return query
 
 
 _SEGMENTATION = "image-segmentation"
