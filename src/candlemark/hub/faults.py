@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -262,10 +262,16 @@ def _wait_s(error: BaseException, attempt: int) -> float:
         return float(asked)
     if asked:
         return _until(asked)
-    limit = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", str(headers.get("ratelimit", "")))
-    if limit and status_of(error) == 429:
-        return float(limit[1]) + 1
+    spent_s = spent_for_s(headers)
+    if spent_s is not None and status_of(error) == 429:
+        return spent_s
     return float(min(2 ** (attempt - 1), _LONGEST_PAUSE_S))
+
+
+def spent_for_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds for which nothing is left of the limit (`RateLimit: ...;r=0;t=5`); None: some is."""
+    limit = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", str(headers.get("ratelimit", "")))
+    return float(limit[1]) + 1 if limit else None
 
 
 def _until(date: str) -> float:

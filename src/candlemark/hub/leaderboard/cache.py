@@ -16,6 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,14 @@ class PageCache:
     def forget_old(self) -> int:
         """Remove pages that nobody asked for in a month; how many."""
         before = time.time() - _FORGOTTEN_S
-        old = [path for path in self.folder.glob("*.json") if path.stat().st_mtime < before]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        removed = 0
+        for path in self.folder.glob("*.json"):
+            # Another process may have removed it, and a folder that is read-only stays as it is.
+            with suppress(OSError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def _path(self, address: str) -> Path:
         return self.folder / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.json"

@@ -93,7 +93,7 @@ def _from_files(entries: Any, problems: list[str]) -> Iterator[Claim]:
         if not isinstance(entry, dict):
             problems.append("an entry of .eval_results is no mapping")
             continue
-        if "error" in entry:
+        if entry.get("error"):
             name = _word(entry.get("filename")) or "a file"
             problems.append(f"the Hub refuses {name} of .eval_results: {_word(entry['error'])}")
             continue

@@ -15,7 +15,6 @@ kept, so a search that was cut short goes on where it was.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,7 +141,7 @@ class ModelSearch(Connection):
         if etag is not None:
             headers["If-None-Match"] = etag
         response = get_session().get(address, headers=headers, timeout=TIMEOUT_S)
-        self._note_the_limit(response.headers)
+        self._wait_s = min(faults.spent_for_s(response.headers) or 0.0, faults.LONGEST_WAIT_S)
         if response.status_code == 304:
             return None
         hf_raise_for_status(response)
@@ -170,10 +169,6 @@ class ModelSearch(Connection):
                 f"cannot {doing}: the next page is said to be at {there.scheme}://{there.netloc}, "
                 f"which is not {self.endpoint}; nothing was sent there"
             )
-
-    def _note_the_limit(self, headers: Mapping[str, str]) -> None:
-        limit = re.search(r"r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("ratelimit", ""))
-        self._wait_s = min(float(limit[1]) + 1, faults.LONGEST_WAIT_S) if limit else 0.0
 
     def _wait_for_the_limit(self) -> None:
         if self._wait_s:

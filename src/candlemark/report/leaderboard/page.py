@@ -220,7 +220,9 @@ def _trend(board: Board, drawn: dict[str, Chart]) -> str:
 def _changes(board: Board) -> str:
     head = '<section id="changes"><h2>Changes</h2>'
     if board.changes is None:
-        return f'{head}<p class="note">Nothing was asked since the last snapshot.</p></section>'
+        first = len(board.snapshots) < 2 and not board.offline
+        why = "This is the first snapshot." if first else "Nothing was asked since the last one."
+        return f'{head}<p class="note">{why}</p></section>'
     changes = board.changes
     between = f"Between {escape(changes.before)} and {escape(changes.after)}"
     if not changes.items:

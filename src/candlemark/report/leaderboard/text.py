@@ -86,7 +86,7 @@ def _show_section(section: Section, target: Console, shown: int) -> None:
         if name not in {"since", "measured here"}
         or any(_COLUMNS[name](one) not in {"n/a", ""} for one in chosen)
     ]
-    target.print(fitting(lambda names: _table(chosen, names), columns, target.width))
+    target.print(fitting(lambda names: _table(chosen, names, target.width), columns, target.width))
     if len(chosen) < len(section.standings):
         rest = len(section.standings) - len(chosen)
         target.print(Text(f"{rest} more: --show 0, --json, --markdown or --html", style="dim"))
@@ -98,13 +98,15 @@ def _show_section(section: Section, target: Console, shown: int) -> None:
         target.print(Text("none can be recommended for this task by what is known", style="dim"))
 
 
-def _table(standings: Sequence[Standing], names: Sequence[str]) -> Table:
+def _table(standings: Sequence[Standing], names: Sequence[str], width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("model", overflow="fold", min_width=20)
+    # Names are typed again by whoever reads them: whole before there is another column.
+    longest = max((len(one.model.id) for one in standings), default=0)
+    table.add_column("model", overflow="fold", min_width=max(20, min(longest, width // 3)))
     table.add_column("can do it", no_wrap=True)
     for name in names:
         words = name in {"licence", "access", "found by", "measured here"}
