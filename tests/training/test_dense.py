@@ -138,3 +138,23 @@ def test_other_labels_have_another_digest_and_a_missing_slice_is_found_out(tmp_p
     assert PixelClasses(3, data={"labels": first.digest}).identity()["labels"] == first.digest
     with pytest.raises(DatasetError, match="3 slices with labels, and 4 were announced"):
         keep_features(parts(3), count=4, path=tmp_path / "c")
+
+
+@pytest.mark.parametrize("bytes_in_memory", [1 << 30, 0])
+def test_a_part_is_those_slices_in_that_order_and_a_part_of_a_part_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_in_memory: int
+) -> None:
+    monkeypatch.setattr(frozen, "IN_MEMORY_BYTES", bytes_in_memory)
+    data = keep_features(parts(6), count=6, path=tmp_path / "train")
+    some = data.part(np.array([5, 1, 2]))
+    one = some.part(np.array([2, 0]))
+    assert (len(some), len(one)) == (3, 2)
+    assert some.targets.tolist() == data.targets[[5, 1, 2]].tolist()
+    for found, rows in ((some.batch(np.arange(3)), [5, 1, 2]), (one.batch(np.arange(2)), [2, 5])):
+        for mine, whole in zip(found, data.batch(np.array(rows)), strict=True):
+            assert isinstance(mine, dict)
+            assert isinstance(whole, dict)
+            assert all(torch.equal(mine[name], whole[name]) for name in whole)
+    digests = {data.digest, some.digest, one.digest, data.part(np.array([1, 5, 2])).digest}
+    assert len(digests) == 4
+    assert data.part(np.array([5, 1, 2])).digest == some.digest
