@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def test_a_tenth_of_a_voxel_is_the_limit() -> None:
     near, far = (replace(GRID, origin=(5.0 + move, -7.0, 11.0)) for move in (0.049, 0.051))
     assert compare_geometry(GRID, near) == []
     assert [one.field for one in compare_geometry(GRID, far)] == ["origin"]
+
+
+def test_a_place_that_is_not_a_number_is_a_difference() -> None:
+    here = Geometry(shape=(2, 3, 4), spacing_mm=(1.0, 1.0, 1.0))
+    lost = Geometry(shape=(2, 3, 4), spacing_mm=(1.0, 1.0, 1.0), origin=(math.nan, 0.0, 0.0))
+    assert [one.field for one in compare_geometry(here, lost)] == ["origin"]
 
 
 def test_the_refusal_names_all_and_the_way_out() -> None:

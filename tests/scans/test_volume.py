@@ -229,6 +229,19 @@ def _words(folder: Path) -> Path:
     return folder / "a.npy"
 
 
+def _nifti_2(folder: Path) -> Path:
+    (folder / "a.nii").write_bytes(struct.pack("<i", 540) + bytes(600))
+    return folder / "a.nii"
+
+
+def _lost_offset(folder: Path) -> Path:
+    path = write(np.zeros((2, 3, 4), np.int16), folder / "a.nii")
+    damaged = bytearray(path.read_bytes())
+    damaged[108:112] = struct.pack("<f", float("nan"))
+    path.write_bytes(damaged)
+    return path
+
+
 def _archive(folder: Path) -> Path:
     np.savez(folder / "a.npz", values=np.zeros((2, 2)))
     return (folder / "a.npz").rename(folder / "a.npy")
@@ -288,6 +301,8 @@ def _other(folder: Path) -> Path:
         (_empty_gzip, "is it damaged, or misnamed"),
         (_pickle, "numbers only"),
         (_words, "a scan has real numbers"),
+        (_nifti_2, "is NIfTI-2, which is not read; write it as NIfTI-1"),
+        (_lost_offset, "its voxels begin at byte nan; is it damaged"),
         (_archive, "is an archive of arrays"),
         (_five_axes, r"has shape \(2, 2, 2, 2, 2\)"),
         (_times, r"has 4 axes of sizes \(4, 3, 2, 3\)"),
@@ -347,7 +362,7 @@ def scan_of(tmp_path: Path, values: np.ndarray) -> Scan:
     return open_scan(tmp_path / "window.npy")
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     values=st.one_of(
         *(

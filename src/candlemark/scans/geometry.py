@@ -92,7 +92,7 @@ def compare_geometry(image: Geometry, reference: Geometry) -> list[Difference]:
     finest = min(*image.spacing_mm, *reference.spacing_mm)
     for field, here, there, moved in _parts(image, reference):
         distance = float(np.linalg.norm(moved.corners() - image.corners(), axis=1).max())
-        if distance > TOLERANCE_VOXELS * finest:
+        if not distance <= TOLERANCE_VOXELS * finest:  # a NaN of a header is a difference
             found.append(Difference(field=field, image=here, reference=there, moved_mm=distance))
     return found
 

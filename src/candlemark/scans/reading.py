@@ -291,8 +291,8 @@ def refuse_truncated_nifti(path: Path) -> None:
     packed = path.name.lower().endswith(".gz")
     try:
         with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            head = file.read(540)
-        promised = _promised_bytes(head)
+            head = file.read(348)
+        promised = _promised_bytes(path, head)
     except (OSError, EOFError, zlib.error) as error:
         raise ScanError(f"cannot read {path}: {error}; is it damaged, or misnamed?") from None
     if promised is None:
@@ -311,24 +311,27 @@ def refuse_truncated_nifti(path: Path) -> None:
         )
 
 
-def _promised_bytes(head: bytes) -> int | None:
+def _promised_bytes(path: Path, head: bytes) -> int | None:
+    """How long a NIfTI-1 file is by its header; None of what is none, or keeps its voxels apart."""
     for order in "<>":
-        if len(head) >= 348 and struct.unpack(order + "i", head[:4])[0] == 348:
-            sizes = struct.unpack(order + "8h", head[40:56])
-            (bits,) = struct.unpack(order + "h", head[72:74])
-            (offset,) = struct.unpack(order + "f", head[108:112])
-            alone = head[344:347] == b"n+1"
-            break
-        if len(head) >= 540 and struct.unpack(order + "i", head[:4])[0] == 540:
-            sizes = struct.unpack(order + "8q", head[16:80])
-            (bits,) = struct.unpack(order + "h", head[14:16])
-            (offset,) = struct.unpack(order + "q", head[168:176])
-            alone = True
+        size = struct.unpack(order + "i", head[:4])[0] if len(head) >= 348 else 0
+        if size == 540:
+            raise ScanError(
+                f"{path} is NIfTI-2, which is not read; write it as NIfTI-1, NRRD or MetaImage"
+            )
+        if size == 348:
             break
     else:
         return None
-    if not alone or not 1 <= sizes[0] <= 7:
+    sizes = struct.unpack(order + "8h", head[40:56])
+    (bits,) = struct.unpack(order + "h", head[72:74])
+    (offset,) = struct.unpack(order + "f", head[108:112])
+    if head[344:347] != b"n+1" or not 1 <= sizes[0] <= 7:
         return None
+    if not np.isfinite(offset):  # ITK would guess, and read from the wrong place
+        raise ScanError(
+            f"cannot read {path}: its voxels begin at byte {offset}; is it damaged? Copy it again"
+        )
     voxels = int(np.prod([max(1, int(size)) for size in sizes[1 : 1 + sizes[0]]], dtype=object))
     return int(offset) + voxels * int(bits) // 8
 

@@ -10,6 +10,7 @@ only where that was asked for.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,12 @@ from candlemark.models.segmentation.base import Case, Labels
 from candlemark.scans.geometry import compare_geometry, require_same_grid, resample_labels
 from candlemark.scans.masks import LabelMap, mask_to_file, open_mask
 from candlemark.scans.volume import Scan, open_scan
+
+KEPT = " ()[],+@"
+"""Signs that a name of a file may have as they are, beside `_`, `.`, `-` and `~`."""
+
+LONGEST_NAME = 200
+"""Bytes of a name before its ending; disks take 255, and a half-written file has more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +95,19 @@ def labels_on(path: Path, scan: OpenScan, references: References, *, name: str) 
 
 
 def mask_name(case_id: str, *, picture: bool) -> str:
-    """The name of a case's mask in a folder of predictions; any id gives a name of its own."""
-    return f"{quote(case_id, safe=' ()[],+@')}{'.png' if picture else '.nii.gz'}"
+    """The name of a case's mask in a folder of predictions; any id gives a name of its own.
+
+    Letters and digits of any script stay; what could be a path, or hide the file, becomes %XX.
+    """
+    plain = "".join(
+        one if one.isalnum() or one in KEPT else quote(one, safe="", errors="surrogateescape")
+        for one in case_id
+    )
+    plain = f"%2E{plain[1:]}" if plain.startswith(".") else plain
+    if len(plain.encode()) > LONGEST_NAME:
+        cut = plain.encode()[: LONGEST_NAME - 20].decode(errors="ignore")
+        plain = f"{cut}%{hashlib.sha256(plain.encode()).hexdigest()[:16]}"
+    return f"{plain}{'.png' if picture else '.nii.gz'}"
 
 
 def keep_mask(labels: Labels, scan: OpenScan, folder: Path, case_id: str) -> Path:
