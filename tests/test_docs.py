@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,72 @@ def test_the_code_of_a_page_runs_as_one_program(page, tmp_path):
         command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_models_and_the_config_of_the_segmentation_page_run(tmp_path, monkeypatch):
+    from candlemark.benchmark.segmentation.config import SegmentationConfig
+    from candlemark.config import load
+    from candlemark.execution.base import Outcome
+    from candlemark.launch.segmentation import run_segmentation
+    from candlemark.scans.phantoms import make_phantoms
+
+    class Here:
+        def map(self, function, items):
+            for item in items:
+                yield Outcome(item=item, value=function(item), started_at="now", duration_s=0.0)
+
+    text = (ROOT / "docs" / "segmentation.md").read_text()
+    for code in BLOCK.findall(text):
+        name = re.match(r"# (\w+\.py);", code)
+        (tmp_path / (name[1] if name else "measured.py")).write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its own TorchScript deprecated
+        for program in ("export.py", "measured.py"):
+            runpy.run_path(program, run_name=program.removesuffix(".py"))
+    make_phantoms(tmp_path / "scans", count=2, seed=0)
+    page = text.partition("```yaml\n")[2].partition("```")[0]
+    page = page.replace("  - source: net.pt", "  - source: net.onnx\n  - source: net.pt")
+    page = page.replace("source: python ", f"source: {sys.executable} ")
+    (tmp_path / "whole.yaml").write_text(page)
+    config = load(SegmentationConfig, tmp_path / "whole.yaml")
+    own = config.model_copy(update={"huggingface_models": (), "controls": ()})
+    finished = run_segmentation(own, executor=Here())
+    outcomes = {
+        record.facts["row"]: [case["reason"] or case["outcome"] for case in record.cases]
+        for record in finished.records
+    }
+    every = ["ok", "ok"]
+    assert outcomes == {"bright": every, "net.onnx": every, "net.pt": every, "otsu of three": every}
+
+
+def test_the_config_of_the_segmentation_page_is_whole_and_its_code_compiles(tmp_path):
+    from candlemark.benchmark.segmentation.config import SegmentationConfig
+    from candlemark.config import load
+
+    text = (ROOT / "docs" / "segmentation.md").read_text()
+    page = tmp_path / "whole.yaml"
+    page.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert load(SegmentationConfig, page).model_fields_set == set(SegmentationConfig.model_fields)
+    for code in BLOCK.findall(text):
+        compile(code, "docs/segmentation.md", "exec")
+
+
+def test_the_segmentation_page_names_words_and_flags_that_there_are():
+    import typer.main
+
+    from candlemark.cli.main import app
+    from candlemark.scans.pairs import IMAGE_WORDS, MASK_WORDS
+
+    text = (ROOT / "docs" / "segmentation.md").read_text()
+    table = dict(re.findall(r"^\| of an? (image|mask) \| (.*) \|$", text, re.MULTILINE))
+    assert re.findall(r"`(\w+)`", table["image"]) == list(IMAGE_WORDS)
+    assert re.findall(r"`(\w+)`", table["mask"]) == list(MASK_WORDS)
+    command = typer.main.get_command(app).commands["segment"]
+    flags = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+    assert set(re.findall(r"--[a-z][a-z-]*", text)) <= flags
 
 
 def test_the_tree_in_the_readme_is_the_disk():
