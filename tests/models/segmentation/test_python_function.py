@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -66,6 +67,13 @@ def broken():
 
 def nothing():
     return None
+
+def late(volume):
+    from thresholds_of_mine import MIDDLE
+    return volume > MIDDLE
+
+def half(volume):
+    return torch.from_numpy(volume > 500).to(torch.bfloat16)
 """
 
 VOLUME = np.random.default_rng(1).integers(0, 1000, (3, 8, 6)).astype(np.int16)
@@ -79,6 +87,7 @@ def module_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """In the folder one works in, which a console script has not on its path."""
     name = f"models_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODELS)
+    (tmp_path / "thresholds_of_mine.py").write_text("MIDDLE = 500")
     monkeypatch.chdir(tmp_path)
     return name
 
@@ -100,9 +109,20 @@ def ask(
     return asked
 
 
-@pytest.mark.parametrize("function", ["bright", "scores", "probability", "factory", "Bright"])
+@pytest.mark.parametrize(
+    "function", ["bright", "scores", "probability", "half", "factory", "Bright"]
+)
 def test_functions_factories_and_modules_answer(ask: Callable[..., Labels], function: str) -> None:
     assert (ask(function) == 2 * BRIGHT).all()
+
+
+def test_what_a_function_imports_as_it_runs_is_found_beside_it(
+    ask: Callable[..., Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one not in {"", str(tmp_path)}])
+    monkeypatch.delitem(sys.modules, "thresholds_of_mine", raising=False)
+    assert (ask("late") == 2 * BRIGHT).all()
+    assert str(tmp_path) not in sys.path
 
 
 def test_options_are_read_or_refused(ask: Callable[..., Labels]) -> None:

@@ -133,7 +133,7 @@ class FunctionSegmenter:
                         device=self._spec.device,
                     )
                 )
-        with watch("forward"):
+        with watch("forward"), working_folder():  # for what the function imports as it runs
             answer = self._function(*arguments)
         with watch("postprocess"):
             return answer_labels(
