@@ -65,7 +65,7 @@ def test_measured_above_its_control_stands_before_the_popular_and_the_claimed() 
     assert section.standings[0].why == (
         "SegformerForSemanticSegmentation ends in a trained head for image-segmentation; the "
         "classes are its own and have to be mapped to yours; measured here: dice 0.800 on phantoms "
-        "by native_head, above the control otsu (0.500); claims no result; 1 downloads in 30 days"
+        "by native_head, above the control otsu (0.500); claims no result; 1 download in 30 days"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -29,7 +30,7 @@ from candlemark.report.leaderboard.board import (
 from candlemark.report.leaderboard.markdown import markdown
 from candlemark.report.leaderboard.page import page, write_page
 from candlemark.report.leaderboard.text import show, show_changes
-from candlemark.report.leaderboard.trend import lines, spread, trend_chart, write_trend
+from candlemark.report.leaderboard.trend import lines, short_name, spread, trend_chart, write_trend
 from candlemark.report.leaderboard.words import ago, claims_cell, count, trend_cell
 from candlemark.results.own_scores import OwnScore
 from candlemark.results.tracked import Claim, TrackedModel
@@ -164,6 +165,34 @@ def test_markdown_is_a_table_and_what_strangers_wrote_is_text() -> None:
     assert "- a/b\\_c: likes is 'x'" in text
     assert "- `task=image-segmentation limit=20`" in text
     assert "No public model was found for: object-detection." in text
+
+
+def test_an_address_in_a_card_is_no_link_in_markdown() -> None:
+    text = markdown(
+        board(standing(1, "a/b", license="see https://evil.example or WWW.evil.example"))
+    )
+    assert "see https:/\\/evil.example or WWW\\.evil.example" in text
+
+
+def test_what_the_trend_is_held_against_is_said_where_there_is_one() -> None:
+    since = "since: downloads of 30 days, held against those of 2026-01-01"
+    trend = Trend(since="2026-01-01T00:00:00Z", before=100, now=120)
+    told = board(replace(standing(1, "a/b"), trend=trend))
+    for text in (printed(told), markdown(told).lower(), page(told).lower()):
+        assert since in text
+    bare = board(standing(1, "a/b"))
+    for text in (printed(bare), markdown(bare).lower(), page(bare).lower()):
+        assert "held against" not in text
+
+
+def test_the_page_says_why_there_are_no_changes() -> None:
+    assert "This is the first snapshot." in page(board(standing(1, "a/b"), days=1))
+    assert "Nothing was asked since the last one." in page(board(standing(1, "a/b")))
+
+
+def test_a_long_name_leaves_room_for_the_lines() -> None:
+    assert short_name("a/" + "b" * 60) == "a/" + "b" * 39 + "..."
+    assert short_name("nvidia/segformer-b0") == "nvidia/segformer-b0"
 
 
 class Tags(HTMLParser):

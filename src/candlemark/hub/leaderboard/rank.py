@@ -21,7 +21,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from candlemark.hub.leaderboard.capability import SEGMENTATION, judge
-from candlemark.report.format import UNKNOWN
 from candlemark.report.leaderboard.board import LEVELS, Capability, Section, Standing, Trend
 from candlemark.report.leaderboard.words import claim_text, count
 from candlemark.results.own_scores import OwnScore
@@ -209,8 +208,9 @@ def _why_claimed(model: TrackedModel, rivalry: Rivalry | None) -> str:
 
 
 def _why_used(model: TrackedModel) -> str:
-    used = UNKNOWN if model.downloads is None else count(model.downloads)
-    return f"{used} downloads in 30 days"
+    if model.downloads == 1:
+        return "1 download in 30 days"
+    return f"{count(model.downloads)} downloads in 30 days"
 
 
 def _terms(model: TrackedModel) -> list[str]:

@@ -148,6 +148,7 @@ class Board:
     taken_at: UTC, when the Hub said so; of the oldest page
     source: where it is from, in words
     requests: how many it took
+    snapshots: when there were any of these queries, the oldest first
     history: downloads of 30 days by model: (when, how many), the oldest first
     """
 
@@ -171,6 +172,12 @@ class Board:
     def empty(self) -> tuple[str, ...]:
         """Tasks for which no public model was found."""
         return tuple(section.title for section in self.sections if not section.standings)
+
+    @property
+    def trends_since(self) -> str | None:
+        """The day that trends go back to; None: there are none."""
+        found = (one.trend for section in self.sections for one in section.standings)
+        return next((trend.since[:10] for trend in found if trend is not None), None)
 
     @property
     def models(self) -> dict[str, TrackedModel]:

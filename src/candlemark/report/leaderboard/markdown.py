@@ -17,6 +17,7 @@ from candlemark.report.leaderboard.words import (
     gated_cell,
     measured_cell,
     query_names,
+    since_line,
     size_cell,
     source_line,
     trend_cell,
@@ -49,6 +50,7 @@ def markdown(board: Board) -> str:
         "",
         _RANKED,
         "",
+        *([f"{since_line(board)}.".capitalize(), ""] if board.trends_since else []),
     ]
     for section in board.found:
         lines += _section(section, board.endpoint)
@@ -125,7 +127,9 @@ def _link(one: Standing, endpoint: str) -> str:
 
 def _text(text: str) -> str:
     """What strangers wrote, as text: no cell, link, emphasis or element of theirs is one here."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", text)
+    # A bare address would become a link.
+    text = re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", text)
+    return re.sub(r"(?i)(://|\bwww\.)", lambda found: found[0][:-1] + "\\" + found[0][-1], text)
 
 
 def _code(text: str) -> str:

@@ -17,6 +17,7 @@ from candlemark.report.leaderboard.words import (
     day,
     gated_cell,
     query_names,
+    since_line,
     size_cell,
     source_line,
     trend_cell,
@@ -67,7 +68,7 @@ def _header(board: Board) -> str:
         '<header class="wide"><div><p class="asked">Which models of the Hub can do the task, and '
         f"which are worth a measurement?</p><h1>{escape(answer)}</h1>"
         f'<p class="note">{escape(source_line(board))}. As of {escape(board.taken_at)}.'
-        f"{old}</p>"
+        f"{old} {escape(since_line(board).capitalize())}</p>"
         f'<nav aria-label="Sections">{links}<a href="#trend">Trend</a>'
         '<a href="#changes">Changes</a><a href="#queries">Queries</a>'
         '<button class="theme" type="button" aria-label="Change colours">dark</button>'
@@ -243,7 +244,7 @@ def _asked(board: Board) -> str:
     times = "\n".join(board.snapshots)
     return (
         f'<section id="queries"><h2>Queries</h2><pre>{escape(queries)}</pre>'
-        f"<details><summary>{len(board.snapshots)} snapshots</summary><pre>{escape(times)}</pre>"
+        f"<details><summary>Snapshots: {len(board.snapshots)}</summary><pre>{escape(times)}</pre>"
         "</details></section>"
     )
 

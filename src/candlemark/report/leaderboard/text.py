@@ -17,6 +17,7 @@ from candlemark.report.leaderboard.words import (
     gated_cell,
     measured_cell,
     query_names,
+    since_line,
     size_cell,
     source_line,
     trend_cell,
@@ -64,6 +65,8 @@ def show(board: Board, console: Console | None = None, *, shown: int = SHOWN) ->
     target.print(Text(f"Models of the Hub: {source_line(board)}", style="bold"))
     if board.offline:
         target.print(Text(f"not asked: this is what the Hub said at {board.taken_at}", "yellow"))
+    if board.trends_since is not None:
+        target.print(Text(since_line(board), style="dim"))
     for section in board.found:
         target.print()
         _show_section(section, target, shown)

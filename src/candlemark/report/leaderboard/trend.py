@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_LINES = len(SERIES)
+_LONGEST_NAME = 44
 
 Line = tuple[str, list[tuple[str, int]]]
 """A model and its (when, downloads)."""
@@ -130,7 +131,7 @@ def _name_lines(axes: Axes, drawn: list[Line]) -> None:
     heights = [log(told[-1][1] / low) / log(high / low) for _, told in drawn]
     for place, ((name, told), height) in enumerate(zip(drawn, spread(heights), strict=True)):
         axes.annotate(
-            f"{name}  {count(told[-1][1])}",
+            f"{short_name(name)}  {count(told[-1][1])}",
             xy=(1, height),
             xycoords="axes fraction",
             xytext=(8, 0),
@@ -140,6 +141,11 @@ def _name_lines(axes: Axes, drawn: list[Line]) -> None:
             color=series_colour(place),
             annotation_clip=False,
         )
+
+
+def short_name(name: str) -> str:
+    """A name that leaves room for the lines."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
 
 
 def spread(heights: list[float], step: float = 0.055) -> list[float]:

@@ -100,6 +100,13 @@ def source_line(board: Board) -> str:
     return f"{board.endpoint}, {board.source}"
 
 
+def since_line(board: Board) -> str:
+    """What the column `since` compares; empty where there is none."""
+    if board.trends_since is None:
+        return ""
+    return f"since: downloads of 30 days, held against those of {board.trends_since}"
+
+
 def query_names(asked: tuple[str, ...]) -> str:
     """Queries as they are typed, without the limit that all have."""
     shown = (" ".join(w for w in text.split(" ") if not w.startswith("limit=")) for text in asked)
