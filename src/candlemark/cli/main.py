@@ -84,7 +84,9 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(fuse.app, name="fuse", short_help="Train, compare and ask models of text and chart.")
 app.add_typer(models.app, name="models")
 app.add_typer(results.app, name="results")
-app.add_typer(hub.app, name="hub", short_help="Publish datasets, models and results; pull them.")
+app.add_typer(
+    hub.app, name="hub", short_help="Publish datasets, models and results; pull them; find models."
+)
 app.command("report")(report.report)
 app.command("app", short_help="Serve a page on which a trained model can be tried.")(page)
 app.command("doctor", short_help="Check Python, packages, devices, cache, disk and network.")(
