@@ -254,6 +254,19 @@ def test_masks_are_those_of_the_library_s_own_pipeline(
     assert (labels == masks[0][0, made.iou_scores[0, 0].argmax()].numpy()).mean() > 0.99
 
 
+@pytest.mark.parametrize("size", [(40, 28), (28, 40), (16, 16), (90, 128)])
+def test_the_border_of_a_slice_is_no_darker_than_its_inside(
+    size: tuple[int, int], make_spec: MakeSpec
+) -> None:
+    """What fills a slice up to a square comes after resizing, as in the library."""
+    segmenter = build_sam(make_spec("tiny:sam", protocol="sam_oracle_box"), batch_size=1)
+    picture = np.full((1, *size, 3), 200, np.uint8)
+    theirs = transformers.SamImageProcessor(
+        size={"longest_edge": 64}, pad_size={"height": 64, "width": 64}
+    )(images=list(picture), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(segmenter._asked.read(picture), theirs, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["box", "point"])
 def test_sam_2_is_asked_as_the_library_asks_it(
     kind: str, make_spec: MakeSpec, make_case: MakeCase

@@ -71,9 +71,11 @@ class _Asked:
 
     def read(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (n, Y, X, 3) -> (n, 3, S, S) on the device, filled up with 0 as in training."""
-        pixels = self.eye.read(pictures)
         high, wide = pictures.shape[1:3]
         longer = max(high, wide)
+        # Filled up with its own border while it is resized, which black would make darker.
+        missing = ((0, 0), (0, longer - high), (0, longer - wide), (0, 0))
+        pixels = self.eye.read(np.pad(pictures, missing, mode="edge"))
         pixels[:, :, round(self.eye.side * high / longer) :] = 0.0
         pixels[:, :, :, round(self.eye.side * wide / longer) :] = 0.0
         return pixels.to(self.eye.device)
