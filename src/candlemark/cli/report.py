@@ -65,7 +65,7 @@ def report(
 
         show_cells(files.cells, files.gains)
     if files.masks:
-        from candlemark.report.segmentation.text import show as show_masks
+        from candlemark.report.segmentation.terminal import show as show_masks
 
         for board in files.masks:
             show_masks(board)

@@ -97,7 +97,7 @@ def show(
     from candlemark.report.segmentation.board import asked_of
     from candlemark.report.segmentation.board import build_boards as build_mask_boards
     from candlemark.report.segmentation.export import board_to_dict as masks_to_dict
-    from candlemark.report.segmentation.text import show as show_masks
+    from candlemark.report.segmentation.terminal import show as show_masks
     from candlemark.report.statistics import build_boards
     from candlemark.results.naming import SCORED_TASKS, task_of
     from candlemark.results.query import matching

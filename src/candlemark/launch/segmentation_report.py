@@ -35,7 +35,7 @@ from candlemark.report.segmentation.export import Exported, board_to_dict, write
 from candlemark.report.segmentation.overlays import draw_overlays
 from candlemark.report.segmentation.packing import pack
 from candlemark.report.segmentation.page import write_page
-from candlemark.report.segmentation.text import show
+from candlemark.report.segmentation.terminal import show
 from candlemark.report.segmentation.views import CaseView, Loader
 from candlemark.results.store import Suite, open_results
 from candlemark.scans.masks import read_integers

@@ -35,9 +35,9 @@ from candlemark.report.segmentation import export as masks_export
 from candlemark.report.segmentation.board import Board as MaskBoard
 from candlemark.report.segmentation.board import asked_of
 from candlemark.report.segmentation.board import build_boards as build_mask_boards
+from candlemark.report.segmentation.detailed import detailed as masks_detailed
 from candlemark.report.segmentation.tables import page as masks_page
 from candlemark.report.segmentation.text import answer as masks_answer
-from candlemark.report.segmentation.text import detailed as masks_detailed
 from candlemark.report.statistics import Board, Row, build_boards
 from candlemark.results.files import file_stem, write_text
 from candlemark.results.naming import SCORED_TASKS, task_of

@@ -56,11 +56,19 @@ def quantity(name: str, value: float | None) -> str:
 
 
 def scaled(value: float, steps: tuple[tuple[float, str], ...], unit: str) -> str:
-    """`1327216` as `1.33 M`."""
-    for size, suffix in steps:
-        if abs(value) >= size:
+    """`1327216` as `1.33 M`, and never as `1.02e+03 k`: 1000 of a step begin the next one."""
+    smaller = (*(size for size, _ in steps[1:]), 1)
+    for (size, suffix), below in zip(steps, smaller, strict=True):
+        if abs(value) >= min(size, 999.5 * below):
             return f"{value / size:.3g} {suffix}"
     return f"{value:.3g} {unit}".strip()
+
+
+def milliseconds(value: float) -> str:
+    """`241 ms`, `2030 ms`, and `49.1 s` from ten seconds on."""
+    if value >= 9999.5:
+        return duration(value / 1000)
+    return f"{value:.0f} ms" if value >= 999.5 else f"{value:.3g} ms"
 
 
 def duration(seconds: float) -> str:
@@ -92,7 +100,7 @@ def p_value(value: float | None) -> str:
 
 _WRITTEN: dict[str, Callable[[float], str]] = {
     "per_s": lambda value: f"{value:,.0f}/s",
-    "_ms": lambda value: f"{value:.3g} ms",
+    "_ms": milliseconds,
     "_bytes": lambda value: scaled(value, _BINARY, "B"),
     "_time_s": duration,
 }

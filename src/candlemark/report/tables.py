@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 ROLE_STYLES = {"model": "bold cyan", "baseline": "default", "control": "dim"}
@@ -34,9 +35,26 @@ def fitting(build: Callable[[Sequence[str]], Table], names: Sequence[str], width
         for column in folding:
             column.width = column.min_width
         needed = Measurement.get(console, console.options, table).maximum
-        for column in folding:
-            column.width = None
-            column.min_width = column.min_width if needed <= width else _NARROWEST
-        if needed <= width or not kept:
+        if needed <= width:
+            _share(table, console, width - needed)
+            return table
+        if not kept:
+            for column in folding:
+                column.width, column.min_width = None, _NARROWEST
             return table
         kept = kept[:-1]
+
+
+def _share(table: Table, console: Console, spare: int) -> None:
+    """Give the folding columns the room that is left, the last one first, as far as they need it.
+
+    Left to itself, rich makes such a table a little too wide and cuts its last column off.
+    """
+    from rich.measure import Measurement
+
+    for column in (table.columns[-1], table.columns[0]):
+        cells = [column.header, *column.cells]
+        needs = max(Measurement.get(console, console.options, cell).maximum for cell in cells)
+        least = column.min_width or 0
+        column.width = min(max(needs, least), least + spare)
+        spare -= column.width - least

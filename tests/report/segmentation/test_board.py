@@ -235,8 +235,8 @@ def test_few_cases_are_not_tested(fake: Any) -> None:
     assert board.rows[0].scores["dice"].verdict is Verdict.TOO_FEW
     assert [bar.state for bar in board.rows[0].bars] == ["unknown"]
     assert answer(board) == (
-        "a reaches Dice 0.867 TOO_FEW; not tested against the controls (3 cases; an interval "
-        "needs 6, 3 more, as below that no paired test can reach p = 0.05)."
+        "3 cases are too few to name a best model: 6 are needed, 3 more. Dice so far: a 0.867, "
+        "Otsu 0.133."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,9 @@ def test_an_order_that_all_share_is_said_to_be_shared(fake: Any) -> None:
     assert not board.stability.depends
     (sentence,) = board.stability.sentences()
     assert sentence == (
-        "Rank stability: 2 models stand in the same order under every convention by Dice and "
-        "Volume difference; Lesion F1 no other convention has."
+        "Rank stability: 2 models stand in the same order under every convention by Dice; by "
+        "Volume difference all are level, or no two have a number; Lesion F1 no other convention "
+        "has."
     )
 
 
@@ -98,6 +100,30 @@ def test_what_depends_is_told_from_what_does_not(fake: Any) -> None:
     assert board.stability.sentences()[0] == (
         "Rank stability: the order of 2 models depends on the convention by Dice, not by "
         "Specificity; Lesion F1 no other convention has."
+    )
+
+
+def test_models_that_are_level_have_no_order(fake: Any) -> None:
+    """Two models without one shared voxel once stood "in the same order"."""
+    records = [fake.scored("a", [0] * 6), fake.scored("b", [0] * 6)]
+    assert build_board(records, metrics=("dice",)).stability.sentences() == (
+        "Rank stability: 2 models have no order; by Dice all are level, or no two have a number.",
+    )
+
+
+def test_tools_that_lack_the_same_number_are_named_together(fake: Any) -> None:
+    nothing = np.zeros(fake.SHAPE, np.uint8)
+    reference, _ = fake.masks([10])
+    blank = [fake.case_of_masks(name, reference, nothing) for name in fake.ids(6)]
+    records = [fake.scored("right", [9] * 6), fake.record("blank", blank)]
+    (_, told) = build_board(records, metrics=("hd95",)).stability.sentences()
+    assert re.fullmatch(r"HD95: monai, .* and .* have no number for blank\.", told)
+
+
+def test_what_was_never_trained_has_no_place(fake: Any) -> None:
+    records = [fake.scored("a", [9] * 6), fake.scored("b", [5] * 6, untrained=True)]
+    assert build_board(records, metrics=("dice",)).stability.sentences() == (
+        "Rank stability: only one trained model has scores, so there is no order.",
     )
 
 
@@ -115,7 +141,8 @@ def test_what_a_tool_lacks_and_what_it_cannot_say_are_two_things(fake: Any) -> N
     assert found["torchmetrics"].unranked == ()
     assert found["monai"].absent is None
     assert found["monai"].unranked == ("blank",)
-    assert "monai has no number for blank" in stability.sentences()[1]
+    assert "monai, " in stability.sentences()[1]
+    assert "have no number for blank" in stability.sentences()[1]
 
 
 def test_a_trial_that_died_gains_no_place_where_voxels_are_added_up(fake: Any) -> None:
@@ -137,9 +164,9 @@ def test_controls_and_oracles_have_no_part_in_it(fake: Any) -> None:
     board = build_board(records, metrics=("dice",))
     assert board.stability.rankings == ()
     assert board.stability.sentences() == (
-        "Rank stability: only one model has scores, so there is no order.",
+        "Rank stability: only one trained model has scores, so there is no order.",
     )
     board = build_board(records[1:], metrics=("dice",))
     assert board.stability.sentences() == (
-        "Rank stability: no model has scores, so there is no order.",
+        "Rank stability: no trained model has scores, so there is no order.",
     )

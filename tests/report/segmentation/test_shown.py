@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 from candlemark.cli.main import app
 from candlemark.errors import ConfigError
-from candlemark.records import RunRecord, Status
+from candlemark.records import Measurement, RunRecord, Status, Verdict
 from candlemark.report.build import build_report
+from candlemark.report.format import quantity
 from candlemark.report.segmentation.board import Board, build_board
+from candlemark.report.segmentation.detailed import detailed
 from candlemark.report.segmentation.export import (
     board_to_dict,
     cases_csv,
@@ -27,7 +29,9 @@ from candlemark.report.segmentation.export import (
     write_exports,
 )
 from candlemark.report.segmentation.tables import forest, page
-from candlemark.report.segmentation.text import answer, detailed, failure_lines, show, time_lines
+from candlemark.report.segmentation.terminal import show
+from candlemark.report.segmentation.text import answer, failure_lines, note_lines
+from candlemark.report.segmentation.times import time_lines
 from candlemark.results.store import open_results
 
 TIMES = {"load": 1.0, "preprocess": 2.0, "forward": 5.0, "postprocess": 1.0}
@@ -61,7 +65,7 @@ def shown(board: Board, width: int = 120) -> str:
 def test_the_answer_names_the_best_and_the_test_against_the_controls(fake: Any) -> None:
     board = board_of(fake)
     assert answer(board) == (
-        "good and <b>|broken cannot be told apart: Dice 0.867 [0.807, 0.916] for the first; "
+        "good and <b>|broken cannot be told apart: Dice 0.867 [0.807, 0.916] for the first, "
         "better than every control (p < 0.001)."
     )
     alone = build_board([r for r in study(fake) if r.facts["row"] != "<b>|broken"])
@@ -88,15 +92,111 @@ def test_protocols_failures_and_verdicts_stand_in_the_table(fake: Any) -> None:
     assert re.search(r"good +native_head +0\.867 .*0 of 6|good +native_head .* 0 ", text)
     assert re.search(r"broken .*2 of 6", text)
     assert re.search(r"dead .*6 of 6", text)
-    assert re.search(r"sam +sam_oracle_box +1\.000 \[.*ORACLE, moved by 10%", text)
-    assert re.search(r"net +9 ms / -", text)
+    assert re.search(r"sam +sam_oracle_box +1\.000 \[.* moved by 10%", text)
+    assert re.search(r"row +all stages, p50 .*\n.*\n *good +9 ms ", text)
 
 
-def test_withheld_times_say_how_many_are_lacking(fake: Any) -> None:
-    assert time_lines(board_of(fake)) == ["Times, p95 withheld: p95 needs 59 samples, 53 more"]
+def test_no_model_is_crowned_that_may_not_be_quoted(fake: Any) -> None:
+    """Neither what was never trained, nor what too few cases say, nor a score of nothing."""
+    otsu = fake.scored("control: Otsu", [3] * 6, role="control")
+    random = fake.scored("owner/random", [9] * 6, untrained=True, protocol="sam_auto")
+    assert answer(build_board([random, otsu])) == (
+        "No trained model was scored: random is UNTRAINED, random weights say nothing of a model."
+    )
+    half = fake.scored("owner/half", [5, 6, 5, 6, 5, 6])
+    board = build_board([random, half, otsu])
+    assert answer(board).startswith("half reaches Dice 0.550 [")
+    assert board.contest.tied_for_best == ("owner/half",)
+    assert "owner/random" not in board.contest.beats_controls
+    assert "UNTRAINED takes part in no test and no order: random." in note_lines(board)
+    few = [fake.scored("owner/half", [5]), fake.scored("control: Otsu", [3], role="control")]
+    assert answer(build_board(few)) == (
+        "1 case is too few to name a best model: 6 are needed, 5 more. Dice so far: half 0.500, "
+        "Otsu 0.300."
+    )
+    nothing = [fake.scored("owner/nothing", [0] * 6), otsu]
+    assert answer(build_board(nothing)).startswith(
+        "No model found anything: the best Dice is 0.000"
+    )
+
+
+def test_a_model_that_loses_to_a_control_is_not_called_the_best(fake: Any) -> None:
+    records = [
+        fake.scored("owner/weak", [3, 2, 4, 3, 2, 3]),
+        fake.scored("owner/weaker", [1, 1, 2, 1, 1, 2]),
+        fake.scored("control: Otsu", [5, 6, 5, 6, 5, 5], role="control"),
+    ]
+    assert re.fullmatch(
+        r"No model is shown to beat every control: weak, the best of 2, has Dice 0\.283 \[.*\], "
+        r"Otsu 0\.533 \(p = 1\.000\)\.",
+        answer(build_board(records)),
+    )
+
+
+def test_a_narrow_table_keeps_hd95_and_says_what_it_left_out(fake: Any) -> None:
+    metrics = ("dice", "iou", "sensitivity", "precision", "hd95", "assd", "nsd")
+    text = shown(board_of(fake, metrics=metrics), 80)
+    assert "HD95" in text
+    assert re.search(
+        r"Left out for want of width: .*IoU.*; the CSV and the page have", " ".join(text.split())
+    )
+    assert "Left out" not in shown(board_of(fake, metrics=metrics), 200)
+
+
+def test_one_case_is_no_mean_and_no_test(fake: Any) -> None:
+    one = build_board([fake.scored("net", [9]), fake.scored("other", [8])])
+    assert note_lines(one)[:2] == [
+        "Of 1 case, as it is; without an answer it scores the worst.",
+        "No interval and no test: both need 6 cases; below that no paired test can reach p = 0.05.",
+    ]
+    assert note_lines(board_of(fake))[:2] == [
+        "Means over all 6 cases; a case without an answer scores the worst.",
+        (
+            "Intervals: bootstrap of cases, 95 %. p-values: paired bootstrap of the same cases "
+            "with Student's t of 5 degrees of freedom, corrected by Holm."
+        ),
+    ]
+    assert "an interval needs" not in shown(one, 80)
+
+
+def test_withheld_times_say_what_was_seen_and_which_flag_gives_them(fake: Any) -> None:
+    assert time_lines(board_of(fake)) == [
+        "Times: p95 needs 59 timed passes of a row, 6 were made; --repeats 10 makes enough."
+    ]
     few = build_board([fake.scored("net", [9] * 3, times=TIMES)])
-    assert time_lines(few)[0] == "Times, p50 withheld: p50 needs 5 samples, 2 more"
-    assert time_lines(few)[0] in shown(few)
+    assert time_lines(few) == [
+        "Times: p50 needs 5 timed passes of a row, 3 were made; --repeats 2 makes enough.",
+        "Times: p95 needs 59 timed passes of a row, 3 were made; --repeats 20 makes enough.",
+        "Times with ~: the median of fewer passes than p50 needs.",
+    ]
+    assert re.search(r"net +~9 ms +~1 ms +~2 ms +~5 ms +~1 ms +TOO_FEW", shown(few, 120))
+
+
+def test_a_fault_of_the_clock_is_told_once_for_all_rows(fake: Any) -> None:
+    def row(name: str, busy: str) -> RunRecord:
+        stored = [
+            Measurement(
+                name=f"case_{p}_ms", value=v, unit="ms", verdict=Verdict.CONTENDED, reason=r
+            )
+            for p, v, r in (("p50", 2030.0, busy), ("p95", None, "p95 needs 59 samples, 53 more"))
+        ]
+        record: RunRecord = fake.scored(name, [9] * 6, measurements=stored)
+        return record
+
+    board = build_board([row("a", "others used 1 core"), row("b", "others used 2 cores")])
+    assert time_lines(board) == [
+        "Times of all rows are CONTENDED: others used 1 core in a; others alike."
+    ]
+    assert re.search(r"a +2030 ms +CONTENDED", shown(board))
+
+
+def test_no_number_has_an_exponent() -> None:
+    assert quantity("peak_memory_bytes", 1019.6 * 2**20) == "0.996 GiB"
+    assert quantity("peak_memory_bytes", 833 * 2**20) == "833 MiB"
+    assert quantity("flops", 999_700) == "1 M"
+    assert [quantity("x_ms", v) for v in (0.2164, 241.0, 999.7, 2030.4, 49_122.8)] == [
+        *("0.216 ms", "241 ms", "1000 ms", "2030 ms", "49.1 s"),
+    ]
 
 
 def test_failures_are_told_once_with_their_reason(fake: Any) -> None:

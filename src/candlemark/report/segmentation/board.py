@@ -88,9 +88,9 @@ class Board:
 
     @property
     def models(self) -> tuple[Row, ...]:
-        """Contestants of the main table that have the primary score, best first."""
+        """Models of the main table that have the primary score, best first; none UNTRAINED."""
         primary = self.settings.primary.name
-        return tuple(r for r in self.rows if r.is_model and r.value(primary) is not None)
+        return tuple(r for r in self.rows if r.contests and r.value(primary) is not None)
 
     @property
     def controls(self) -> tuple[Row, ...]:

@@ -7,7 +7,8 @@
 A difference is that of the primary metric, resampled case by case for both rows together. A model
 beats the controls when it beats each of them (the largest p-value counts, so that choosing the
 strongest control needs no correction), after Holm's correction over the models. Models that
-cannot be told from the best at 5 %, corrected likewise, are tied with it.
+cannot be told from the best at 5 %, corrected likewise, are tied with it. What was never trained
+takes part in no test: it can be no answer, and each further test would weaken the others.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def hold(rows: Sequence[Row], settings: Settings) -> Contest:
     """All duels of rows, which come best first; failed models take part with their worst."""
     metric = settings.primary.name
     scored = [row for row in rows if row.value(metric) is not None]
-    models = [row for row in scored if row.is_model]
+    models = [row for row in scored if row.contests]
     controls = [row for row in scored if not row.is_model]
     toughest = {model.name: _hardest(model, controls, metric) for model in models if controls}
     best = models[0] if models else None

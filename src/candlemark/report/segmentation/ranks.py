@@ -78,7 +78,7 @@ class RankStability:
     def sentences(self) -> tuple[str, ...]:
         """What depends on the convention and what does not, then who changes places where."""
         if self.models < 2:
-            told = "no model has" if self.models == 0 else "only one model has"
+            told = "no trained model has" if self.models == 0 else "only one trained model has"
             return (f"Rank stability: {told} scores, so there is no order.",)
         metrics = tuple(dict.fromkeys(one.metric for one in self.rankings))
         details = (_sentence(self.of(metric), self) for metric in metrics)
@@ -96,7 +96,7 @@ def rank_stability(
 
     ties: as `RankStability` has them
     """
-    models = [row for row in rows if row.is_model]
+    models = [row for row in rows if row.contests]
     rankings = []
     for metric in settings.metrics if len(models) > 1 else ():
         values = {
@@ -187,24 +187,29 @@ def _sign(number: float) -> int:
 def _summary(stability: RankStability, metrics: Sequence[str]) -> str:
     """The one line that says by what the order depends on the convention."""
     by: dict[bool, list[str]] = {True: [], False: []}
-    alone = []
+    alone, tied = [], []
     for metric in metrics:
         title = SEGMENTATION_METRICS[metric].title
-        others = [
-            one for one in _asked(stability, metric) if one.convention != stability.convention
-        ]
-        if others:
-            by[any(one.swaps for one in others)].append(title)
-        else:
+        asked = _asked(stability, metric)
+        others = [one for one in asked if one.convention != stability.convention]
+        if not others:
             alone.append(title)
+        elif all(one.tau is None for one in asked):
+            tied.append(title)
+        else:
+            by[any(one.swaps for one in others)].append(title)
     models = f"{stability.models} models"
     if by[True]:
         text = f"the order of {models} depends on the convention by {listed(by[True])}"
         text += f", not by {listed(by[False])}" if by[False] else ""
     elif by[False]:
         text = f"{models} stand in the same order under every convention by {listed(by[False])}"
+    elif tied:
+        text = f"{models} have no order"
     else:
-        text = f"{models} are ordered by candlemark's convention alone"
+        text = f"{models} are ordered by {stability.convention}'s convention alone"
+    if tied:
+        text += f"; by {listed(tied)} all are level, or no two have a number"
     if alone and (by[True] or by[False]):
         text += f"; {listed(alone)} no other convention has"
     return f"Rank stability: {text}."
@@ -228,10 +233,13 @@ def _sentence(rankings: Sequence[Ranking], stability: RankStability) -> str:
         f"under {listed([one.convention for one in group])} {_who(swaps, stability, group[0])}"
         for swaps, group in alike.items()
     ]
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for one in others:
+        if one.unranked:
+            lacking.setdefault(one.unranked, []).append(one.convention)
     told += [
-        f"{one.convention} has no number for {listed(one.unranked)}"
-        for one in others
-        if one.unranked
+        f"{listed(names)} {'has' if len(names) == 1 else 'have'} no number for {listed(rows)}"
+        for rows, names in lacking.items()
     ]
     title = SEGMENTATION_METRICS[rankings[0].metric].title
     return f"{title}: {'; '.join(told)}." if told else ""

@@ -322,7 +322,8 @@ def _times(records: Sequence[RunRecord], results: Results) -> tuple[StageTime, .
                 stored = measure_quantile(name, samples, percentile, fault=None)
             both.append(stored)
         if both[0] is not None and both[1] is not None:
-            found.append(StageTime(stage=stage, p50=both[0], p95=both[1]))
+            seen = float(np.median(samples)) if len(samples) else None
+            found.append(StageTime(stage=stage, p50=both[0], p95=both[1], seen_ms=seen))
     return tuple(found)
 
 

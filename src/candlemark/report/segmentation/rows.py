@@ -86,11 +86,15 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
-    """How long one stage of a case takes."""
+    """How long one stage of a case takes.
+
+    seen_ms: the median over the cases that were timed, however few; None where none was
+    """
 
     stage: str
     p50: Measurement
     p95: Measurement
+    seen_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,8 +133,13 @@ class Row:
 
     @property
     def is_model(self) -> bool:
-        """Whether the row is a contestant; controls are its yardstick."""
+        """Whether the row is no control; controls are the yardstick of models."""
         return self.role == "model"
+
+    @property
+    def contests(self) -> bool:
+        """Whether the row may be best: a model that was trained and never saw the reference."""
+        return self.is_model and not (self.untrained or self.oracle or self.timed_only)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -1,62 +1,95 @@
-"""The terminal tables of a segmentation board, and the detailed text.
+"""What is said of a segmentation board, in words that text, files and pages share.
 
-show(board)                  # on standard output, coloured on a terminal
-detailed([board], suites)    # plain text for `*_detailed_report.txt`
+answer(board)         # "mit-b0 has the best Dice, 0.867 [0.807, 0.916]; better than every control"
+note_lines(board)     # what must be known to read the numbers
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
+from candlemark.metrics.segmentation.aggregate import MINIMUM_CASES
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
-from candlemark.metrics.segmentation.conventions import CONVENTIONS
 from candlemark.records import Measurement, Verdict
-from candlemark.report.format import UNKNOWN, listed, p_value, quantity, short
-from candlemark.report.segmentation.board import STAGES, Board, Row
+from candlemark.report.format import UNKNOWN, listed, p_value, short
+from candlemark.report.segmentation.board import Board, Row
 from candlemark.report.segmentation.contests import Duel
-from candlemark.report.tables import ROLE_STYLES, fitting
-from candlemark.report.text import DETAIL_WIDTH, config_lines
-from candlemark.results.store import Suite
+from candlemark.report.segmentation.times import time_lines
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.table import Table
-
-_TELLING = ("dice", "hd95", "nsd", "lesion_f1")
 _BARS = {"clears": "clears it", "misses": "misses it", "undecided": "cannot be told"}
 
 
-def show(board: Board, console: Console | None = None) -> None:
-    """Print the answer, the tables, the tests and the failures."""
-    from rich.console import Console
-
-    target = console or Console()
-    target.print(answer(board), style="bold", markup=False, highlight=False)
-    for part in board_parts(board, width=target.width):
-        target.print(part, highlight=False)
-
-
 def answer(board: Board) -> str:
-    """Which model segments best, as far as the cases can tell."""
-    primary = board.settings.primary
+    """Which model segments best, as far as the cases can tell; else what is missing to say it.
+
+    No model is called the best that was never trained, that has too few cases, that found nothing,
+    or that is not shown to beat every control.
+    """
     if not board.models:
-        asked = [row.scores[primary.name].reason for row in board.rows if row.is_model]
-        if asked:
-            return f"No model has a known {primary.title} ({asked[0]})."
-        return "No model was scored: there is nothing to recommend."
-    best = board.models[0]
-    tied = board.contest.tied_for_best
+        return _no_contestant(board)
+    primary = board.settings.primary
+    best, tied = board.models[0], board.contest.tied_for_best
     score = written(best.scores[primary.name])
+    if len(board.cases) < MINIMUM_CASES:
+        return f"{_few(board)} {_so_far(board)}."
+    if primary.higher_is_better and float(plain(best.scores[primary.name])) <= primary.low:
+        return (
+            f"No model found anything: the best {primary.title} is {score}, of {short(best.name)}."
+        )
     duel = board.contest.beats_controls.get(best.name)
+    if duel is not None and duel.p_value is not None and not duel.won:
+        return (
+            f"No model is shown to beat every control: {short(best.name)}, the best of "
+            f"{len(board.models)}, has {primary.title} {score}, {plain_name(duel.other)} "
+            f"{_score_of(board, duel.other)} ({p_value(duel.p_value)})."
+        )
     if len(board.models) == 1:
-        text = f"{short(best.name)} reaches {primary.title} {score}"
-    elif len(tied) > 1 and best.sampled[primary.name].case_count >= 6:
-        text = f"{listed(tied)} cannot be told apart: {primary.title} {score} for the first"
+        text = f"{short(best.name)} reaches {primary.title} {score};"
+    elif len(tied) > 1:
+        text = f"{listed(tied)} cannot be told apart: {primary.title} {score} for the first,"
     else:
-        text = f"{short(best.name)} has the best {primary.title}, {score}"
-    return f"{text}; {_of_controls(duel)}."
+        text = f"{short(best.name)} has the best {primary.title}, {score};"
+    return f"{text} {_of_controls(duel)}."
+
+
+def _no_contestant(board: Board) -> str:
+    """Why no model can be the best."""
+    primary = board.settings.primary
+    asked = [row for row in board.rows if row.is_model]
+    if not asked:
+        return "No model was scored: there is nothing to recommend."
+    untrained = [row.name for row in asked if row.untrained]
+    if len(untrained) == len(asked):
+        verb = "is" if len(untrained) == 1 else "are"
+        return (
+            f"No trained model was scored: {_some(untrained)} {verb} UNTRAINED, random weights "
+            "say nothing of a model."
+        )
+    reason = next(row.scores[primary.name].reason for row in asked if not row.untrained)
+    return f"No model has a known {primary.title} ({reason})."
+
+
+def _few(board: Board) -> str:
+    count = len(board.cases)
+    cases, verb = ("1 case", "is") if count == 1 else (f"{count} cases", "are")
+    lacking = MINIMUM_CASES - count
+    return (
+        f"{cases} {verb} too few to name a best model: {MINIMUM_CASES} are needed, {lacking} more."
+    )
+
+
+def _so_far(board: Board) -> str:
+    """The first model and the first control, without calling either the better one."""
+    primary = board.settings.primary.name
+    shown = [row for rows in (board.models, board.controls) for row in rows[:1]]
+    told = [f"{plain_name(row.name)} {plain(row.scores[primary])}" for row in shown]
+    return f"{board.settings.primary.title} so far: {', '.join(told)}"
+
+
+def _score_of(board: Board, name: str) -> str:
+    return plain(board.row(name).scores[board.settings.primary.name])
+
+
+def _some(names: list[str]) -> str:
+    return listed(names) if len(names) < 4 else f"{listed(names[:1])} and {len(names) - 1} more"
 
 
 def _of_controls(duel: Duel | None) -> str:
@@ -64,87 +97,15 @@ def _of_controls(duel: Duel | None) -> str:
         return "there is no control beside it"
     if duel.p_value is None:
         return f"not tested against the controls ({duel.difference.reason})"
-    if duel.won:
-        return f"better than every control ({p_value(duel.p_value)})"
-    return f"not better than {_plain(duel.other)} ({p_value(duel.p_value)})"
+    return f"better than every control ({p_value(duel.p_value)})"
 
 
-def board_parts(board: Board, *, width: int) -> list[RenderableType]:
-    """Heading and tables, then bars, rank stability, and what failed."""
-    from rich.text import Text
-
-    parts: list[RenderableType] = [heading(board)]
-    if board.rows:
-        parts.append(_fitted(board, board.rows, width, last="controls"))
-    if board.oracles:
-        parts.append(Text("Oracles: the prompt comes from the reference", style="bold yellow"))
-        parts.append(_fitted(board, board.oracles, width, last="prompt"))
-    if len(board.class_names) > 1:
-        parts += [Text("By class", style="bold"), _by_class(board, width)]
-    if timings := [row for row in board.everyone if row.times or row.peak_memory]:
-        parts += [Text("Time of a case", style="bold"), _times(timings, width)]
-    parts += [Text(line) for line in (*bar_lines(board), *board.stability.sentences())]
-    parts += [Text(line, style="dim") for line in note_lines(board)]
-    parts += [Text(line, style="red") for line in failure_lines(board)]
-    return parts
-
-
-def heading(board: Board) -> RenderableType:
-    """Data and classes, whose convention, and what keeps numbers from being quoted."""
-    from rich.text import Text
-
-    text = Text.assemble((board.title, "bold"), "  ")
-    text.append(f" {CONVENTIONS[board.settings.convention].title} convention ", "black on green")
-    if len(board.cases) < 6:
-        text.append(" ")
-        text.append(" too few cases ", "black on yellow")
-    return text
-
-
-def _fitted(board: Board, rows: Sequence[Row], width: int, *, last: str) -> Table:
-    others = board.settings.metrics[1:]
-
-    def build(names: Sequence[str]) -> Table:
-        return _table(board, rows, [name for name in others if name in names], last=last)
-
-    # Of what there is no room for, that goes first which says least beside the Dice.
-    return fitting(build, sorted(others, key=lambda name: name not in _TELLING), width)
-
-
-def _table(board: Board, rows: Sequence[Row], others: Sequence[str], *, last: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    primary = board.settings.primary.name
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("row", overflow="fold", min_width=18)
-    table.add_column("protocol", overflow="fold")
-    table.add_column(f"{head(board, primary)}, 95 %", justify="right", no_wrap=True)
-    for name in others:
-        table.add_column(head(board, name), justify="right", no_wrap=True)
-    with_failures = any(row.failed_cases for row in rows)
-    if with_failures:
-        table.add_column("failed", justify="right", no_wrap=True)
-    table.add_column(last, min_width=14)
-    for row in rows:
-        failed = f"{row.failed_cases} of {len(row.cases)}" if row.failed_cases else "0"
-        table.add_row(
-            Text(_named(row), style=ROLE_STYLES.get(row.role, "default")),
-            row.protocol,
-            bounded(row.scores[primary]),
-            *(plain(row.scores[name]) for name in others),
-            *((failed,) if with_failures else ()),
-            verdict_and(row, prompt_of(row) if last == "prompt" else standing(row, board), board),
-        )
-    return table
-
-
-def head(board: Board, metric: str) -> str:
-    """A column's heading, with the unit where there is one."""
+def head(board: Board, metric: str, *, stacked: bool = False) -> str:
+    """A column's heading, with the unit where there is one; stacked: a word a line."""
     unit = board.units.get(metric, "")
     title = SEGMENTATION_METRICS[metric].title
-    return f"{title}, {unit}" if unit else title
+    text = f"{title}, {unit}" if unit else title
+    return text.replace(" ", "\n") if stacked else text
 
 
 def plain(m: Measurement) -> str:
@@ -173,26 +134,19 @@ def _number(value: float, m: Measurement) -> str:
 
 
 def standing(row: Row, board: Board) -> str:
-    """What the tests say of a row, in a few words."""
+    """What the tests say of a row, in a few words; "" where there is none."""
     primary = row.scores[board.settings.primary.name]
     if primary.value is None:
         return primary.reason or "unknown"
     duel = board.contest.beats_controls.get(row.name)
-    if duel is None:
-        return ""
+    if duel is None or len(board.cases) < MINIMUM_CASES:
+        return ""  # why is said once, below the table
     if duel.p_value is None:
         return duel.difference.reason or "not tested"
     tied = row.name in board.contest.tied_for_best and len(board.contest.tied_for_best) > 1
-    verdict = "beats all" if duel.won else f"does not beat {_plain(duel.other)}"
+    verdict = "beats all" if duel.won else f"does not beat {plain_name(duel.other)}"
     text = f"{verdict}, {p_value(duel.p_value)}"
     return f"{text}; tied for best" if tied else text
-
-
-def verdict_and(row: Row, told: str, board: Board) -> str:
-    """What keeps a row's numbers from being quoted, then what else there is to say of it."""
-    verdict = row.scores[board.settings.primary.name].verdict
-    found = [] if verdict is Verdict.VALID else [str(verdict)]
-    return ", ".join([*found, *([told] if told else [])])
 
 
 def prompt_of(row: Row) -> str:
@@ -202,75 +156,20 @@ def prompt_of(row: Row) -> str:
     return f"moved by {row.jitter:.0%}" if row.jitter else "as the reference has it"
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A row's name; of a control its protocol alone."""
     return short(name).removeprefix("control: ")
 
 
-def _named(row: Row) -> str:
+def named(row: Row) -> str:
     """A control is told by its protocol and its colour, and needs no further word."""
-    return short(row.name) if row.is_model else _plain(row.name)
+    return short(row.name) if row.is_model else plain_name(row.name)
 
 
-def _by_class(board: Board, width: int) -> Table:
-    return fitting(lambda names: _class_table(board, names), list(board.settings.metrics), width)
-
-
-def _class_table(board: Board, metrics: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("row", overflow="fold", min_width=20)
-    for name in metrics:
-        table.add_column(head(board, name), justify="right", no_wrap=True)
-    table.add_column("class", min_width=10)
-    for row in (*board.rows, *board.oracles):
-        for place, (label, scores) in enumerate(row.by_class.items()):
-            name = _named(row) if place == 0 else ""
-            table.add_row(
-                Text(name, style=ROLE_STYLES.get(row.role, "default")),
-                *(plain(scores[metric]) for metric in metrics),
-                board.class_names.get(label, label),
-            )
-    return table
-
-
-def _times(rows: Sequence[Row], width: int) -> Table:
-    stages = [s for s in ("case", *STAGES) if any(t.stage == s for row in rows for t in row.times)]
-    return fitting(lambda names: _time_table(rows, names), list(dict.fromkeys(stages)), width)
-
-
-def _time_table(rows: Sequence[Row], stages: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("row", overflow="fold", min_width=20)
-    for stage in stages:
-        name = "all stages" if stage == "case" else stage
-        table.add_column(f"{name}, p50 / p95", justify="right", no_wrap=True)
-    table.add_column("peak memory", min_width=11)
-    for row in rows:
-        found = {time.stage: time for time in row.times}
-        cells = [
-            f"{_time(found[stage].p50)} / {_time(found[stage].p95)}" if stage in found else ""
-            for stage in stages
-        ]
-        memory = row.peak_memory
-        table.add_row(
-            Text(_named(row), style=ROLE_STYLES.get(row.role, "default")),
-            *cells,
-            "" if memory is None else quantity("peak_memory_bytes", memory.value),
-        )
-    return table
-
-
-def _time(m: Measurement) -> str:
-    if m.value is None:
-        return "-"
-    return f"{quantity(m.name, m.value)}{'' if m.verdict is Verdict.VALID else f' {m.verdict}'}"
+def named_beside(row: Row) -> str:
+    """A name beside columns that tell protocol and prompt, and what a name says of them."""
+    moved = f", prompt moved by {row.jitter or 0:.0%}"
+    return named(row).removesuffix(moved).removesuffix(f" ({row.protocol})")
 
 
 def bar_lines(board: Board) -> list[str]:
@@ -298,10 +197,9 @@ def bar_lines(board: Board) -> list[str]:
 def note_lines(board: Board) -> list[str]:
     """What must be known to read the numbers."""
     settings = board.settings
-    lines = [
-        f"Means over all {len(board.cases)} cases; a case without an answer scores the worst.",
-        "Intervals: bootstrap of cases, 95 %; p-values: paired, corrected by Holm.",
-    ]
+    lines = [*_of_cases(board)]
+    if left := [row.name for row in board.rows if row.is_model and row.untrained]:
+        lines.append(f"UNTRAINED takes part in no test and no order: {listed(left)}.")
     if "nsd" in settings.metrics:
         unit = "px" if "px" in board.units.values() else "mm"
         lines.append(f"NSD: surfaces within {settings.tolerance_mm:g} {unit} count as equal.")
@@ -318,6 +216,23 @@ def note_lines(board: Board) -> list[str]:
         who = "all rows" if len(names) == rows else listed(names)
         lines.append(f"{UNKNOWN} of {who}, {why}")
     return [*lines, *time_lines(board)]
+
+
+def _of_cases(board: Board) -> list[str]:
+    """What the numbers are means of, and what is said of their chance."""
+    count = len(board.cases)
+    if count == 1:
+        first = "Of 1 case, as it is; without an answer it scores the worst."
+    else:
+        first = f"Means over all {count} cases; a case without an answer scores the worst."
+    if count < MINIMUM_CASES:
+        why = "below that no paired test can reach p = 0.05"
+        return [first, f"No interval and no test: both need {MINIMUM_CASES} cases; {why}."]
+    chance = (
+        "Intervals: bootstrap of cases, 95 %. p-values: paired bootstrap of the same cases with "
+        f"Student's t of {count - 1} degrees of freedom, corrected by Holm."
+    )
+    return [first, chance]
 
 
 def fold_lines(board: Board) -> list[str]:
@@ -339,21 +254,6 @@ def _cases(count: int) -> str:
     return "1 case" if count == 1 else f"{count} cases"
 
 
-def time_lines(board: Board) -> list[str]:
-    """Why times are withheld, or may not be quoted; each reason once."""
-    found: dict[str, None] = {}
-    for row in board.everyone:
-        for time in row.times:
-            if time.stage != "case":
-                continue
-            for name, m in (("p50", time.p50), ("p95", time.p95)):
-                if m.value is None:
-                    found[f"Times, {name} withheld: {m.reason}"] = None
-                elif m.verdict is not Verdict.VALID and m.reason:
-                    found[f"Times, {m.verdict}: {m.reason}"] = None
-    return list(found)
-
-
 def failure_lines(board: Board) -> list[str]:
     """Trials and cases that failed, each reason once a row."""
     lines = []
@@ -373,62 +273,6 @@ def failure_lines(board: Board) -> list[str]:
     return lines
 
 
-def detailed(boards: Sequence[Board], suites: Sequence[Suite] = ()) -> str:
-    """Everything in plain text: tables, all scores, all pairs, ranks, failures, configs."""
-    from rich.console import Console
-
-    target = Console(file=io.StringIO(), width=DETAIL_WIDTH, color_system=None)
-    target.print("candlemark: segmentation, detailed report", highlight=False)
-    target.print("=" * 41, highlight=False)
-    for board in boards:
-        target.print()
-        show(board, target)
-        for lines in (_all_scores(board), _pairs(board), _rankings(board)):
-            target.print("\n".join(["", *lines]), markup=False, highlight=False)
-    target.print("\n".join(config_lines(suites)), markup=False, highlight=False, soft_wrap=True)
-    file = target.file
-    text = file.getvalue() if isinstance(file, io.StringIO) else ""
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
-
-
-def _all_scores(board: Board) -> Iterator[str]:
-    yield "All scores (mean over cases, 95 % bootstrap interval)"
-    for row in (*board.rows, *board.oracles):
-        seeds = f", seeds {', '.join(map(str, row.seeds))}" if len(row.seeds) > 1 else ""
-        weights = f", weights {row.weights}" if row.weights else ""
-        yield f"  {row.name} ({row.role}, {row.protocol}{weights}{seeds})"
-        if row.description or row.notes:
-            yield f"    {' '.join(filter(None, (row.description, row.notes)))}"
-        for label, scores in (("", row.scores), *_classes(board, row)):
-            for metric, m in scores.items():
-                title = f"{SEGMENTATION_METRICS[metric].title} {label}".strip()
-                reason = f"  ({m.reason})" if m.reason else ""
-                yield f"    {title:<32} {written(m, with_unit=True)}{reason}"
-
-
-def _classes(board: Board, row: Row) -> list[tuple[str, dict[str, Measurement]]]:
-    if len(board.class_names) < 2:
-        return []
-    return [
-        (f"of {board.class_names.get(label, label)}", dict(scores))
-        for label, scores in row.by_class.items()
-    ]
-
-
-def _pairs(board: Board) -> Iterator[str]:
-    contest = board.contest
-    title = SEGMENTATION_METRICS[contest.metric].title
-    if contest.beats_controls:
-        yield f"Differences of {title} from the control a model is hardest to tell from"
-        yield "(paired; p of beating every control, corrected by Holm over the models)"
-        yield from (f"  {duel_line(duel)}" for duel in contest.beats_controls.values())
-    if contest.pairs:
-        yield f"Differences of {title} of every two models (paired, corrected by Holm over all)"
-        for duel in contest.pairs:
-            tested = duel.p_value is not None
-            yield f"  {duel_line(duel)}{', a tie' if tested and not duel.told_apart else ''}"
-
-
 def duel_line(duel: Duel) -> str:
     """First - second, with interval and corrected p-value, or why it was not tested."""
     d = duel.difference
@@ -438,20 +282,3 @@ def duel_line(duel: Duel) -> str:
     elif d.value is not None:
         told = f"{d.value:+.3f}, not tested: {d.reason}"
     return f"{short(duel.model)} - {short(duel.other)}: {told}"
-
-
-def _rankings(board: Board) -> Iterator[str]:
-    if not board.stability.rankings:
-        return
-    yield "Values by convention (means as each tool takes them)"
-    for one in board.stability.rankings:
-        title = SEGMENTATION_METRICS[one.metric].title
-        if one.absent is not None:
-            yield f"  {title}, {one.convention}: {one.absent}"
-            continue
-        values = "; ".join(
-            f"{short(name)} {UNKNOWN if value is None else f'{value:.4f}'}"
-            for name, value in one.values.items()
-        )
-        tau = "" if one.tau is None else f" (tau {one.tau:.2f})"
-        yield f"  {title}, {one.convention}: {values}{tau}"
