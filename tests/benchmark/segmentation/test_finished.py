@@ -140,6 +140,19 @@ def test_where_the_names_are_not_the_references_the_numbers_stand(
     assert (answer({1: "core"}) == MASK).all()
 
 
+def test_a_value_that_nnunet_does_not_name_is_no_class(
+    answer: Callable[..., Labels], folder: Path
+) -> None:
+    names = {"background": 0, "lesion": 1, "liver": 2}
+    write(folder / "case_1.nii.gz", MASK * 7)
+    (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    with pytest.raises(CaseError, match=r"no class: 7 \(4 voxels\); classes are .*1=lesion"):
+        answer({1: "lesion"})
+    write(folder / "case_1.nii.gz", MASK * 255)
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"lesion": 1}}))
+    assert (answer({1: "lesion"}) == MASK).all()
+
+
 def test_a_class_map_stands_above_all(answer: Callable[..., Labels], folder: Path) -> None:
     write(folder / "case_1.nii.gz", MASK.astype(np.int16) * 500)
     assert (answer({1: "liver", 2: "lesion"}, class_map={"500": "lesion"}) == 2 * MASK).all()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from candlemark.models.segmentation.base import Case, Labels, Stopwatch
 from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.own_labels import own_map, whole_labels
 from candlemark.scans.geometry import compare_geometry, resample_labels
-from candlemark.scans.masks import apply_labels, read_integers
+from candlemark.scans.masks import LabelMap, apply_labels, read_integers
 from candlemark.scans.pairs import Match, predictions_of
 from candlemark.scans.volume import open_scan
 
@@ -78,8 +79,9 @@ class FinishedPredictions:
 
     def __init__(self, work: SegmentationWork) -> None:
         self.files = work.files
-        self.references = work.references
-        self.mapping = folder_map(Path(work.spec.source), work.spec)
+        self.mapping = own_map(work.spec.options.get("class_map"), work.spec.classes)
+        named = None if self.mapping else named_labels(Path(work.spec.source), work.references)
+        self.references = replace(work.references, labels=named or work.references.labels)
         missing = [case.id for case in work.test if case.id not in self.files]
         self._facts = {
             "model_class": "finished predictions",
@@ -90,7 +92,10 @@ class FinishedPredictions:
             "untrained": False,
             "masks": len(self.files),
             "missing": missing,
-            "class_map": {str(own): label for own, label in self.mapping.items()},
+            "class_map": {
+                str(own): label
+                for own, label in (self.mapping or (named.labels if named else {})).items()
+            },
         }
 
     @property
@@ -110,20 +115,20 @@ class FinishedPredictions:
             return mask_of(path, case, self.mapping, self.references)
 
 
-def folder_map(folder: Path, spec: Any) -> dict[int, int]:
-    """Label of the reference by the mask's value: the config's map, else nnU-Net's names.
+def named_labels(folder: Path, references: References) -> LabelMap | None:
+    """What the values of the masks mean by nnU-Net's names; None where they stand for themselves.
 
-    Names of `dataset.json` are used where each of the reference's is among them; else the
-    numbers stand for themselves, and the map is empty.
+    Names of `dataset.json` are used where each of the reference's is among them: its other
+    classes are background, and a value that it does not name is no class.
     """
-    given = own_map(spec.options.get("class_map"), spec.classes)
-    if given:
-        return given
     named = {name.casefold(): value for value, name in nnunet_labels(folder).items()}
-    ours = {name.casefold(): label for label, name in spec.classes.items()}
+    ours = {name.casefold(): label for label, name in references.labels.names.items()}
     if not ours or not set(ours) <= set(named):
-        return {}
-    return {named[name]: label for name, label in ours.items()}
+        return None
+    return LabelMap(
+        labels={value: ours.get(name, 0) for name, value in named.items()},
+        names={0: "another class of dataset.json", **references.labels.names},
+    )
 
 
 def mask_of(path: Path, case: Case, mapping: Mapping[int, int], references: References) -> Labels:
