@@ -7,6 +7,10 @@
 A protocol that learns is cross-fitted: the cases are dealt into folds, each fold has a head of
 its own that learnt from all the others, and so every row of a table is tested on every case. A
 declared split is one fold whose training cases nobody is tested on.
+
+Heads of one probe share most of their cases, so its scores hang together a little more than an
+interval over cases tells; no estimate from one round of folds is free of that (Bengio and
+Grandvalet, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation", JMLR 5, 2004).
 """
 
 from __future__ import annotations

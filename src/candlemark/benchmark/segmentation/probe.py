@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from candlemark import progress
 from candlemark.benchmark.segmentation.folds import Fold, some_cases
 from candlemark.benchmark.segmentation.seen import Seen, TrainCase, look_at
 from candlemark.errors import DatasetError
@@ -81,25 +82,27 @@ def train_probe(
     with feature_folder(checkpoint_dir) as place:
         place.mkdir(parents=True, exist_ok=True)
         seen = look_at(spec, backbone, cases, size=batch_size, place=place)
-        for number, fold in enumerate(folds, 1):
-            head = _head(spec, backbone)
-            result = _train(
-                *(spec, backbone, head.to(device), seen),
-                fold=fold,
-                number=number,
-                epochs=epochs,
-                size=batch_size,
-                folder=checkpoint_dir / f"fold-{number}",
-            )
-            history += [{"fold": number, **row} for row in result.history]
-            heads.append(
-                _segmenter(
-                    *(spec, backbone, head.cpu()),
-                    batch_size=batch_size,
-                    learnt=fold.train,
-                    facts=_fold_facts(spec, fold, seen, number, result),
+        with progress.track("heads", total=len(folds)) as bar:
+            for number, fold in enumerate(folds, 1):
+                head = _head(spec, backbone)
+                result = _train(
+                    *(spec, backbone, head.to(device), seen),
+                    fold=fold,
+                    number=number,
+                    epochs=epochs,
+                    size=batch_size,
+                    folder=checkpoint_dir / f"fold-{number}",
                 )
-            )
+                history += [{"fold": number, **row} for row in result.history]
+                heads.append(
+                    _segmenter(
+                        *(spec, backbone, head.cpu()),
+                        batch_size=batch_size,
+                        learnt=fold.train,
+                        facts=_fold_facts(spec, fold, seen, number, result),
+                    )
+                )
+                bar.advance()
     facts = {
         **_facts(spec, backbone, heads[0].head, untrained=False),
         "learning_rate": _config(spec, epochs=epochs, batch_size=batch_size).learning_rate,
