@@ -166,6 +166,15 @@ def test_values_far_apart_are_counted_too() -> None:
         apply_labels(values, ONE, name="m")
 
 
+@pytest.mark.parametrize("values", [np.arange(-3, 5), np.arange(400)])
+def test_a_scan_that_is_taken_for_a_mask_is_named(tmp_path: Path, values: np.ndarray) -> None:
+    path = saved(tmp_path, values.reshape(1, 4, -1).astype(np.int16))
+    with pytest.raises(
+        ScanError, match=rf"{path.name} has \d+ values from .*, as a scan has; give"
+    ):
+        discover_labels([path])
+
+
 def test_the_largest_numbers_are_values_and_no_overflow() -> None:
     values = np.full((1, 2, 2), 2**64 - 1, dtype=np.uint64)
     with pytest.raises(ScanError, match=r"18446744073709551615 \(4 voxels\)"):

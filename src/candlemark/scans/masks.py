@@ -93,11 +93,20 @@ def discover_labels(paths: Iterable[Path]) -> LabelMap:
     """The map of every value that is found in these masks, each class named by its number.
 
     Where every mask has 1 or 255 alone, they are pictures of one class: label 1, "foreground".
+
+    Raises ScanError where all are empty, and naming the file that has values below 0 or more
+    than 255 of them, as a scan has and a mask has not.
     """
     found: set[int] = set()
     alone = True
     for path in paths:
         values = set(_counts(read_integers(path)[0])) - {0}
+        if len(values) > MOST_LABELS or min(values, default=0) < 0:
+            raise ScanError(
+                f"{path} has {len(values):,} values from {min(values)} to {max(values)}, as a scan "
+                "has; give the folder of masks as --seg-dir, name the classes with --classes, or "
+                "take all above 0 as one with --binary"
+            )
         alone = alone and len(values) <= 1 and values <= {1, WHITE}
         found |= values
     if not found:

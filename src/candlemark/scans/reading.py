@@ -3,8 +3,8 @@
     source = open_source(Path("case_7.nii.gz"))
     source.geometry.shape, source.dtype, source.read(10, 14).shape
 
-An uncompressed NIfTI or MetaImage, a DICOM folder and an NPY file are read slice by slice;
-every other file must be read at once, and stays in memory in its own type until `release`.
+An uncompressed NIfTI (in grey) or MetaImage, a DICOM folder and an NPY file are read slice by
+slice; every other file must be read at once, and stays in memory in its own type until `release`.
 A file that ends too early is refused, because ITK fills such a NIfTI up with zeros and says
 nothing.
 """
