@@ -396,6 +396,33 @@ def content_hash(match: Match) -> str:
     return both.hexdigest()
 
 
+def stamp(match: Match) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of every file of a case: what differs may hold other content.
+
+    Raises ScanError: a file is gone.
+    """
+    try:
+        return tuple(
+            (str(file), known.st_size, known.st_mtime_ns)
+            for path in (match.image, match.reference)
+            for file in _files(path)
+            for known in (file.stat(),)
+        )
+    except OSError as error:
+        raise ScanError(
+            f"{error.filename} of case {match.case} is gone: {error.strerror}"
+        ) from error
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 in hex of all files of one scan or mask, a header's raw data among them."""
+    hashes = []
+    for file in _files(path):
+        with file.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def _files(path: Path) -> list[Path]:
     """The files of a scan: the slices of a folder, a header and the raw data it names."""
     if path.is_dir():

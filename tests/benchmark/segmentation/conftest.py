@@ -11,6 +11,7 @@ import pytest
 import SimpleITK
 import torch
 
+from candlemark import progress
 from candlemark.benchmark.segmentation.config import SegmentationConfig
 from candlemark.config import parse
 from candlemark.scans.geometry import Geometry, to_itk
@@ -95,3 +96,18 @@ def works_of(tmp_path: Path) -> Callable[..., list[Any]]:
         return planned(config, tmp_path / "out", device="cpu")[0]
 
     return make
+
+
+@pytest.fixture
+def reported() -> Iterator[list[str]]:
+    """What was noted and warned of."""
+    lines: list[str] = []
+
+    class Lines:
+        def handle(self, event: progress.Event) -> None:
+            if event.kind in {"note", "warning"}:
+                lines.append(event.text)
+
+    before = progress.set_reporter(Lines())
+    yield lines
+    progress.set_reporter(before)

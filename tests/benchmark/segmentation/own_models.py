@@ -26,6 +26,12 @@ def fails_on_case_2(volume, scan):
     return (volume > 150).astype(np.uint8)
 
 
+def leaves_on_case_2(volume, scan):
+    if scan.id == "case_2":
+        raise SystemExit("no licence")
+    return (volume > 150).astype(np.uint8)
+
+
 def no_memory(volume, scan):
     if scan.id == "case_3":
         raise MemoryError

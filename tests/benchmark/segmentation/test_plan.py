@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import SimpleITK
 
 from candlemark.benchmark.segmentation.plan import rows_of, shares_process
 from candlemark.benchmark.segmentation.stated import own_classes
@@ -150,6 +151,20 @@ def test_the_content_of_finished_masks_decides(config_of, works_of, scans, tmp_p
     (two,) = works_of(config_of(models=[{"source": str(folder)}]))
     assert one.trial.id != two.trial.id
     assert one.files == {"case_1": folder / "case_1.nii.gz"}
+
+
+def test_the_raw_data_of_a_finished_mask_decides_and_not_its_header_alone(
+    config_of, works_of, scans, tmp_path
+):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = SimpleITK.ReadImage(str(scans / "masks" / "case_1.nii.gz"))
+    ids = []
+    for value in (mask, mask * 0):
+        SimpleITK.WriteImage(value, str(folder / "case_1.mhd"))
+        (work,) = works_of(config_of(models=[{"source": str(folder)}]))
+        ids.append(work.trial.id)
+    assert len(set(ids)) == 2
 
 
 def test_masks_of_other_cases_alone_are_refused(config_of, works_of, scans, tmp_path):

@@ -140,3 +140,27 @@ def test_phantoms_need_no_files_and_are_the_same_again(config_of, tmp_path):
     assert prepare(asked, tmp_path, learns=False).content_hash == first.content_hash
     elsewhere = prepare(asked, tmp_path / "else", learns=False)
     assert elsewhere.content_hash == first.content_hash
+
+
+def test_values_that_are_no_class_are_refused_before_anything_runs(
+    config_of, tmp_path, write_scan, scans
+):
+    strange = np.zeros((4, 12, 12), np.uint8)
+    strange[1, 2:4, 2:4] = 7
+    write_scan(scans, "case_2", labels=strange)
+    with pytest.raises(ScanError, match=r"case_2.*values that are no class: 7 .4 voxels."):
+        prepare(config_of(), tmp_path, learns=False)
+    binary = config_of({"binary": True, "classes": None})
+    assert prepare(binary, tmp_path, learns=False).classes == {1: "foreground"}
+
+
+def test_references_without_a_class_are_told_and_without_any_refused(
+    config_of, tmp_path, write_scan, scans, reported
+):
+    prepare(config_of({"classes": {1: "lesion", 2: "vessel"}}), tmp_path, learns=False)
+    assert any("no reference has vessel" in line for line in reported)
+    for number in range(1, 5):
+        write_scan(scans, f"case_{number}", labels=np.zeros((4, 12, 12), np.uint8))
+    for data in ({}, {"classes": None}, {"binary": True, "classes": None}):
+        with pytest.raises(ScanError, match=r"every (one|reference) is empty"):
+            prepare(config_of(data), tmp_path, learns=False)

@@ -77,6 +77,7 @@ def test_repeats_are_counted_and_the_scored_pass_warms_up(config_of, works_of):
     ("source", "case", "told"),
     [
         ("own_models:fails_on_case_2", "case_2", ("crashed", "the second")),
+        ("own_models:leaves_on_case_2", "case_2", ("crashed", "SystemExit: no licence")),
         ("own_models:no_memory", "case_3", ("out_of_memory", "")),
         ("own_models:transposed", "case_1", ("wrong_shape", r"\(12, 12, 4\)")),
         ("own_models:numbers_it_5", "case_1", ("wrong_labels", "label 5.*1 .lesion.*class_map")),
@@ -200,12 +201,16 @@ def test_a_full_disk_ends_the_trial_and_blames_no_model(config_of, works_of, mon
         task.run(work)
 
 
-def test_a_reference_that_changed_its_labels_is_refused(config_of, works_of, write_scan, scans):
+def test_files_that_change_while_a_run_is_on_are_noticed(config_of, works_of, write_scan, scans):
     (work,) = works_of(config_of(models=own(BRIGHT)))
-    strange = np.zeros((4, 12, 12), np.uint8)
-    strange[1, 2:4, 2:4] = 7
-    write_scan(scans, "case_2", labels=strange)
-    with pytest.raises(ScanError, match=r"values that are no class: 7 .4 voxels."):
+    for name in ("images", "masks"):
+        (scans / name / "case_2.nii.gz").touch()
+    assert len(task.run(work).cases) == 4  # another time and the same content
+    write_scan(scans, "case_2", seed=99)
+    with pytest.raises(ScanError, match="the files of case case_2 changed while the run was on"):
+        task.run(work)
+    (scans / "images" / "case_2.nii.gz").unlink()
+    with pytest.raises(ScanError, match=r"case_2.nii.gz of case case_2 is gone"):
         task.run(work)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.weights import weights_sha256
+from candlemark.scans.pairs import file_hash
 
 
 def identity_of(spec: SegmenterSpec, files: Mapping[str, Path] | None = None) -> str:
@@ -29,7 +30,7 @@ def identity_of(spec: SegmenterSpec, files: Mapping[str, Path] | None = None) ->
     if spec.kind == "command":
         return f"command:{_command_file(spec.source)}"
     if spec.kind == "predictions":
-        parts = [f"{case}:{_sha256(path)}" for case, path in sorted((files or {}).items())]
+        parts = [f"{case}:{_of_mask(path)}" for case, path in sorted((files or {}).items())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     if spec.kind == "python":
         return f"source:{_module_sha256(spec.source)}"
@@ -105,6 +106,14 @@ def _command_file(command: str) -> str:
     words = [Path(word) for word in shlex.split(command) if "{" not in word]
     hashes = [_sha256(word) for word in words if word.is_file()]
     return hashlib.sha256("".join([command, *hashes]).encode()).hexdigest()
+
+
+def _of_mask(path: Path) -> str:
+    """Of all its files: a header's raw data and the slices of a folder are the mask too."""
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {error.filename or path}: {error.strerror}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -10,9 +10,11 @@ partner is told, never guessed, and is no part of the comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import ScansConfig, SegmentationConfig
@@ -21,8 +23,8 @@ from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
 from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
 from candlemark.scans.geometry import compare_geometry, require_same_grid
-from candlemark.scans.masks import LabelMap, discover_labels, label_map
-from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pairs
+from candlemark.scans.masks import LabelMap, discover_labels, label_map, open_mask
+from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pairs, stamp
 from candlemark.scans.phantoms import make_phantoms
 from candlemark.scans.reading import open_source
 
@@ -165,30 +167,56 @@ def _compare_grids(matches: Sequence[Match], data: ScansConfig) -> None:
 
 
 def _labels(matches: Sequence[Match], data: ScansConfig) -> LabelMap:
-    if data.binary:
-        return label_map(data.classes or {}, binary=True)
-    if data.classes is not None:
-        return label_map(data.classes)
+    """What the values of the references mean; each reference is read once."""
     with progress.track("finding labels", total=len(matches), unit="cases") as bar:
 
-        def paths() -> Iterator[Path]:
+        def told() -> Iterator[Match]:
             for match in matches:
-                yield match.reference
+                yield match
                 bar.advance(1, match.case)
 
-        return discover_labels(paths())
+        if not data.binary and data.classes is None:
+            return discover_labels(match.reference for match in told())
+        labels = label_map(data.classes or {}, binary=data.binary)
+        _require_known(told(), labels)
+    return labels
+
+
+def _require_known(matches: Iterable[Match], labels: LabelMap) -> None:
+    """Refuse references with values that are no class; tell classes that none of them has."""
+    found: set[int] = set()
+    for match in matches:
+        found |= set(np.unique(open_mask(match.reference, labels).labels).tolist())
+    absent = [name for label, name in labels.names.items() if label not in found]
+    if len(absent) == len(labels.names):
+        raise ScanError(
+            f"no reference has {' or '.join(absent)}: every one is empty; there is nothing to find"
+        )
+    if absent:
+        progress.warning(
+            f"no reference has {', '.join(absent)}: of such a class a table only tells who leaves "
+            "it out as well"
+        )
 
 
 def _hashed(matches: Sequence[Match]) -> list[ScanCase]:
     cases = []
     with progress.track("hashing scans", total=len(matches), unit="cases") as bar:
         for match in matches:
+            # The stamp first: what changes while it is hashed is noticed when it is asked for.
+            known = Match(
+                case=match.case,
+                image=match.image.absolute(),
+                reference=match.reference.absolute(),
+            )
+            stamped = stamp(known)
             cases.append(
                 ScanCase(
                     id=match.case,
-                    image=match.image.absolute(),
-                    reference=match.reference.absolute(),
-                    sha256=content_hash(match),
+                    image=known.image,
+                    reference=known.reference,
+                    sha256=content_hash(known),
+                    stamp=stamped,
                 )
             )
             bar.advance(1, match.case)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from candlemark.errors import ScanError
 from candlemark.models.segmentation.base import Case, Labels
 from candlemark.scans.geometry import compare_geometry, require_same_grid, resample_labels
 from candlemark.scans.masks import LabelMap, mask_to_file, open_mask
+from candlemark.scans.pairs import Match, content_hash, stamp
 from candlemark.scans.volume import Scan, open_scan
 
 KEPT = " ()[],+@"
@@ -30,12 +32,22 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanCase:
-    """Two files that belong together; sha256: of the content of both."""
+    """Two files that belong together.
+
+    sha256: of the content of both
+    stamp: their sizes and times when they were hashed; empty: nobody looks whether they change
+    """
 
     id: str
     image: Path
     reference: Path
     sha256: str
+    stamp: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def match(self) -> Match:
+        """As a pair of files."""
+        return Match(case=self.id, image=self.image, reference=self.reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,18 @@ class OpenScan:
 
     scan: Scan
     case: Case
+
+
+def require_unchanged(case: ScanCase) -> None:
+    """Refuse files that are not those which the trial's id was made of.
+
+    Raises ScanError: a file is gone, or holds something else than when the run began.
+    """
+    if case.stamp and stamp(case.match) != case.stamp and content_hash(case.match) != case.sha256:
+        raise ScanError(
+            f"the files of case {case.id} changed while the run was on ({case.image}, "
+            f"{case.reference}); the same command begins again with what they are now"
+        )
 
 
 def open_scan_case(case: ScanCase) -> OpenScan:

@@ -27,6 +27,7 @@ from candlemark.benchmark.segmentation.scan_cases import (
     keep_mask,
     open_scan_case,
     read_reference,
+    require_unchanged,
 )
 from candlemark.benchmark.segmentation.scoring import measured, scores_of, unanswered
 from candlemark.benchmark.segmentation.timing import CaseTimes
@@ -107,6 +108,7 @@ def _device(work: SegmentationWork) -> Any:
 
 def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes) -> dict[str, Any]:
     """Ask for one case and measure the answer; a failure is an outcome."""
+    require_unchanged(case)
     scan = open_scan_case(case)
     reference = read_reference(case, scan, work.references)
     told = {
@@ -117,7 +119,7 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
     try:
         labels, stages = _ask(built, case, reference, times)
         _check(labels, scan, work.spec.classes, scored=built.scored)
-    except Exception as error:  # a model of anyone's fails in its own way: the case is a failure
+    except (Exception, SystemExit) as error:  # a model of anyone's fails in its own way
         if any(word in str(error).lower() for word in ACCELERATOR_LOST):
             raise  # the process is of no use any more; its record says so
         return {**told, **_failed(error), "classes": unanswered(reference, work.spec.classes)}
@@ -169,7 +171,7 @@ def _check(labels: Labels, scan: OpenScan, classes: Mapping[int, str], *, scored
         )
 
 
-def _failed(error: Exception) -> dict[str, Any]:
+def _failed(error: Exception | SystemExit) -> dict[str, Any]:
     outcome = outcome_of(error)
     first = str(error).strip().partition("\n")[0] or "no message"
     named = isinstance(error, CandlemarkError)
@@ -183,7 +185,7 @@ def _failed(error: Exception) -> dict[str, Any]:
     }
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The line that raised it, which a user's own model wants to know."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
