@@ -121,6 +121,11 @@ def test_flags_change_what_a_file_says(config_of):
         (("--phantoms", "2", "--weights", "random"), "--weights is of models named with"),
         (("--phantoms", "2", "--epochs", "2"), "--epochs is of probes, and none is named"),
         (("--phantoms", "2", "--hf-models", "a/b=sam"), "sam_oracle_box"),
+        (
+            ("--phantoms", "2", "--hf-models", "a/b=samm_auto"),
+            "no protocol; did you mean 'sam_auto'?",
+        ),
+        (("--phantoms", "2", "--output-dir", "c.csv"), "c.csv is a file; --output-dir names"),
         (("--phantoms", "2", "--model", "lost.onnx"), "there is no model file lost.onnx"),
         (("--phantoms", "2", "--model", "nothing"), "is no folder of predictions that exists"),
         (("--image-dir", "lost", "--seg-dir", "lost"), "lost is no folder"),
@@ -129,6 +134,7 @@ def test_flags_change_what_a_file_says(config_of):
     ],
 )
 def test_what_is_wrong_is_one_line(call, words, said):
+    Path("c.csv").write_text("")
     status, _, error = call("segment", *words)
     assert status == 2
     assert said in error

@@ -65,8 +65,13 @@ class CommandsApart:
 
 
 def output_folder(config: SegmentationConfig, output_dir: str | Path | None) -> Path:
-    """Where a run writes: what the caller names, else the config's own, else `benchmarks`."""
-    return Path(output_dir or config.benchmark.output or DEFAULT_FOLDER)
+    """Where a run writes: what the caller names, else the config's own, else `benchmarks`.
+
+    Raises ConfigError: a file stands there.
+    """
+    folder = Path(output_dir or config.benchmark.output or DEFAULT_FOLDER)
+    _refuse_file(folder)
+    return folder
 
 
 def run_segmentation(
@@ -90,7 +95,6 @@ def run_segmentation(
     nothing, nor does a case: both are rows with their reason.
     """
     folder = output_folder(config, output_dir)
-    _refuse_file(folder)
     device = str(resolve_device(config.performance.device))
     works, prepared = planned(config, folder, device=device, pairing=pairing)
     with open_results(folder / "results") as store:

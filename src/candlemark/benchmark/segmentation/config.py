@@ -8,6 +8,7 @@ shown (`reporting`, the bars of `benchmark.thresholds`) does not, and changes no
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,9 +19,11 @@ from candlemark.config import Config
 from candlemark.errors import ConfigError
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 from candlemark.metrics.segmentation.conventions import CONVENTIONS
-from candlemark.models.segmentation.base import AskProtocol
+from candlemark.models.segmentation.base import PROTOCOLS, AskProtocol
 
 Control = Literal["all_background", "all_foreground", "otsu", "oracle_box", "untrained_head"]
+
+HUB_PROTOCOLS = ("auto", *(name for name in PROTOCOLS if name != "own"))
 
 
 def _refuse_unknown(names: tuple[str, ...]) -> None:
@@ -109,11 +112,15 @@ class HubModelConfig(Config):
                 raise ValueError(str(error)) from error
         return name
 
-    @field_validator("protocol")
+    @field_validator("protocol", mode="before")
     @classmethod
-    def _of_the_hub(cls, name: str) -> str:
+    def _of_the_hub(cls, name: Any) -> Any:
         if name == "own":
             raise ValueError("is of a model of your own; name it in `models`, or with --model")
+        if name not in HUB_PROTOCOLS:
+            near = difflib.get_close_matches(str(name), HUB_PROTOCOLS, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise ValueError(f"is no protocol; {hint}known: {', '.join(HUB_PROTOCOLS)}")
         return name
 
 
