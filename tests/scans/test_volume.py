@@ -264,6 +264,22 @@ def _field(folder: Path) -> Path:
     return folder / "a.nrrd"
 
 
+def _pairs(folder: Path) -> Path:
+    image = SimpleITK.Image([4, 3, 2], SimpleITK.sitkVectorInt16, 2)
+    SimpleITK.WriteImage(image, str(folder / "a.nrrd"))
+    return folder / "a.nrrd"
+
+
+def _sheared(folder: Path) -> Path:
+    path = write(np.zeros((2, 3, 4), np.int16), folder / "a.nii")
+    header = bytearray(path.read_bytes())
+    header[252:256] = struct.pack("<hh", 0, 1)  # of its two places only the rows below count
+    rows = (1, 0.4, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)
+    header[280:328] = struct.pack("<12f", *(number for row in rows for number in row))
+    path.write_bytes(header)
+    return path
+
+
 def _many(folder: Path) -> Path:
     image = SimpleITK.Image([4, 3, 2], SimpleITK.sitkVectorUInt8, 7)
     SimpleITK.WriteImage(image, str(folder / "a.nrrd"))
@@ -306,7 +322,9 @@ def _other(folder: Path) -> Path:
         (_archive, "is an archive of arrays"),
         (_five_axes, r"has shape \(2, 2, 2, 2, 2\)"),
         (_times, r"has 4 axes of sizes \(4, 3, 2, 3\)"),
-        (_field, "a field, not a scan"),
+        (_field, r"has 3 numbers a voxel \(float32\): a field, not a scan"),
+        (_pairs, r"has 2 numbers a voxel \(int16\): a field, not a scan; write one"),
+        (_sheared, "has axes that are not at right angles; resample it"),
         (_many, "has 7 values a voxel"),
         (_complex, "complex numbers"),
     ],

@@ -119,7 +119,7 @@ def _of_itk(path: Path, *, placed: bool) -> Source:
     if parts not in {1, 2, 3, 4}:
         raise ScanError(f"{path} has {parts} values a voxel; a scan has 1, or 3 for colour")
     channels = 1 if parts < 3 else 3
-    if channels == 3 and placed and ending(path) != ".dcm":
+    if parts > 1 and placed and ending(path) != ".dcm":
         _refuse_vectors(path, reader)
     shape = _shape(size)
 
@@ -159,6 +159,10 @@ def _header(path: Path) -> Any:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
+        if "orthonormal" in str(error):
+            raise ScanError(
+                f"{path} has axes that are not at right angles; resample it to straight ones first"
+            ) from None
         raise ScanError(f"cannot read {path}: {said(error)}; is it damaged, or misnamed?") from None
     return reader
 
@@ -180,9 +184,13 @@ def said(error: Exception) -> str:
 
 
 def _refuse_vectors(path: Path, reader: Any) -> None:
-    """Three floats a voxel are a field of vectors, not colours."""
-    if _dtype(path, reader).kind == "f":
-        raise ScanError(f"{path} has three decimal numbers a voxel: a field, not a scan")
+    """Two numbers a voxel, or several decimal ones, are a field of vectors and not colours."""
+    parts = reader.GetNumberOfComponents()
+    if parts == 2 or _dtype(path, reader).kind == "f":
+        raise ScanError(
+            f"{path} has {parts} numbers a voxel ({_dtype(path, reader)}): a field, not a scan; "
+            "write one of them to a file of its own"
+        )
 
 
 def _shape(size: list[int]) -> tuple[int, int, int]:
