@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import interpolate
 
 from candlemark.errors import ModelError
+from candlemark.models.segmentation import pixels
 from candlemark.models.segmentation.base import Case
 from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.pixels import (
@@ -93,6 +96,32 @@ def test_labels_of_scores_of_the_right_size_are_their_argmax(
     generator = torch.Generator().manual_seed(n * classes)
     scores = torch.rand(n, classes, rows, columns, generator=generator)
     assert (labels_of(scores, (rows, columns)) == scores.argmax(1).numpy()).all()
+
+
+@pytest.mark.parametrize("maps", [1, 3, 7, 8, 100])
+def test_scores_are_enlarged_some_at_a_time_where_they_are_many(
+    maps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def counted(scores: torch.Tensor, **how: Any) -> torch.Tensor:
+        seen.append(scores.shape[0] * scores.shape[1])
+        return interpolate(scores, **how)
+
+    monkeypatch.setattr(pixels, "MOST_BYTES", maps * 4 * 12 * 10)
+    monkeypatch.setattr(torch.nn.functional, "interpolate", counted)
+    scores = torch.rand(3, 7, 4, 5, generator=torch.Generator().manual_seed(0))
+    scores[:, 5] = scores[:, 2]  # of equals the lower class
+    labels = labels_of(scores, (12, 10))
+    large = interpolate(scores, size=(12, 10), mode="bilinear", align_corners=False)
+    assert np.array_equal(labels, large.argmax(1).numpy())
+    assert max(seen) <= maps
+    assert sum(seen) == 21
+
+
+def test_scores_of_no_class_are_refused() -> None:
+    with pytest.raises(ModelError, match="gives no class a score"):
+        labels_of(torch.zeros(1, 0, 4, 4), (8, 8))
 
 
 def test_a_score_that_is_not_a_number_is_no_answer() -> None:

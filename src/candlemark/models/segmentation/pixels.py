@@ -25,8 +25,8 @@ from candlemark.models.segmentation.failures import not_a_number
 if TYPE_CHECKING:
     import torch
 
-FEW_CLASSES = 64
-"""Up to this many classes, all slices' scores are enlarged at once; above, one slice at a time."""
+MOST_BYTES = 1 << 28
+"""Of scores that are enlarged at once, float32; 150 classes of 4000 x 4000 px would be 10 GB."""
 
 
 def batches(case: Case, batch_size: int) -> Iterator[tuple[int, int]]:
@@ -93,7 +93,6 @@ def labels_of(
     Raises ModelError: more than 256 classes and no table. CaseError: a score is NaN.
     """
     import torch
-    from torch.nn.functional import interpolate
 
     count, classes = scores.shape[:2]
     if table is None and classes > 256:
@@ -101,19 +100,39 @@ def labels_of(
             f"the network has {classes} classes, and labels go to 255; give it a class map"
         )
     labels = np.empty((count, *size), np.uint8)
-    step = count if classes <= FEW_CLASSES else 1
+    step = max(1, MOST_BYTES // (4 * size[0] * size[1] * max(classes, 1)))
     with torch.inference_mode():
-        for start in range(0, count, max(step, 1)):
-            part = scores[start : start + step].float()
-            if tuple(part.shape[-2:]) != tuple(size):
-                part = interpolate(part, size=size, mode="bilinear", align_corners=False)
-            best, won = part.max(dim=1)
-            if bool(best.isnan().any()):
-                raise not_a_number()
+        for start in range(0, count, step):
+            won = _winners(scores[start : start + step], size)
             if table is not None:
                 won = torch.from_numpy(table).to(won.device)[won]
             labels[start : start + step] = won.to(torch.uint8).cpu().numpy()
     return labels
+
+
+def _winners(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(n, C, h, w) -> int64 (n, Y, X): the class that scores highest, some classes at a time."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    step = max(1, MOST_BYTES // (4 * size[0] * size[1] * len(scores)))
+    best: torch.Tensor | None = None
+    won: torch.Tensor | None = None
+    for first in range(0, scores.shape[1], step):
+        part = scores[:, first : first + step].float()
+        if tuple(part.shape[-2:]) != tuple(size):
+            part = interpolate(part, size=size, mode="bilinear", align_corners=False)
+        high, place = part.max(dim=1)
+        if bool(high.isnan().any()):
+            raise not_a_number()
+        if best is None or won is None:
+            best, won = high, place
+            continue
+        won = torch.where(high > best, place + first, won)
+        best = torch.maximum(best, high)
+    if won is None:
+        raise ModelError("the network gives no class a score")
+    return won
 
 
 def class_table(mapping: Mapping[int, int], classes: int) -> npt.NDArray[np.uint8]:
