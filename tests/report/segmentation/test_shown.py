@@ -169,7 +169,8 @@ def test_withheld_times_say_what_was_seen_and_which_flag_gives_them(fake: Any) -
         "Times: p95 needs 59 timed passes of a row, 3 were made; --repeats 20 makes enough.",
         "Times with ~: the median of fewer passes than p50 needs.",
     ]
-    assert re.search(r"net +~9 ms +~1 ms +~2 ms +~5 ms +~1 ms +TOO_FEW", shown(few, 120))
+    assert re.search(r"net +~9 ms +~1 ms +~2 ms +~5 ms +~1 ms", shown(few, 120))
+    assert "Time of a case, TOO_FEW" in shown(few)
 
 
 def test_a_fault_of_the_clock_is_told_once_for_all_rows(fake: Any) -> None:
@@ -187,7 +188,8 @@ def test_a_fault_of_the_clock_is_told_once_for_all_rows(fake: Any) -> None:
     assert time_lines(board) == [
         "Times of all rows are CONTENDED: others used 1 core in a; others alike."
     ]
-    assert re.search(r"a +2030 ms +CONTENDED", shown(board))
+    assert re.search(r"a +2030 ms", shown(board))
+    assert "Time of a case, CONTENDED" in shown(board)
 
 
 def test_no_number_has_an_exponent() -> None:
@@ -265,7 +267,7 @@ def test_markdown_escapes_names(fake: Any) -> None:
     text = comparison_markdown([board_of(fake)])
     assert "\\<b>\\|broken" in text
     tables = [line for line in text.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {8}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {9}
 
 
 def test_json_holds_the_answer_and_no_nan(fake: Any) -> None:
@@ -299,7 +301,24 @@ def test_the_page_escapes_names_and_draws_every_scored_row(fake: Any) -> None:
     assert text.count('<tr class="control">') == 1
     chart = forest(board)
     assert chart is not None
-    assert len(chart["layout"]["yaxis"]["categoryarray"]) == 5
+    assert chart["layout"]["yaxis"]["categoryarray"] == [
+        *("sam", "<b>shown the reference:</b>"),
+        *("dead", "control: Otsu", "&lt;b&gt;|broken", "good"),
+    ]
+    marks = {trace["y"][0]: trace["marker"] for trace in chart["data"][1:]}
+    assert (marks["sam"]["symbol"], marks["sam"]["color"]) == ("diamond-open", "@warn")
+    assert (marks["good"]["symbol"], marks["good"]["color"]) == ("circle", "@model")
+
+
+def test_a_verdict_stands_once_a_row(fake: Any) -> None:
+    """Where it is the same for all scores; ORACLE once stood under every number."""
+    text = page([board_of(fake)], [], title="scans")
+    (row,) = re.findall(r"<tr class=\"model\"><td class=\"name\">sam<.*?</tr>", text)[:1]
+    assert row.count(">ORACLE</abbr>") == 1
+    few = page([build_board([fake.scored("net", [9] * 3, times=TIMES)])], [], title="scans")
+    assert re.search(r"<h3>Time of a case <abbr[^>]*>TOO_FEW</abbr></h3>", few)
+    assert "~9 ms</td>" in few
+    assert "Against the controls" not in few
 
 
 @pytest.fixture

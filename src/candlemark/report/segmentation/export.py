@@ -29,12 +29,14 @@ from candlemark.report.segmentation.board import STAGES, Board, CaseScore, Row
 from candlemark.report.segmentation.contests import Duel
 from candlemark.report.segmentation.ranks import Ranking
 from candlemark.report.segmentation.text import (
+    ORACLES,
     answer,
     bar_lines,
+    bounded,
     head,
     note_lines,
+    prompt_of,
     standing,
-    written,
 )
 from candlemark.results.files import write_json, write_text
 
@@ -168,7 +170,7 @@ def comparison_markdown(boards: Sequence[Board]) -> str:
         lines += ["", f"## {_escaped(board.title)}", "", _escaped(answer(board))]
         for title, rows in (
             ("", board.rows),
-            ("### Oracles: the prompt comes from the reference", board.oracles),
+            (f"### {ORACLES}", board.oracles),
         ):
             if rows:
                 lines += ["", *([title, ""] if title else []), *_markdown_table(board, rows)]
@@ -180,17 +182,20 @@ def comparison_markdown(boards: Sequence[Board]) -> str:
 
 def _markdown_table(board: Board, rows: Sequence[Row]) -> Iterator[str]:
     metrics = board.settings.metrics
-    yield _line(
-        ["row", "protocol", *(head(board, m) for m in metrics), "failed", "against the controls"]
-    )
-    yield _line(["---", "---", *("---:" for _ in metrics), "---:", "---"])
+    oracles = all(row.oracle for row in rows)
+    last = "prompt" if oracles else "against the controls"
+    yield _line(["row", "protocol", *(head(board, m) for m in metrics), "failed", "verdict", last])
+    yield _line(["---", "---", *("---:" for _ in metrics), "---:", "---", "---"])
     for row in rows:
-        stands = "" if row.oracle else standing(row, board)
+        stands = prompt_of(row) if oracles else standing(row, board)
+        verdict = row.scores[board.settings.primary.name].verdict
         yield _line(
             [
                 *(_escaped(row.name), row.protocol),
-                *(written(row.scores[metric]) for metric in metrics),
-                *(f"{row.failed_cases} of {len(row.cases)}", _escaped(stands)),
+                *(bounded(row.scores[metric]) for metric in metrics),
+                f"{row.failed_cases} of {len(row.cases)}",
+                "" if verdict is Verdict.VALID else str(verdict),
+                _escaped(stands),
             ]
         )
 

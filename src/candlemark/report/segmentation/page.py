@@ -40,7 +40,7 @@ def page(board: Board, packed: Packed, suites: Sequence[Suite] = (), *, title: s
     drawn: dict[str, Chart] = {}
     body = [
         _header(board, packed, title),
-        '<main class="masks">',
+        '<main class="masks wide">',
         section(board, place=0, drawn=drawn),
         viewer(board, packed),
         environments(record.environment for row in board.everyone for record in row.records),
@@ -55,7 +55,8 @@ def page(board: Board, packed: Packed, suites: Sequence[Suite] = (), *, title: s
 def _header(board: Board, packed: Packed, title: str) -> str:
     look = '<a href="#slices">Slices</a>' if packed.cases else ""
     return (
-        f'<header><div><p class="asked">{escape(title)}: which model segments these scans best, '
+        '<header class="wide"><div>'
+        f'<p class="asked">{escape(title)}: which model segments these scans best, '
         "and can the answer be trusted?</p>"
         f"<h1>{escape(answer(board))}</h1>"
         f'<nav aria-label="Sections"><a href="#masks-0">Scores</a>{look}'

@@ -9,6 +9,7 @@ is made of stored numbers alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -17,17 +18,28 @@ from candlemark.metrics.segmentation.conventions import CONVENTIONS
 from candlemark.records import Measurement, Verdict
 from candlemark.report.format import p_value, quantity, short
 from candlemark.report.page import Chart, chart, configs, document, environments
-from candlemark.report.segmentation.board import STAGES, Board, Row
+from candlemark.report.segmentation.board import Board, Row
 from candlemark.report.segmentation.contests import Duel
 from candlemark.report.segmentation.text import (
+    ORACLES,
     answer,
     bar_lines,
+    ends,
     failure_lines,
     head,
     note_lines,
     plain,
     prompt_of,
     standing,
+    written,
+)
+from candlemark.report.segmentation.times import (
+    middle,
+    shared_verdict,
+    time_reason,
+    time_stages,
+    time_verdict,
+    timed_rows,
 )
 from candlemark.results.store import Suite
 
@@ -36,6 +48,9 @@ FOOTER = (
     "rows; p-values are corrected by Holm. A case without an answer scores the worst there is and "
     "stays in every mean. Made by candlemark.</footer>"
 )
+
+_SHOWN = "<b>shown the reference:</b>"
+"""Above the oracles of the chart, in place of a row's name."""
 
 Heads = Sequence[tuple[str, bool]]
 """Title of a column, and whether it holds numbers."""
@@ -48,7 +63,7 @@ def page(
     drawn: dict[str, Chart] = {}
     body = [
         _header(boards, title, beside),
-        "<main>",
+        '<main class="masks wide">',
         *(section(board, place=place, drawn=drawn) for place, board in enumerate(boards)),
         environments(
             record.environment
@@ -69,7 +84,8 @@ def _header(boards: Sequence[Board], title: str, beside: str | None) -> str:
     )
     other = "" if beside is None else f'<a href="{escape(beside)}">Other tasks</a>'
     return (
-        f'<header><div><p class="asked">{escape(title)}: which model segments these scans best, '
+        '<header class="wide"><div>'
+        f'<p class="asked">{escape(title)}: which model segments these scans best, '
         "and can the answer be trusted?</p>"
         f"<h1>{escape(' '.join(answer(board) for board in boards))}</h1>"
         f'<nav aria-label="Sections">{links}{other}<a href="#environment">Environment</a>'
@@ -93,12 +109,14 @@ def section(board: Board, *, place: int, drawn: dict[str, Chart]) -> str:
         scores_table(board, board.rows, last="against the controls"),
     ]
     if board.oracles:
-        parts.append("<h3>Oracles: the prompt comes from the reference</h3>")
+        parts.append(f"<h3>{ORACLES}</h3>")
         parts.append(scores_table(board, board.oracles, last="prompt"))
     if len(board.class_names) > 1:
         parts += ["<h3>By class</h3>", class_table(board)]
-    if any(row.times for row in board.everyone):
-        parts += ["<h3>Time of a case</h3>", times_table(board)]
+    if timed_rows(board):
+        shared = shared_verdict(board)
+        mark = f" {_abbr(shared, time_reason(timed_rows(board)[0]))}" if shared else ""
+        parts += [f"<h3>Time of a case{mark}</h3>", times_table(board)]
     parts += [f'<p class="note">{escape(line)}</p>' for line in lines]
     parts += [f'<p class="note failed">{escape(line)}</p>' for line in failure_lines(board)]
     return "\n".join([*parts, pairs_table(board), "</section>"])
@@ -107,25 +125,42 @@ def section(board: Board, *, place: int, drawn: dict[str, Chart]) -> str:
 def scores_table(board: Board, rows: Sequence[Row], *, last: str) -> str:
     """Every metric of every row, with intervals and verdicts; it sorts."""
     first, *others = board.settings.metrics
-    heads = [("row", False), ("protocol", False), (head(board, first), True), (last, False)]
+    heads = [("row", False), ("protocol", False), (head(board, first), True)]
+    tells = [prompt_of(row) if last == "prompt" else standing(row, board) for row in rows]
+    heads += [(last, False)] if any(tells) else []
     heads += [("failed cases", True), *((head(board, metric), True) for metric in others)]
     lines = []
-    for row in rows:
+    for row, told in zip(rows, tells, strict=True):
         notes = [row.role, *([f"weights {row.weights}"] if row.weights else [])]
         notes += [f"mean of {len(row.seeds)} seeds"] if len(row.seeds) > 1 else []
-        told = prompt_of(row) if last == "prompt" else standing(row, board)
         failed = f"{row.failed_cases} of {len(row.cases)}"
-        about = f"<small>{escape(', '.join(notes))}</small>"
+        shared = row.scores[first].verdict
         cells = [
-            f'<td class="name">{escape(short(row.name))}{about}</td>',
+            _name(row, _verdict(row.scores[first]), ", ".join(notes)),
             f"<td>{escape(row.protocol)}</td>",
-            _score(row.scores[first]),
-            f"<td>{escape(told)}</td>",
+            _score(row.scores[first], shared),
+            *([f"<td>{escape(told)}</td>"] if any(tells) else []),
             f'<td class="number" data-value="{row.failed_cases}">{failed}</td>',
-            *(_score(row.scores[metric]) for metric in others),
+            *(_score(row.scores[metric], shared) for metric in others),
         ]
         lines.append(f'<tr class="{escape(row.role)}">{"".join(cells)}</tr>')
     return _table(heads, lines)
+
+
+def _name(row: Row, verdict: str, about: str = "") -> str:
+    """A row's name, and once what keeps its numbers from being quoted."""
+    below = "; ".join(filter(None, (verdict, escape(about))))
+    small = f"<small>{below}</small>" if below else ""
+    return f'<td class="name">{escape(short(row.name))}{small}</td>'
+
+
+def _verdict(m: Measurement) -> str:
+    return "" if m.verdict is Verdict.VALID else _abbr(str(m.verdict), m.reason or "")
+
+
+def _abbr(verdict: str, reason: str) -> str:
+    hint = f' title="{escape(reason)}"' if reason else ""
+    return f'<abbr class="verdict" tabindex="0"{hint}>{escape(verdict)}</abbr>'
 
 
 def class_table(board: Board) -> str:
@@ -135,7 +170,7 @@ def class_table(board: Board) -> str:
     lines = [
         f'<tr class="{escape(row.role)}"><td class="name">{escape(short(row.name))}</td>'
         f"<td>{escape(board.class_names.get(label, label))}</td>"
-        f"{''.join(_score(scores[metric]) for metric in metrics)}</tr>"
+        f"{''.join(_score(scores[m], row.scores[m].verdict) for m in metrics)}</tr>"
         for row in (*board.rows, *board.oracles)
         for label, scores in row.by_class.items()
     ]
@@ -143,24 +178,24 @@ def class_table(board: Board) -> str:
 
 
 def times_table(board: Board) -> str:
-    """p50 and p95 of each stage, and peak memory, of every row that was timed."""
-    rows = [row for row in board.everyone if row.times]
-    stages = [s for s in STAGES if any(time.stage == s for row in rows for time in row.times)]
+    """The percentiles that are known of each stage, else what was seen, and the peak of memory."""
+    stages = time_stages(board)
     heads: list[tuple[str, bool]] = [("row", False)]
-    for stage in stages:
+    for stage, percentiles in stages.items():
         name = "all stages" if stage == "case" else stage
-        heads += [(f"{name} p50", True), (f"{name} p95", True)]
+        heads += [(f"{name} {p}".strip(), True) for p in percentiles or ("",)]
     lines = []
-    for row in rows:
-        found = {time.stage: time for time in row.times}
+    for row in timed_rows(board):
+        verdict = "" if shared_verdict(board) else time_verdict(row)
         cells = "".join(
-            _time(m)
-            for stage in stages
-            for m in ((found[stage].p50, found[stage].p95) if stage in found else (None, None))
+            _time(row, stage, p or "p50")
+            for stage, percentiles in stages.items()
+            for p in percentiles or ("",)
         )
         lines.append(
-            f'<tr class="{escape(row.role)}"><td class="name">{escape(short(row.name))}</td>'
-            f"{cells}{_time(row.peak_memory)}</tr>"
+            f'<tr class="{escape(row.role)}">'
+            f"{_name(row, _abbr(verdict, time_reason(row)) if verdict else '')}"
+            f"{cells}{_memory(row.peak_memory)}</tr>"
         )
     return _table([*heads, ("peak memory", True)], lines)
 
@@ -192,16 +227,17 @@ def _duel(duel: Duel) -> str:
 
 
 def forest(board: Board) -> Chart | None:
-    """The primary score of every row: its interval, and each of its cases as a dot."""
+    """The primary score of every row, its interval and its cases as dots; oracles stand apart."""
     primary = board.settings.primary
-    rows = [
-        row
-        for row in reversed((*board.rows, *board.oracles))
-        if row.value(primary.name) is not None
-    ]
+    above, below = (
+        [row for row in reversed(rows) if row.value(primary.name) is not None]
+        for rows in (board.rows, board.oracles)
+    )
+    rows = [*below, *above]
     if not rows:
         return None
     names = [escape(short(row.name)) for row in rows]
+    order = [*names[: len(below)], *([_SHOWN] if above and below else []), *names[len(below) :]]
     dots = [
         (name, value, escape(case.case))
         for name, row in zip(names, rows, strict=True)
@@ -224,27 +260,37 @@ def forest(board: Board) -> Chart | None:
         },
         *means,
     ]
+    return {"data": traces, "layout": _layout(board, order)}
+
+
+def _layout(board: Board, names: Sequence[str]) -> Chart:
+    primary = board.settings.primary
+    title = f"{head(board, primary.name)}: mean with 95 %; dots: cases; open: not to be quoted"
+    # Without its ends a share of 0.001 looks like much.
+    axis = {} if math.isinf(primary.high) else {"range": [primary.low - 0.02, primary.high + 0.02]}
     return {
-        "data": traces,
-        "layout": {
-            "height": 110 + 30 * len(rows),
-            "xaxis": {
-                "title": {"text": f"{head(board, primary.name)}: mean with 95 %; dots are cases"}
-            },
-            "yaxis": {"categoryorder": "array", "categoryarray": names, "showgrid": False},
-        },
+        "height": 110 + 30 * len(names),
+        "xaxis": {"title": {"text": title}, **axis},
+        "yaxis": {"categoryorder": "array", "categoryarray": list(names), "showgrid": False},
     }
 
 
 def _mean(name: str, row: Row, m: Measurement) -> Chart:
-    colour = "@warn" if m.verdict is not Verdict.VALID else f"@{row.role}"
+    colour = "@warn" if row.oracle else f"@{row.role}"
+    shape = "diamond" if row.oracle else "circle"
+    quoted = m.verdict is Verdict.VALID
     trace: Chart = {
         "type": "scatter",
         "mode": "markers",
         "x": [m.value],
         "y": [name],
-        "marker": {"color": colour, "size": 10, "line": {"color": "@paper", "width": 1.5}},
-        "hovertemplate": f"<b>%{{y}}</b><br>{escape(plain(m))}<extra></extra>",
+        "marker": {
+            "color": colour,
+            "size": 10,
+            "symbol": shape if quoted else f"{shape}-open",
+            "line": {"color": "@paper" if quoted else colour, "width": 1.5 if quoted else 2},
+        },
+        "hovertemplate": f"<b>%{{y}}</b><br>{escape(written(m))}<extra></extra>",
         "showlegend": False,
     }
     if m.value is not None and m.low is not None and m.high is not None:
@@ -260,30 +306,38 @@ def _mean(name: str, row: Row, m: Measurement) -> Chart:
     return trace
 
 
-def _score(m: Measurement) -> str:
-    value = "" if m.value is None else repr(float(m.value))
-    hint = f' title="{escape(m.reason)}"' if m.reason else ""
+def _score(m: Measurement, shared: Verdict) -> str:
+    """A score with its interval; its verdict where it is not the one that the row shows."""
     shown = escape(plain(m))
     if m.low is not None and m.high is not None:
-        shown += f"<small>{m.low:.3f} to {m.high:.3f}</small>"
-    if m.verdict is not Verdict.VALID:
-        shown += (
-            f'<small><abbr class="verdict" tabindex="0"{hint}>{escape(m.verdict)}</abbr></small>'
-        )
-    return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'
+        shown += f"<small>{escape(ends(m))}</small>"
+    if m.verdict is not shared:
+        shown += f"<small>{_verdict(m)}</small>"
+    return _cell(m.value, shown, m.reason)
 
 
-def _time(m: Measurement | None) -> str:
-    if m is None:
-        return '<td class="number" data-value=""></td>'
-    value = "" if m.value is None else repr(float(m.value))
-    hint = f' title="{escape(m.reason)}"' if m.reason else ""
-    shown = "" if m.value is None else escape(quantity(m.name, m.value))
-    if m.verdict is not Verdict.VALID:
-        shown += (
-            f'<small><abbr class="verdict" tabindex="0"{hint}>{escape(m.verdict)}</abbr></small>'
-        )
-    return f'<td class="number" data-value="{value}"{hint}>{shown}</td>'
+def _time(row: Row, stage: str, percentile: str) -> str:
+    time = next((one for one in row.times if one.stage == stage), None)
+    if time is None:
+        return _cell(None, "", None)
+    m = time.p50 if percentile == "p50" else time.p95
+    if percentile == "p50":
+        value = time.seen_ms if m.value is None else m.value
+        return _cell(value, escape(middle(time)), m.reason)
+    return _cell(m.value, "" if m.value is None else escape(quantity(m.name, m.value)), m.reason)
+
+
+def _memory(m: Measurement | None) -> str:
+    if m is None or m.value is None:
+        return _cell(None, "", None if m is None else m.reason)
+    return _cell(m.value, escape(quantity(m.name, m.value)), m.reason)
+
+
+def _cell(value: float | None, shown: str, reason: str | None) -> str:
+    """A cell of numbers, which sorts by `value`."""
+    number = "" if value is None else repr(float(value))
+    hint = f' title="{escape(reason)}"' if reason else ""
+    return f'<td class="number" data-value="{number}"{hint}>{shown}</td>'
 
 
 def _table(heads: Heads, lines: Sequence[str]) -> str:

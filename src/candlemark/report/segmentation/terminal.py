@@ -18,6 +18,7 @@ from candlemark.records import Verdict
 from candlemark.report.format import quantity
 from candlemark.report.segmentation.board import Board, Row
 from candlemark.report.segmentation.text import (
+    ORACLES,
     answer,
     bar_lines,
     bounded,
@@ -30,14 +31,19 @@ from candlemark.report.segmentation.text import (
     prompt_of,
     standing,
 )
-from candlemark.report.segmentation.times import time_of, time_stages, time_verdict, timed_rows
+from candlemark.report.segmentation.times import (
+    shared_verdict,
+    time_of,
+    time_stages,
+    time_verdict,
+    timed_rows,
+)
 from candlemark.report.tables import ROLE_STYLES, fitting
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-ORACLES = "Oracles: the prompt comes from the reference, so no score of theirs is the model's own"
 _TELLING = ("dice", "hd95", "nsd", "lesion_f1")
 
 
@@ -65,7 +71,8 @@ def board_parts(board: Board, *, width: int) -> list[RenderableType]:
     if len(board.class_names) > 1:
         parts += [Text("By class", style="bold"), _by_class(board, width)]
     if timed_rows(board):
-        parts += [Text("Time of a case", style="bold"), _times(board, width)]
+        said = ", ".join(filter(None, ("Time of a case", shared_verdict(board))))
+        parts += [Text(said, style="bold"), _times(board, width)]
     if left_out:
         names = ", ".join(SEGMENTATION_METRICS[name].title for name in left_out)
         parts.append(
@@ -190,7 +197,7 @@ def _time_table(board: Board, stages: Sequence[str]) -> Table:
         if stage in stages:
             name = "all stages" if stage == "case" else stage
             table.add_column(", ".join([name, *percentiles]), justify="right", no_wrap=True)
-    marked = any(map(time_verdict, rows))
+    marked = any(map(time_verdict, rows)) and not shared_verdict(board)
     if marked:
         table.add_column("verdict", no_wrap=True)
     table.add_column("peak memory", min_width=11)

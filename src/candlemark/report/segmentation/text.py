@@ -14,6 +14,7 @@ from candlemark.report.segmentation.board import Board, Row
 from candlemark.report.segmentation.contests import Duel
 from candlemark.report.segmentation.times import time_lines
 
+ORACLES = "Oracles: the prompt comes from the reference, so no score of theirs is the model's own"
 _BARS = {"clears": "clears it", "misses": "misses it", "undecided": "cannot be told"}
 
 
@@ -118,6 +119,13 @@ def bounded(m: Measurement) -> str:
     if m.low is None or m.high is None:
         return plain(m)
     return f"{plain(m)} [{_number(m.low, m)}, {_number(m.high, m)}]"
+
+
+def ends(m: Measurement) -> str:
+    """The interval alone; "" where there is none."""
+    if m.low is None or m.high is None:
+        return ""
+    return f"{_number(m.low, m)} to {_number(m.high, m)}"
 
 
 def written(m: Measurement, *, with_unit: bool = False) -> str:

@@ -71,6 +71,17 @@ def time_verdict(row: Row) -> str:
     return next((str(verdict) for verdict in found if verdict is not Verdict.VALID), "")
 
 
+def shared_verdict(board: Board) -> str:
+    """The verdict of the times of every row, to be said once; "" where they differ."""
+    found = {time_verdict(row) for row in timed_rows(board) if time_stages_of(row)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def time_stages_of(row: Row) -> list[str]:
+    """The stages of a row of which a time is known."""
+    return [time.stage for time in row.times if _known(time)]
+
+
 def time_reason(row: Row) -> str:
     """Why times bear that verdict."""
     found = [time.p50 for time in row.times if _known(time)]
