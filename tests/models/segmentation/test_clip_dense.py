@@ -112,6 +112,22 @@ def test_the_only_place_of_siglip_sees_what_the_whole_picture_is() -> None:
         assert torch.allclose(siglip_places(network, pixels, {})[:, 0], whole, atol=1e-5)
 
 
+@pytest.mark.parametrize(("side", "border"), [(64, 32), (60, 34), (68, 30)])
+def test_places_lie_where_the_patches_are_and_the_last_goes_to_the_edge(
+    side: int, border: int, make_spec: MakeSpec, make_case: MakeCase, watch: Stopwatch
+) -> None:
+    """Patches of 8 px: the fifth begins at 32 px of those that the model sees."""
+    spec = make_spec("tiny:clip", protocol="clip_dense", options={**ASKED, "image_size": side})
+    segmenter = build_clip_dense(spec, batch_size=2)
+    places = segmenter.facts["places"][0]
+    scores = torch.zeros(1, 2, places, places)
+    scores[:, 1] = torch.where(torch.arange(places) < 4, -1.0, 1.0)
+    segmenter._score = lambda _, pixels, *__: scores.expand(len(pixels), -1, -1, -1)
+    labels = segmenter.segment(make_case(halves()), watch)
+    expected = np.broadcast_to(np.arange(64) >= border, labels.shape)
+    assert np.array_equal(labels, expected)
+
+
 def test_clipseg_answers_as_the_library_does(clipseg: Path, make_spec: MakeSpec) -> None:
     save_tokenizer(clipseg, "healthy tissue a bright tumor")
     spec = make_spec(str(clipseg), protocol="clip_dense", options=ASKED)

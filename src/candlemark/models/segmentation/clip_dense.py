@@ -54,6 +54,7 @@ class ClipDense:
         self._table = table
         self._batch_size = batch_size
         self._score = DENSE[eye.request.described.model_class]
+        self._covered = covered_share(eye)
         self.facts = facts
 
     def segment(self, case: Case, watch: Stopwatch) -> Labels:
@@ -71,8 +72,10 @@ class ClipDense:
             with watch("forward"), torch.inference_mode():
                 scores = self.scores(pixels)
             with watch("postprocess"):
-                whole = labels_of(scores, (side, side), table=self._table)
-                labels[start:stop] = crop(whole, size)
+                seen = max(1, round(side * self._covered))
+                whole = labels_of(scores, (seen, seen), table=self._table)
+                beyond = (0, side - seen)
+                labels[start:stop] = crop(np.pad(whole, ((0, 0), beyond, beyond), "edge"), size)
         return labels
 
     def scores(self, pixels: Tensor) -> Tensor:
@@ -109,6 +112,15 @@ def build_clip_dense(spec: SegmenterSpec, *, batch_size: int) -> ClipDense:
             "dense": _HOW[described.model_class],
         },
     )
+
+
+def covered_share(eye: Eye) -> float:
+    """Of the picture's side, what its patches cover: 27 patches of 14 px are 378 of SigLIP's 384.
+
+    The rest on the right and below is seen by none, and gets the class of the patch beside it.
+    """
+    patch = int(eye.sight.config.vision_config.patch_size)
+    return eye.side // patch * patch / eye.side
 
 
 def alone(layer: Any, hidden: Tensor) -> Tensor:
