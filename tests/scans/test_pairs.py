@@ -16,6 +16,7 @@ from candlemark.scans.pairs import (
     case_id,
     content_hash,
     counting,
+    file_hash,
     pair,
     predictions_of,
     read_pairs,
@@ -342,6 +343,15 @@ def test_the_hash_covers_slices_and_raw_data(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"changed")
         seen.add(content_hash(match))
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("told", ["LIST\ns0.raw\ns1.raw\n", "s%d.raw 0 1 1\n", "s%d.raw 0 1\n"])
+def test_the_hash_covers_every_file_of_raw_data(tmp_path: Path, told: str) -> None:
+    folder_of(tmp_path, ["s0.raw", "s1.raw"])
+    (tmp_path / "a.mhd").write_text(f"ObjectType = Image\nElementDataFile = {told}")
+    before = file_hash(tmp_path / "a.mhd")
+    (tmp_path / "s1.raw").write_bytes(b"changed")
+    assert file_hash(tmp_path / "a.mhd") != before
 
 
 def test_ids_of_names() -> None:

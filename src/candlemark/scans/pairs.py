@@ -37,6 +37,9 @@ CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 _SEPARATORS = "_-. "
 
+MOST_SLICES = 2**16
+"""Files that a header can count off; one that is damaged may count to anything."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
@@ -428,8 +431,22 @@ def _files(path: Path) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
     if ending(path) in {".mhd", ".nhdr"}:
-        text = path.read_text(encoding="latin-1")
-        named = re.search(r"(?im)^(?:ElementDataFile|data file)\s*[=:]\s*(\S.*?)\s*$", text)
-        raw = path.parent / named[1] if named else None
-        return [path, raw] if raw is not None and raw.is_file() else [path]
+        beside = (path.parent / name for name in _raw_names(path.read_text(encoding="latin-1")))
+        return [path, *(file for file in beside if file.is_file())]
     return [path]
+
+
+def _raw_names(header: str) -> list[str]:
+    """Where a header says its voxels lie: a file, `LIST` and lines of files, `s%03d.raw 1 9 1`."""
+    named = re.search(
+        r"(?im)^(?:ElementDataFile|data file)[ \t]*[=:][ \t]*(\S.*?)[ \t\r]*$", header
+    )
+    if named is None:
+        return []
+    if re.fullmatch(r"(?i)LIST(\s+\d+)?", named[1]):
+        return [line.strip() for line in header[named.end() :].splitlines() if line.strip()]
+    counted = re.fullmatch(r"([^%]*%0?\d*d[^%]*?)\s+(\d+)\s+(\d+)(?:\s+(\d+))?.*", named[1])
+    if counted is None:
+        return [named[1]]
+    first, last, step = (int(number or 1) for number in counted.groups()[1:])
+    return [counted[1] % place for place in range(first, last + 1, max(1, step))[:MOST_SLICES]]
