@@ -97,6 +97,17 @@ def test_flags_are_a_config(config_of):
     assert (config.seeds, config.controls, config.performance.repeats) == ((0, 1), (), 2)
 
 
+def test_words_may_follow_a_flag_as_scripts_write_them(config_of):
+    config = config_of(
+        *("--hf-models", "a/b", "c/d=none", "--phantoms", "2", "--model", "p:f", "p:g"),
+        *("--metric=dice", "hd95", "--hf-models=e/f", "g/h", "--no-controls"),
+    )
+    assert [model.model_id for model in config.huggingface_models] == ["a/b", "c/d", "e/f", "g/h"]
+    assert [model.source for model in config.models] == ["p:f", "p:g"]
+    assert config.benchmark.metrics == ("dice", "hd95")
+    assert cli.one_each(["--model", "a", "--", "b"]) == ["--model", "a", "--", "b"]
+
+
 def test_flags_change_what_a_file_says(config_of):
     Path("c.yaml").write_text(
         "dataset: {image_dir: i, seg_dir: s, binary: true}\n"
@@ -127,6 +138,12 @@ def test_flags_change_what_a_file_says(config_of):
         ),
         (("--phantoms", "2", "--output-dir", "c.csv"), "c.csv is a file; --output-dir names"),
         (("--phantoms", "2", "--model", "lost.onnx"), "there is no model file lost.onnx"),
+        (("--phantoms", "2", "--model", "'tool {input} {output}"), "cannot be read: No closing"),
+        (
+            ("--phantoms", "2", "--model", "tool", "{input}", "x"),
+            "no command in quotes with {input}",
+        ),
+        (("--phantoms", "2", "tiny:vit", "--model", "own_models:bright"), "extra argument"),
         (("--phantoms", "2", "--model", "nothing"), "is no folder of predictions that exists"),
         (("--image-dir", "lost", "--seg-dir", "lost"), "lost is no folder"),
         (("--pairs", "lost.csv"), "cannot read lost.csv"),

@@ -74,9 +74,11 @@ app.command("bench")(bench.bench)
 app.command(
     "profile", short_help="Measure how fast, how heavy and how sure models are at inference."
 )(profile.profile)
-app.command("segment", short_help="Hold segmentation models against your own scans and masks.")(
-    segment.segment
-)
+app.command(
+    "segment",
+    cls=segment.SeveralWords,
+    short_help="Hold segmentation models against your own scans and masks.",
+)(segment.segment)
 app.command("gate", short_help="Fail where this version is slower than a baseline.")(gate.gate)
 app.command("run", short_help="Run a benchmark from a config file, such as a saved one.")(bench.run)
 app.add_typer(candles.app, name="candles")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from candlemark.cli.bench import AsJson, Resume, whole_numbers, words
 
@@ -20,8 +21,36 @@ if TYPE_CHECKING:
 EXIT_NOTHING_ANSWERED = 1
 PIPE_WIDTH = 200
 """Of what is no terminal: a file or a pipe has no width that a table must fit."""
+SEVERAL = ("--hf-models", "--model", "--metric")
+"""Flags that take several words, as scripts write them: --hf-models A B C."""
 SHOWN_MATCHES = 10
 """Matches that are printed; --verbose prints them all. Misses and doubts always are."""
+
+
+class SeveralWords(TyperCommand):
+    """A command whose SEVERAL take words by commas, by repeats, or up to the next flag."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As any command, each of those words behind a flag of its own."""
+        return super().parse_args(ctx, one_each(args))
+
+
+def one_each(args: Sequence[str]) -> list[str]:
+    """`--hf-models A B` as `--hf-models A --hf-models B`; what stands before a flag stays."""
+    found: list[str] = []
+    flag, several = "", False
+    for place, word in enumerate(args):
+        if word == "--":
+            return [*found, *args[place:]]
+        if word.startswith("-"):
+            flag, _, value = word.partition("=")
+            several = bool(value)
+        elif flag in SEVERAL:
+            if several:
+                found.append(flag)
+            several = True
+        found.append(word)
+    return found
 
 
 def segment(
@@ -45,7 +74,7 @@ def segment(
         typer.Option(
             "--hf-models",
             metavar="ID[=PROTOCOL]",
-            help="Ids on the Hub, local folders or tiny:NAME, separated by commas; protocols: "
+            help="Ids on the Hub, local folders or tiny:NAME, by commas or spaces; protocols: "
             "native_head, linear_probe, upernet_frozen, clip_dense, sam_auto, sam_oracle_box, "
             "sam_oracle_point, none.",
         ),
@@ -56,7 +85,7 @@ def segment(
             "--model",
             metavar="SOURCE",
             help="Your own: package.module:function, a .onnx or .pt file, a folder of finished "
-            "masks, or a command with {input} and {output}. Repeat it for several.",
+            "masks, or a command in quotes with {input} and {output}. Repeat it for several.",
         ),
     ] = None,
     config: Annotated[

@@ -103,7 +103,10 @@ def _command_file(command: str) -> str:
     """The program's own content where it is a file here; else its words alone."""
     import shlex
 
-    words = [Path(word) for word in shlex.split(command) if "{" not in word]
+    try:
+        words = [Path(word) for word in shlex.split(command) if "{" not in word]
+    except ValueError as error:
+        raise ModelError(f"the command '{command}' cannot be read: {error}") from error
     hashes = [_sha256(word) for word in words if word.is_file()]
     return hashlib.sha256("".join([command, *hashes]).encode()).hexdigest()
 

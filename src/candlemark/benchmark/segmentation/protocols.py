@@ -90,7 +90,7 @@ def kind_of_source(source: str) -> OwnKind:
         if missing:
             raise ConfigError(
                 f"the command '{source}' names no {missing[0]}; write where the image and the "
-                "mask go, such as: mytool {input} {output}"
+                "mask go, in quotes: 'mytool {input} {output}'"
             )
         return "command"
     name = source.removeprefix("python:")
@@ -105,6 +105,6 @@ def kind_of_source(source: str) -> OwnKind:
         return "python"
     raise ConfigError(
         f"--model '{source}' is not understood: it is no folder of predictions that exists, no "
-        "package.module:function, no .onnx, .pt or .ts file, and no command with {input} and "
-        "{output}"
+        "package.module:function, no .onnx, .pt or .ts file, and no command in quotes with "
+        "{input} and {output}"
     )
