@@ -153,7 +153,6 @@ def leaderboard(
         token=token,
         cache=PageCache(max_age_s=_seconds(max_age)),
         refresh=refresh or watch,
-        must_ask=refresh or watch,
         offline=offline,
         own=_own(results),
     )

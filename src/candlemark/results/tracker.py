@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "leaderboard.duckdb"
 VERSION = 1
+_MOST_NAMED = 3
 PATIENCE_S = 10.0
 """How long a file that another process has is waited for."""
 
@@ -164,8 +165,11 @@ class Tracker:
                 for place, (model, text) in enumerate(zip(snapshot.models, told, strict=True))
             ]
             if rows and not kept:
-                self._connection.executemany(
-                    "INSERT INTO contents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                # By columns: row by row, a thousand models take seconds.
+                places = ", ".join(["unnest(?)"] * len(rows[0]))
+                self._connection.execute(
+                    f"INSERT INTO contents SELECT {places}",
+                    [list(column) for column in zip(*rows, strict=True)],
                 )
             self._connection.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)",
@@ -190,6 +194,13 @@ class Tracker:
         """The last snapshot of these queries; None: there is none."""
         return self._one("TRUE", asked_id(endpoint, asked), "DESC", [])
 
+    def last(self, endpoint: str, asked: Sequence[str]) -> Snapshot:
+        """The last snapshot of these queries. Raises ResultsError: there is none."""
+        found = self.newest(endpoint, asked)
+        if found is None:
+            raise self._none_of(endpoint)
+        return found
+
     def at(self, endpoint: str, asked: Sequence[str], day: str) -> Snapshot:
         """The last snapshot of these queries until the end of a day, or until a time.
 
@@ -203,10 +214,7 @@ class Tracker:
             return found
         first = self._one("TRUE", asked_id(endpoint, asked), "ASC", [])
         if first is None:
-            raise ResultsError(
-                f"{self.path} has no snapshot of these queries at {endpoint}; "
-                "make the first with: candlemark hub leaderboard"
-            )
+            raise self._none_of(endpoint)
         raise ResultsError(
             f"{self.path} has no snapshot of these queries from {day} or before; "
             f"the oldest is of {first.taken_at}"
@@ -238,6 +246,21 @@ class Tracker:
         """The answer to a query as an Arrow table."""
         with readable_errors(self.path):
             return self._connection.sql(query).to_arrow_table()
+
+    def _none_of(self, endpoint: str) -> ResultsError:
+        """What to raise where there is no snapshot of some queries: of which there are some."""
+        kept = self._fetch(
+            "SELECT asked FROM snapshots WHERE endpoint = ? "
+            "GROUP BY asked ORDER BY max(number) DESC",
+            [endpoint],
+        )
+        sets = [json.loads(asked) for (asked,) in kept[:_MOST_NAMED]]
+        named = [f"'{one[0]}'" + (f" and {len(one) - 1} more" if one[1:] else "") for one in sets]
+        others = f" (there are some of {'; of '.join(named)})" if named else ""
+        return ResultsError(
+            f"{self.path} has no snapshot of these queries at {endpoint}{others}; "
+            "make the first with: candlemark hub leaderboard"
+        )
 
     def _one(self, where: str, asked: str, order: str, values: list[Any]) -> Snapshot | None:
         found = self._fetch(

@@ -213,12 +213,13 @@ def test_the_librarys_offline_switch_is_obeyed(
     ],
 )
 def test_a_damaged_page_is_as_good_as_none(
-    hub_with_models: Any, tmp_path: Path, damage: bytes
+    hub_with_models: Any, tmp_path: Path, told: list[str], damage: bytes
 ) -> None:
     ModelSearch(cache=PageCache()).find(SEGMENTATION)
     (page,) = (tmp_path / "cache" / "leaderboard").glob("*.json")
     page.write_bytes(damage)
     assert ModelSearch(cache=PageCache()).find(SEGMENTATION).requests == 1
+    assert sum("asked for anew" in text for text in told) <= 1
     assert ModelSearch(cache=PageCache()).find(SEGMENTATION).requests == 0
 
 

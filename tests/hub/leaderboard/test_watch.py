@@ -131,7 +131,10 @@ def test_offline_without_a_snapshot_says_what_to_do(see: Any, tmp_path: Path) ->
         f"there are no snapshots at {file}; make the first with: candlemark hub leaderboard"
     )
     see()
-    with pytest.raises(ResultsError, match="has no snapshot of these queries at http"):
+    with pytest.raises(
+        ResultsError,
+        match=r"\(there are some of 'task=image-segmentation limit=20' and 2 more\); make",
+    ):
         see([Query(task="fill-mask")], offline=True)
 
 
@@ -146,7 +149,7 @@ def test_a_hub_that_cannot_be_reached_is_stood_in_for_by_the_last_snapshot(
     assert board.taken_at == first.taken_at
     assert board.source.endswith("(the Hub gave no answer)")
     with pytest.raises(HubError, match="answered 503"):
-        see(must_ask=True)
+        see(refresh=True)
 
 
 def test_a_hub_that_cannot_be_reached_and_no_snapshot_is_an_error(

@@ -1,8 +1,8 @@
 """Pages of the Hub's answers, kept with their age and ETag, and read.
 
     cache = PageCache(max_age_s=6 * 3600)
-    page = cache.fresh(address)          # None: not here, or too old
-    page = cache.kept(address)           # of any age: its ETag saves sending the page again
+    page = cache.kept(address)           # None: not here
+    cache.is_young(page)                 # False: ask; its ETag saves sending the page again
     cache.keep(page)
 
 A page is a file below `leaderboard/` of the cache folder (`CANDLEMARK_CACHE`), written by
@@ -72,12 +72,9 @@ class PageCache:
             note(f"{path} cannot be read ({type(error).__name__}) and is asked for anew")
             return None
 
-    def fresh(self, address: str) -> Page | None:
-        """The page, if it is younger than the cache's age."""
-        page = self.kept(address)
-        if page is None or not 0 <= time.time() - page.fetched_at < self.max_age_s:
-            return None
-        return page
+    def is_young(self, page: Page) -> bool:
+        """Whether the Hub said it within the cache's age; not so where clocks went back."""
+        return 0 <= time.time() - page.fetched_at < self.max_age_s
 
     def keep(self, page: Page) -> Page:
         """Keep a page; a folder that cannot be written costs only the next call its time."""

@@ -117,10 +117,9 @@ class ModelSearch(Connection):
 
     def _page(self, address: str, query: Query) -> tuple[Page, str]:
         """A page, and where it is from: "cache", "unchanged" (the Hub said so) or "sent"."""
-        young = None if self.refresh else self.cache.fresh(address)
-        if young is not None:
-            return young, "cache"
         kept = self.cache.kept(address)
+        if kept is not None and not self.refresh and self.cache.is_young(kept):
+            return kept, "cache"
         self._wait_for_the_limit()
         doing = f"search the models of {query.asked}"
         etag = kept.etag if kept else None

@@ -52,16 +52,15 @@ def look(
     cache: PageCache | None = None,
     refresh: bool = False,
     offline: bool = False,
-    must_ask: bool = False,
     own: Iterable[OwnScore] = (),
 ) -> Board:
     """The leaderboard of some queries.
 
-    refresh: ask about every page, however young; offline: ask nothing, show the last snapshot
-    must_ask: raise where the Hub cannot be reached, instead of showing the last snapshot
+    refresh: ask about every page, however young, and raise where the Hub cannot be reached instead
+        of showing the last snapshot; offline: ask nothing, show the last snapshot
     own: scores that were measured here
 
-    Raises HubError: the Hub refuses or cannot be reached, and there is no snapshot or `must_ask`.
+    Raises HubError: the Hub refuses or cannot be reached, and there is no snapshot or `refresh`.
     ResultsError: the tracker cannot be used, or (offline) has no snapshot of these queries.
     """
     own = tuple(own)
@@ -72,7 +71,7 @@ def look(
             return _board(_last(tracker, search.endpoint, asked, "offline"), tracker, own, None)
     # Closed while the Hub is asked, which may take minutes: others look meanwhile.
     with open_tracker(tracker_dir) as tracker:
-        stands_in = tracker.newest(search.endpoint, asked) is not None and not must_ask
+        stands_in = tracker.newest(search.endpoint, asked) is not None and not refresh
     try:
         seen = _ask(search, queries)
     except HubError as error:
@@ -165,12 +164,7 @@ def _source(taken_at: str, requests: int, unchanged: int) -> str:
 
 
 def _last(tracker: Tracker, endpoint: str, asked: Sequence[str], why: str) -> _Seen:
-    snapshot = tracker.newest(endpoint, asked)
-    if snapshot is None:
-        raise ResultsError(
-            f"{tracker.path} has no snapshot of these queries at {endpoint}; "
-            "make the first with a network: candlemark hub leaderboard"
-        )
+    snapshot = tracker.last(endpoint, asked)
     text = f"snapshot of {snapshot.taken_at}, {ago(snapshot.taken_at)} old ({why})"
     return _Seen(snapshot=snapshot, source=text, offline=True)
 

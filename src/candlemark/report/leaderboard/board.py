@@ -41,10 +41,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """How downloads of 30 days have changed between two snapshots.
-
-    change: as a share; None where there were none before
-    """
+    """How downloads of 30 days have changed between two snapshots."""
 
     since: str
     before: int
@@ -52,7 +49,7 @@ class Trend:
 
     @property
     def change(self) -> float | None:
-        """As a share of what it was."""
+        """As a share of what it was; None: there were none."""
         return None if self.before == 0 else self.now / self.before - 1
 
 
@@ -114,7 +111,6 @@ class Change:
 
     kind: "first" (who is recommended first), "new", "gone", "claims", "licence", "gated", "files",
         "task", "size" or "numbers"
-    news: whether it is more than counts that move every day
     """
 
     model: str
