@@ -192,6 +192,14 @@ def test_a_name_is_one_name_however_its_accents_are_kept(tmp_path: Path) -> None
     assert list(found.missing_reference) == ["\u75c5\u4f8b_2"]
 
 
+def test_folders_as_kits_has_them(tmp_path: Path) -> None:
+    names = [f"case_0000{n}/{kind}.nii.gz" for n in (0, 1) for kind in ("imaging", "segmentation")]
+    folder = folder_of(tmp_path / "kits", names)
+    assert as_names(pair(folder, folder)) == {
+        f"case_0000{n}": ("imaging.nii.gz", "segmentation.nii.gz") for n in (0, 1)
+    }
+
+
 def test_letters_of_another_size_are_another_name_and_said(tmp_path: Path) -> None:
     found = paired(tmp_path, ["Case_1.nii", "b.nii"], ["case_1.nii", "b.nii"])
     assert [m.case for m in found.matches] == ["b"]

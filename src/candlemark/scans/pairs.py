@@ -23,7 +23,7 @@ from candlemark.errors import ScanError
 from candlemark.scans.dicom import holds_dicom
 from candlemark.scans.reading import ENDINGS, ending
 
-IMAGE_WORDS = ("image", "img", "images", "volume", "vol", "scan")
+IMAGE_WORDS = ("image", "img", "images", "imaging", "volume", "vol", "scan")
 """Words that tell an image: `case_7_image`, `img_7`, `volume-7`."""
 
 MASK_WORDS = (
