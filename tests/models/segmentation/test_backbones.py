@@ -174,6 +174,22 @@ def test_a_picture_is_resized_and_normalised_as_the_networks_own_processor_does(
     assert pixels[0, :, :, -10].flatten().tolist() == pytest.approx([1.0] * 3 * SIDE)
 
 
+def test_a_side_that_patches_do_not_fill_is_cut_or_refused(
+    tmp_path: Path, load: Callable[..., Backbone]
+) -> None:
+    settings = {**TOKENS, "image_size": 60, "intermediate_size": 16}
+    config = transformers.SiglipVisionConfig(**settings)
+    transformers.SiglipVisionModel(config).save_pretrained(tmp_path)
+    backbone = load(tmp_path, options={})
+    assert backbone.side == backbone.facts["image_size"] == 56
+    assert backbone.strides == (8.0,) * 4
+    assert load(tmp_path, options={"image_size": 64}).strides == (8.0,) * 4
+    with pytest.raises(ModelError, match=r"patches of 8 px, .* do not fill it: ask for 56 or 64"):
+        load(tmp_path, options={"image_size": 60})
+    with pytest.raises(ModelError, match=r"do not fill it: ask for 8$"):
+        load(tmp_path, options={"image_size": 7})
+
+
 def test_pictures_that_nobody_may_write_to_are_taken(load: Callable[..., Backbone]) -> None:
     picture = np.zeros((1, 8, 8, 3), np.uint8)
     picture.flags.writeable = False

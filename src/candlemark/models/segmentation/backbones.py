@@ -150,7 +150,9 @@ def _from_transformers(request: LoadRequest) -> Sight:
     whole = build_config(request)
     config = getattr(whole, "vision_config", None) or whole
     name, request = _map_class(request, config)
-    side, native = choose_side(request, whole), config_side(whole)
+    patch = getattr(config, "patch_size", None)
+    patch = patch if isinstance(patch, int) else 1
+    side, native = _whole_patches(request, choose_side(request, whole), patch), config_side(whole)
     if request.file is None and native is not None:
         config.image_size = side
     staged = name.endswith("Backbone")
@@ -160,10 +162,26 @@ def _from_transformers(request: LoadRequest) -> Sight:
     options: dict[str, Any] = {} if staged else {"output_hidden_states": True}
     if request.file is not None and native not in (None, side):
         options |= _interpolation(network.module, native, side)
-    patch = getattr(config, "patch_size", None)
-    module = TransformersMaps(network.module, options, patch if isinstance(patch, int) else None)
+    module = TransformersMaps(network.module, options, patch if patch > 1 else None)
     facts = network_facts(request, network, inputs="slices of scans")
     return _sight(module, find_reader(request, whole, side=side), facts)
+
+
+def _whole_patches(request: LoadRequest, side: int, patch: int) -> int:
+    """The side that patches fill: SigLIP's 27 of 14 px are 378 of its 384.
+
+    With a rest that no patch sees, every place of a map would lie a little off.
+
+    Raises ModelError: a side was asked for that they do not fill.
+    """
+    rest = side % patch
+    if rest and request.shape.image_size is not None:
+        fitting = " or ".join(str(one) for one in (side - rest, side - rest + patch) if one)
+        raise ModelError(
+            f"image_size = {side}; {request.described.id} sees patches of {patch} px, which do not "
+            f"fill it: ask for {fitting}"
+        )
+    return side - rest
 
 
 _OPTIONAL = ("pooler.", "vision_model.head.", "hidden_states_norms.", "layernorm.", "mask_token")
