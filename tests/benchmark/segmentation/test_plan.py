@@ -56,9 +56,10 @@ def test_a_model_asked_in_two_ways_is_told_apart_by_name(config_of):
 def test_the_protocol_follows_from_the_type_or_from_the_model(config_of):
     (typed,) = rows_of(config_of(huggingface_models=[{"model_id": "a/b", "type": "swin"}]))
     assert (typed.spec.protocol, typed.why) == ("linear_probe", "type: swin")
-    (found,) = rows_of(config_of(huggingface_models=[{"model_id": SAM}]))
-    assert found.spec.protocol == "sam_auto"
-    assert "SamModel" in str(found.why)
+    for model in ({"model_id": SAM}, {"model_id": SAM, "type": "foundation"}):
+        (found,) = rows_of(config_of(huggingface_models=[model]))
+        assert found.spec.protocol == "sam_auto"
+        assert "SamModel" in str(found.why)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from candlemark.models.segmentation.base import PROTOCOLS, AskProtocol
         ("SwinV2", "linear_probe"),
         ("sam", "sam_auto"),
         ("clip", "clip_dense"),
+        ("vision-transformer", "auto"),
+        ("Foundation Model", "auto"),
         ("classification", "none"),
         ("upernet_frozen", "upernet_frozen"),
     ],
@@ -36,7 +38,7 @@ def test_a_word_stands_for_a_protocol(word, protocol):
 
 
 def test_the_table_names_protocols_only():
-    assert set(TYPES.values()) <= set(PROTOCOLS) == set(get_args(AskProtocol))
+    assert set(TYPES.values()) - {"auto"} <= set(PROTOCOLS) == set(get_args(AskProtocol))
     assert set(PROTOCOLS) >= LEARNING | PROMPTED_BY_REFERENCE
     assert "own" not in TYPES
 

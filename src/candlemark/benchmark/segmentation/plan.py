@@ -309,8 +309,8 @@ def _protocol(model: HubModelConfig) -> tuple[str, str | None]:
     """How the model is asked, and why that way where nobody said it."""
     if model.protocol != "auto":
         return model.protocol, None
-    if model.type is not None:
-        return protocol_of_type(model.type), f"type: {model.type}"
+    if model.type is not None and (meant := protocol_of_type(model.type)) != "auto":
+        return meant, f"type: {model.type}"
     from candlemark.models.segmentation.choose import choose_protocol
 
     return choose_protocol(model.model_id, weights=model.weights)

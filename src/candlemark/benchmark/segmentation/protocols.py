@@ -26,14 +26,22 @@ _HEADS = (
 )
 _BACKBONES = (
     *("backbone", "encoder", "feature_extractor", "features", "image_feature_extraction"),
-    *("swin", "swinv2", "mit", "vit", "dinov2", "convnext", "resnet", "foundation"),
+    *("swin", "swinv2", "mit", "vit", "dinov2", "convnext", "resnet"),
     *("biomedclip", "vision_tower", "probe"),
 )
 _TEXT = ("clip", "siglip", "vision_language", "zero_shot", "text_prompt")
 _PROMPTED = ("sam", "sam2", "medsam", "mask_generation", "promptable")
 _TIMED = ("classification", "image_classification", "detection", "object_detection", "time_only")
 
-TYPES: dict[str, AskProtocol] = {
+_VAGUE = (
+    *("foundation", "foundation_model", "pretrained", "medical", "biomedical", "medical_imaging"),
+    *("transformer", "vision_transformer", "hierarchical_transformer", "cnn", "vision", "image"),
+    *("multimodal", "vision_model", "vision_foundation_model", "medical_foundation_model"),
+)
+"""What people call models of every kind: of how to ask one of them it says nothing."""
+
+TYPES: dict[str, AskProtocol | Literal["auto"]] = {
+    **dict.fromkeys(_VAGUE, "auto"),
     **{name: name for name in PROTOCOLS if name != "own"},
     **dict.fromkeys(_HEADS, "native_head"),
     **dict.fromkeys(_BACKBONES, "linear_probe"),
@@ -44,7 +52,8 @@ TYPES: dict[str, AskProtocol] = {
     "sam_point": "sam_oracle_point",
     **dict.fromkeys(_TIMED, "none"),
 }
-"""Protocol by what people call a model; letters and hyphens are read as `type_word` says."""
+"""Protocol by what people call a model, "auto" where its own config has to tell; letters and
+hyphens are read as `type_word` says."""
 
 LEARNING: frozenset[str] = frozenset({"linear_probe", "upernet_frozen"})
 """Protocols that train a head on the training cases first."""
@@ -67,8 +76,8 @@ def type_word(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
-def protocol_of_type(name: str) -> AskProtocol:
-    """The protocol that a config's `type` stands for.
+def protocol_of_type(name: str) -> AskProtocol | Literal["auto"]:
+    """The protocol that a config's `type` stands for; "auto": any, so the model's config tells.
 
     Raises ConfigError: nobody knows the word.
     """
