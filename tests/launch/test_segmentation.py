@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import candlemark
 from candlemark.errors import ConfigError, ScanError
@@ -16,7 +19,7 @@ from candlemark.execution.base import Failure, FailureKind, Outcome
 from candlemark.launch import segmentation
 from candlemark.launch.run import as_config
 from candlemark.launch.segmentation import run_segmentation
-from candlemark.launch.segmentation_report import write_report
+from candlemark.launch.segmentation_report import show_report, write_report
 from candlemark.records import Status
 from candlemark.results.store import open_results
 
@@ -114,8 +117,9 @@ def test_a_process_that_dies_is_a_row_and_the_others_go_on(tmp_path, monkeypatch
 
 
 def test_the_report_has_every_case_a_page_and_pictures(tmp_path):
-    finished = run_segmentation(config(), output_dir=tmp_path, executor=Here())
-    report = write_report(finished, config(), tmp_path)
+    folder = tmp_path / "my scans"
+    finished = run_segmentation(config(), output_dir=folder, executor=Here())
+    report = write_report(finished, config(), folder)
     with report.exported.cases.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 4 * 2
@@ -127,7 +131,13 @@ def test_the_report_has_every_case_a_page_and_pictures(tmp_path):
     assert [path.suffix for path in report.overlays] == [".png"]
     assert all(Path(path).exists() for path in report.overlays)
     json.dumps(report.to_dict())
-    assert "--convention monai" in report.lines()[-1]
+    _, *typed = shlex.split(report.lines()[-1])
+    assert typed[typed.index("--output-dir") + 1] == str(folder)
+    assert typed[-2:] == ["--convention", "monai"]
+    console = Console(file=io.StringIO(), width=200)
+    show_report(report, console, cases=True)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("phantom_000") == 4
 
 
 def test_masks_are_dropped_where_they_are_not_to_be_kept(tmp_path):

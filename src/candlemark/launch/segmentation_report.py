@@ -10,6 +10,7 @@ said and everything else stands.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,8 +98,9 @@ class SegmentationReport:
             found.append(f"masks:   {self.masks}")
         found.append(f"results: {self.results_dir}")
         other = "monai" if self._convention != "monai" else "candlemark"
-        again = f"candlemark segment --config {self.config} --output-dir {self.results_dir.parent}"
-        return [*found, f"next:    {again} --convention {other}"]
+        again = ["candlemark", "segment", "--config", str(self.config)]
+        again += ["--output-dir", str(self.results_dir.parent), "--convention", other]
+        return [*found, f"next:    {shlex.join(again)}"]
 
     @property
     def _convention(self) -> str:
@@ -197,6 +199,7 @@ def show_report(report: SegmentationReport, console: Console, *, cases: bool = F
 
 
 def _show_cases(board: Board, console: Console) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     metrics = board.settings.metrics
@@ -205,10 +208,10 @@ def _show_cases(board: Board, console: Console) -> None:
         for case in row.cases:
             values = (case.scores.get(metric) for metric in metrics)
             table.add_row(
-                row.name,
+                escape(row.name),
                 "-" if case.seed is None else str(case.seed),
-                case.case,
-                case.outcome if case.reason is None else f"{case.outcome}: {case.reason}",
+                escape(case.case),
+                escape(case.outcome if case.reason is None else f"{case.outcome}: {case.reason}"),
                 *("-" if value is None else f"{value:.3f}" for value in values),
             )
     console.print(table)

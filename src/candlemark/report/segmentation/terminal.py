@@ -176,7 +176,7 @@ def _class_table(board: Board, metrics: Sequence[str]) -> Table:
             table.add_row(
                 Text(name, style=ROLE_STYLES.get(row.role, "default")),
                 *(plain(scores[metric]) for metric in metrics),
-                board.class_names.get(label, label),
+                Text(board.class_names.get(label, label)),
             )
     return table
 

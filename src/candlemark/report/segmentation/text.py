@@ -137,8 +137,10 @@ def written(m: Measurement, *, with_unit: bool = False) -> str:
 
 
 def _number(value: float, m: Measurement) -> str:
-    # Half the diagonal of a scan is no number to read to the micrometre.
-    return f"{value:.1f}" if m.unit in {"mm", "px"} and (m.value or 0) >= 10 else f"{value:.3f}"
+    # Half the diagonal of a scan is no number to read to the micrometre, nor is any distance.
+    if m.unit in {"mm", "px"}:
+        return f"{value:.1f}" if (m.value or 0) >= 10 else f"{value:.2f}"
+    return f"{value:.3f}"
 
 
 def standing(row: Row, board: Board) -> str:
