@@ -11,7 +11,10 @@ from typing import Any
 from candlemark.records import RunRecord
 
 SCORED_TASKS = ("charts", "fusion")
-"""Tasks whose trials are scored on the test cases of a data set."""
+"""Tasks whose trials are scored on the test cases of a data set of markets."""
+
+SEGMENTATION = "segmentation"
+"""The task whose trials are scored on scans; its tables and statistics are its own."""
 
 
 def task_of(record: RunRecord) -> str:

@@ -180,7 +180,9 @@ class TestFind:
         assert (one.model, one.scored_on) == ("a", "BTC 1h: next_candle")
         assert one.known("auroc")[0].value == pytest.approx(0.65)
         assert [(x.model, x.scored_on) for x, _ in found.failing] == [("a", "ETH: next_candle")]
-        assert found.unknown[0].reason == "no auroc of b is stored by the tasks charts and fusion"
+        assert found.unknown[0].reason == (
+            "no auroc of b is stored by the tasks charts, fusion and segmentation"
+        )
         alone = find(results, "auroc > 0.65", task="charts")
         assert [x.record.facts["seed"] for x in alone.matching] == [1]
 
@@ -194,6 +196,52 @@ class TestFind:
         found = find(results, "mase < 1", task="fusion")
         assert [one.scored_on for one in found.matching] == ["BTC 1h: direction"]
         assert [one.scored_on for one, _ in found.failing] == ["ETH 1h: direction"]
+
+    def test_masks_are_asked_by_the_way_of_asking_and_only_what_may_be_quoted(
+        self, results: Results
+    ) -> None:
+        for place, (protocol, dice, verdict) in enumerate(
+            (
+                ("linear_probe", 0.8, Verdict.VALID),
+                ("native_head", 0.3, Verdict.VALID),
+                ("sam_oracle_box", 0.9, Verdict.ORACLE),
+                ("clip_dense", 0.9, Verdict.UNTRAINED),
+                ("sam_auto", 0.9, Verdict.TOO_FEW),
+            )
+        ):
+            trial = {"task": "segmentation", "protocol": protocol, "dataset": "f0f0f0f0"}
+            facts = {
+                "dataset": "liver",
+                "dataset_hash": "f0f0f0f0",
+                "class_names": {"1": "tumor"},
+                "role": "model",
+                "protocol": protocol,
+                "model": "a",
+                "row": "a",
+            }
+            value = (
+                Measurement(name="dice", value=dice, verdict=verdict, reason="why"),
+                Measurement(name="precision", value=0.5 + place / 100),
+            )
+            record = made.make("a", trial=trial, facts=facts, measurements=value)
+            results.append(record, "s1")
+        chart = scored("a", 0.6)
+        more = (*chart.measurements, Measurement(name="precision", value=0.99))
+        results.append(replace(chart, measurements=more), "s1")
+        results.append(made.make("a"), "s1")
+        found = find(results, "dice > 0.5", task="segmentation")
+        assert [(one.label, one.scored_on) for one in found.matching] == [
+            ("a linear_probe", "liver f0f0f0: tumor")
+        ]
+        assert found.matching[0].known("precision")[0].value == 0.5  # of masks, not of charts
+        assert [one.label for one, _ in found.failing] == ["a native_head"]
+        assert {one.reason for one in found.unknown} == {
+            *("dice is ORACLE: why", "dice is UNTRAINED: why", "dice is TOO_FEW: why")
+        }
+        fast = find(results, "dice > 0.5", "latency_p50_ms < 99", task="inference")
+        assert [one.scored_on for one in fast.matching] == [
+            "liver f0f0f0: tumor, a as linear_probe"
+        ]
 
     def test_a_seed_that_two_machines_ran_counts_once(self, results: Results) -> None:
         results.append(made.make("a"), "s1")

@@ -4,9 +4,9 @@
         one.label, one.known("latency_p50_ms"), one.known("auroc")
 
 A cell is what one trial measured on one machine, from the newest attempt there that ended
-well. Scores come from the tasks `charts` and `fusion`: a cell of another task is joined by
-the name of its model with the scores stored for that model, the mean over seeds, once for
-each data set and label it was scored on.
+well. Scores come from the tasks `charts`, `fusion` and `segmentation`: a cell of another task is
+joined by the name of its model with the scores stored for that model, the mean over seeds, once
+for each data set and label it was scored on, and of scans for each way it was asked.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any
 
 from candlemark.metrics.catalog import all_scores
 from candlemark.records import Measurement, RunRecord, Status, Verdict
-from candlemark.results.naming import SCORED_TASKS, fact, row_name, task_of
+from candlemark.results.naming import SCORED_TASKS, SEGMENTATION, fact, row_name, task_of
 from candlemark.results.questions.machine import Machine, machine_name, why_elsewhere
 from candlemark.results.store import Results
 
 _GIVEN = ("modality", "model_task", "device", "batch_size", "sequence_length", "image_size")
 _CHOSEN = ("precision", "backend")
+WITH_SCORES = (*SCORED_TASKS, SEGMENTATION)
+"""Tasks whose trials carry scores of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +48,10 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Model and what was chosen for it: `gpt2 fp16 compile`."""
+        """Model and what was chosen for it: `gpt2 fp16 compile`, `nvidia/mit-b0 linear_probe`."""
         chosen = [fact(self.record, name) for name in _CHOSEN]
+        if task_of(self.record) == SEGMENTATION:
+            chosen = [fact(self.record, "protocol")]
         return " ".join([row_name(self.record), *(str(value) for value in chosen if value)])
 
     @property
@@ -63,10 +67,10 @@ class Candidate:
         m = self.measurements.get(name)
         if m is None:
             why = f"{name} was not measured"
-            if name in all_scores() and task_of(self.record) not in SCORED_TASKS:
-                why = (
-                    f"no {name} of {self.model} is stored by the tasks {' and '.join(SCORED_TASKS)}"
-                )
+            if name in all_scores() and task_of(self.record) not in WITH_SCORES:
+                *others, last = WITH_SCORES
+                tasks = f"{', '.join(others)} and {last}"
+                why = f"no {name} of {self.model} is stored by the tasks {tasks}"
             return None, why
         if m.verdict is not Verdict.VALID:
             return None, f"{name} is {m.verdict}" + (f": {m.reason}" if m.reason else "")
@@ -145,10 +149,10 @@ def _joined(
         record=record,
         machine=machine_name(record.environment),
         measurements={m.name: m for m in record.measurements},
-        scored_on=_scored_on(record) if task_of(record) in SCORED_TASKS else None,
+        scored_on=_scored_on(record) if task_of(record) in WITH_SCORES else None,
     )
     found = scores.get(bare.model, {})
-    if task_of(record) in SCORED_TASKS or not found:
+    if task_of(record) in WITH_SCORES or not found:
         return [bare]
     return [
         replace(bare, measurements={**bare.measurements, **values}, scored_on=name)
@@ -157,6 +161,11 @@ def _joined(
 
 
 def _scored_on(record: RunRecord) -> str:
+    """Data set and label. Scans of one name are told apart by their content: a folder changes."""
+    if task_of(record) == SEGMENTATION:
+        classes = ", ".join((fact(record, "class_names") or {}).values())
+        content = str(fact(record, "dataset_hash") or "")[:6]
+        return f"{fact(record, 'dataset')} {content}: {classes}"
     return f"{record.facts.get('dataset', 'data')}: {record.facts.get('label', 'label')}"
 
 
@@ -169,11 +178,14 @@ def _scores(records: Sequence[RunRecord]) -> dict[str, dict[str, dict[str, Measu
     once = {record.trial_id: record for record in ours_last if record.status is Status.OK}
     groups: dict[tuple[str, str, str], list[Measurement]] = {}
     for record in once.values():
-        if task_of(record) in SCORED_TASKS and fact(record, "role") == "model":
+        if task_of(record) in WITH_SCORES and fact(record, "role") == "model":
             for m in record.measurements:
                 if m.name in all_scores():
                     model = str(fact(record, "model") or row_name(record))
-                    groups.setdefault((model, _scored_on(record), m.name), []).append(m)
+                    scored_on = _scored_on(record)
+                    if task_of(record) == SEGMENTATION:  # one model may be asked in several ways
+                        scored_on += f", {row_name(record)} as {fact(record, 'protocol')}"
+                    groups.setdefault((model, scored_on, m.name), []).append(m)
     found: dict[str, dict[str, dict[str, Measurement]]] = {}
     for (model, scored_on, name), seeds in groups.items():
         found.setdefault(model, {}).setdefault(scored_on, {})[name] = _mean(seeds)
