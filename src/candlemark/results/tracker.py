@@ -112,10 +112,7 @@ def _connect(file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 def _prepare(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
     """Make the tables of a new file; refuse one that is not ours."""
     tables = {
-        name
-        for (name,) in connection.execute(
-            "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
-        ).fetchall()
+        name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
     }
     if not tables:
         connection.execute("BEGIN")

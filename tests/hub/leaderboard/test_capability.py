@@ -291,7 +291,10 @@ MAPPINGS = {
 }
 
 
-@pytest.mark.parametrize("task", MAPPINGS)
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=() if task == SEG else pytest.mark.slow) for task in MAPPINGS],
+)
 def test_every_architecture_that_transformers_loads_for_a_task_can_do_it(task: str) -> None:
     from transformers.models.auto import modeling_auto
 
