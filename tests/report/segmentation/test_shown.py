@@ -7,6 +7,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,13 @@ def study(fake: Any) -> list[RunRecord]:
     ]
 
 
-def board_of(fake: Any, **more: Any) -> Board:
-    return build_board(study(fake), **{"metrics": ("dice", "hd95", "lesion_f1"), **more})
+@cache
+def board_of(
+    fake: Any,
+    metrics: tuple[str, ...] = ("dice", "hd95", "lesion_f1"),
+    convention: str = "candlemark",
+) -> Board:
+    return build_board(study(fake), metrics=metrics, convention=convention)
 
 
 def shown(board: Board, width: int = 120) -> str:
@@ -71,7 +77,7 @@ def test_the_answer_names_the_best_and_the_test_against_the_controls(fake: Any) 
     alone = build_board([r for r in study(fake) if r.facts["row"] != "<b>|broken"])
     assert answer(alone).startswith("good has the best Dice, 0.867 [0.807, 0.916]; better than")
     assert answer(build_board(study(fake)[3:])) == (
-        "No model was scored: there is nothing to recommend."
+        "No model was scored, and none can be recommended: name one by --hf-models or --model."
     )
     assert answer(board_of(fake, metrics=("nsd",), convention="nnunet")) == (
         "No model has a known NSD (nnU-Net: it has no surface Dice)."

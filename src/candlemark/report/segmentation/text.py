@@ -56,7 +56,9 @@ def _no_contestant(board: Board) -> str:
     primary = board.settings.primary
     asked = [row for row in board.rows if row.is_model]
     if not asked:
-        return "No model was scored: there is nothing to recommend."
+        return (
+            "No model was scored, and none can be recommended: name one by --hf-models or --model."
+        )
     untrained = [row.name for row in asked if row.untrained]
     if len(untrained) == len(asked):
         verb = "is" if len(untrained) == 1 else "are"
