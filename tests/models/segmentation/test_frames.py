@@ -59,6 +59,24 @@ def test_a_reader_that_cuts_out_the_middle_shows_all_of_it() -> None:
     assert uncut.source == "a processor, its cut of the middle left out"
 
 
+@pytest.mark.parametrize("cuts", [False, True])
+@pytest.mark.parametrize("side", [1, 3])
+def test_slices_of_few_pixels_are_not_taken_for_channels(side: int, *, cuts: bool) -> None:
+    processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 6},
+        crop_size={"height": 6, "width": 6},
+        do_center_crop=cuts,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+    )
+    red = np.zeros((1, side, side, 3), np.uint8)
+    red[..., 0] = 255
+    reader = whole(Reader(read=_ByProcessor(processor, {}), side=6, source="a processor"))
+    pixels = reader.read(red)
+    assert pixels.shape == (1, 3, 6, 6)
+    assert pixels.mean((0, 2, 3)).tolist() == pytest.approx([1.0, 0.0, 0.0])
+
+
 def test_what_a_reader_was_told_beside_its_sizes_holds_without_the_cut() -> None:
     """The mean of a published checkpoint goes before the processor's own."""
     processor = transformers.CLIPImageProcessor()

@@ -165,7 +165,12 @@ class _ByProcessor:
     options: Mapping[str, Any]
 
     def __call__(self, pictures: Images) -> Tensor:
-        made = self.processor(images=list(pictures), return_tensors="pt", **self.options)
+        made = self.processor(
+            images=list(pictures),
+            return_tensors="pt",
+            input_data_format="channels_last",  # three rows would be taken for channels
+            **self.options,
+        )
         pixels: Tensor = made["pixel_values"]
         return pixels
 

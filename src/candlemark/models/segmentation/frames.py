@@ -167,6 +167,7 @@ class _Uncut:
         made = self.processor(
             images=list(pictures),
             return_tensors="pt",
+            input_data_format="channels_last",  # three rows would be taken for channels
             do_center_crop=False,
             do_resize=True,
             size=dict.fromkeys(names or ["height", "width"], self.side),
