@@ -12,6 +12,7 @@ from hub_models import index, segformer
 from candlemark.errors import HubError, ResultsError
 from candlemark.hub.leaderboard.cache import PageCache
 from candlemark.hub.leaderboard.queries import QUERY_SETS, Query
+from candlemark.hub.leaderboard.search import Answer, ModelSearch
 from candlemark.hub.leaderboard.watch import diff, look
 from candlemark.report.leaderboard.board import Board
 from candlemark.results.tracker import open_tracker
@@ -150,6 +151,21 @@ def test_a_hub_that_cannot_be_reached_is_stood_in_for_by_the_last_snapshot(
     assert board.source.endswith("(the Hub gave no answer)")
     with pytest.raises(HubError, match="answered 503"):
         see(refresh=True)
+
+
+def test_others_may_look_while_the_hub_is_asked(
+    see: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    find = ModelSearch.find
+
+    def find_while_another_looks(search: ModelSearch, query: Query) -> Answer:
+        with open_tracker(tmp_path / "tracker", read_only=True) as tracker:
+            opened.append(tracker.times(search.endpoint, [query.asked]))
+        return find(search, query)
+
+    monkeypatch.setattr(ModelSearch, "find", find_while_another_looks)
+    assert see().requests == len(opened) == len(QUERIES)
 
 
 def test_a_hub_that_cannot_be_reached_and_no_snapshot_is_an_error(
