@@ -126,6 +126,16 @@ def test_no_model_is_crowned_that_may_not_be_quoted(fake: Any) -> None:
     )
 
 
+def test_models_that_only_failed_gave_no_answer(fake: Any) -> None:
+    """Their worst scores are no scores that a model reached."""
+    dead = fake.record("owner/dead", [], planned=fake.ids(6), status=Status.CRASHED, reason="boom")
+    board = build_board([dead, fake.scored("control: Otsu", [3] * 6, role="control")])
+    assert answer(board) == (
+        "No model gave an answer: dead failed in every case, as told below the tables."
+    )
+    assert failure_lines(board) == ["failed: dead: crashed, boom"]
+
+
 def test_a_model_that_loses_to_a_control_is_not_called_the_best(fake: Any) -> None:
     records = [
         fake.scored("owner/weak", [3, 2, 4, 3, 2, 3]),
@@ -177,6 +187,17 @@ def test_withheld_times_say_what_was_seen_and_which_flag_gives_them(fake: Any) -
     ]
     assert re.search(r"net +~9 ms +~1 ms +~2 ms +~5 ms +~1 ms", shown(few, 120))
     assert "Time of a case, TOO_FEW" in shown(few)
+
+
+def test_times_that_nobody_saw_are_said_to_be_unseen(fake: Any) -> None:
+    why = "the masks were finished before; nobody saw them being made"
+    stored = [
+        Measurement(name=f"case_{p}_ms", value=None, unit="ms", sample_count=0, reason=why)
+        for p in ("p50", "p95")
+    ]
+    board = build_board([fake.scored("owner/masks", [9] * 6, measurements=stored)])
+    assert time_lines(board) == [f"No times of masks: {why}."]
+    assert "Time of a case" not in shown(board)
 
 
 def test_a_fault_of_the_clock_is_told_once_for_all_rows(fake: Any) -> None:

@@ -24,7 +24,7 @@ def answer(board: Board) -> str:
     No model is called the best that was never trained, that has too few cases, that found nothing,
     or that is not shown to beat every control.
     """
-    if not board.models:
+    if not any(row.failed_cases < len(row.cases) for row in board.models):
         return _no_contestant(board)
     primary = board.settings.primary
     best, tied = board.models[0], board.contest.tied_for_best
@@ -66,6 +66,9 @@ def _no_contestant(board: Board) -> str:
             f"No trained model was scored: {_some(untrained)} {verb} UNTRAINED, random weights "
             "say nothing of a model."
         )
+    if board.models:
+        failed = _some([row.name for row in board.models])
+        return f"No model gave an answer: {failed} failed in every case, as told below the tables."
     reason = next(row.scores[primary.name].reason for row in asked if not row.untrained)
     return f"No model has a known {primary.title} ({reason})."
 
