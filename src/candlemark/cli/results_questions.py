@@ -68,8 +68,9 @@ def pareto(
     - `candlemark results pareto`
     - `candlemark results pareto --objectives latency_p50_ms,auroc --task inference`
 
-    Scores are those that the tasks `charts` and `fusion` stored for the same model. Only
-    models under the same workload (machine, device, batch size, input, data) are rivals.
+    Scores are those that the tasks `charts`, `fusion` and `segmentation` stored for the same
+    model. Only models under the same workload (machine, device, batch size, input, data) are
+    rivals.
     """
     from candlemark.results.questions.choosing import pareto as find_front
     from candlemark.results.questions.machine import this_machine

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from candlemark.benchmark.segmentation import task
+from candlemark.benchmark.segmentation.scan_cases import labels_in
 from candlemark.errors import ScanError
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 from candlemark.metrics.segmentation.measure import ClassMeasure
@@ -212,6 +213,15 @@ def test_files_that_change_while_a_run_is_on_are_noticed(config_of, works_of, wr
     (scans / "images" / "case_2.nii.gz").unlink()
     with pytest.raises(ScanError, match=r"case_2.nii.gz of case case_2 is gone"):
         task.run(work)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_labels_are_counted_slice_by_slice(dtype):
+    labels = np.zeros((3, 4, 5), dtype)
+    assert labels_in(labels) == {0}
+    labels[0, 1, 1], labels[2] = 7, 255
+    assert labels_in(labels[:, ::2]) == {0, 255}
+    assert labels_in(labels) == {0, 7, 255}
 
 
 def test_real_scans_are_measured(shared_data, config_of, works_of):

@@ -14,12 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import ScansConfig, SegmentationConfig
 from candlemark.benchmark.segmentation.folds import Fold, deal, declared
-from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
+from candlemark.benchmark.segmentation.scan_cases import References, ScanCase, labels_in
 from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
 from candlemark.scans.geometry import compare_geometry, require_same_grid
@@ -186,7 +184,7 @@ def _require_known(matches: Iterable[Match], labels: LabelMap) -> None:
     """Refuse references with values that are no class; tell classes that none of them has."""
     found: set[int] = set()
     for match in matches:
-        found |= set(np.unique(open_mask(match.reference, labels).labels).tolist())
+        found |= labels_in(open_mask(match.reference, labels).labels)
     absent = [name for label, name in labels.names.items() if label not in found]
     if len(absent) == len(labels.names):
         raise ScanError(

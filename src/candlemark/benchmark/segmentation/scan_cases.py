@@ -13,8 +13,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
 
 from candlemark.errors import ScanError
 from candlemark.models.segmentation.base import Case, Labels
@@ -116,6 +119,16 @@ def labels_on(path: Path, scan: OpenScan, references: References, *, name: str) 
     if not compare_geometry(wanted, own):
         return mask.labels
     return resample_labels(mask.labels, own, wanted)
+
+
+def labels_in(labels: npt.NDArray[Any]) -> set[int]:
+    """Every label that is there, counted slice by slice: to sort a volume takes its size again."""
+    if labels.dtype != np.uint8:
+        return set(np.unique(labels).tolist())
+    counts = np.zeros(256, np.int64)
+    for plane in labels:
+        counts += np.bincount(plane.reshape(-1), minlength=256)
+    return set(np.flatnonzero(counts).tolist())
 
 
 def mask_name(case_id: str, *, picture: bool) -> str:

@@ -25,6 +25,7 @@ from candlemark.benchmark.segmentation.scan_cases import (
     OpenScan,
     ScanCase,
     keep_mask,
+    labels_in,
     open_scan_case,
     read_reference,
     require_unchanged,
@@ -161,7 +162,7 @@ def _check(labels: Labels, scan: OpenScan, classes: Mapping[int, str], *, scored
         raise CaseError("wrong_labels", f"the answer is {labels.dtype}; labels are integers")
     if not scored:
         return
-    unknown = sorted(set(np.unique(labels).tolist()) - {0, *classes})
+    unknown = sorted(labels_in(labels) - {0, *classes})
     if unknown:
         known = ", ".join(f"{label} ({name})" for label, name in classes.items())
         raise CaseError(
