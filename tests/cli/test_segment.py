@@ -15,6 +15,7 @@ from candlemark.cli import segment as cli
 from candlemark.errors import CandlemarkError, ConfigError
 from candlemark.execution.base import Failure, FailureKind, Outcome
 from candlemark.launch import segmentation
+from candlemark.scans.phantoms import make_phantoms
 
 OWN_MODELS = Path(__file__).parents[1] / "benchmark" / "segmentation"
 QUICK = ("--device", "cpu", "--no-page", "--no-overlays")
@@ -207,11 +208,13 @@ def test_a_saved_config_runs_again_with_run(call, in_process):
 
 
 def test_files_without_a_partner_are_told(call, in_process):
-    call("segment", "--phantoms", "2", "--no-controls", "--model", "own_models:bright", *QUICK)
-    folder = next(Path("benchmarks/phantoms").iterdir())
+    folder = Path("phantoms")
+    make_phantoms(folder, 2)
     (folder / "references" / "phantom_001.nii.gz").rename(folder / "references" / "p_10.nii.gz")
     words = ("--image-dir", str(folder / "images"), "--seg-dir", str(folder / "references"))
-    status, out, _ = call("segment", *words, "--model", "own_models:bright", *QUICK)
+    status, out, _ = call(
+        "segment", *words, "--no-controls", "--model", "own_models:bright", *QUICK
+    )
     assert status == 0
     assert "no reference" in out
     assert "no image" in out
