@@ -44,9 +44,11 @@ def find_predictions(folder: Path, matches: Sequence[Match]) -> dict[str, Path]:
     wanted = {match.case for match in matches}
     doubts = [doubt for doubt in found.doubts if doubt.case in wanted]
     if doubts:
-        names = ", ".join(path.name for path in doubts[0].references)
+        masks = [str(path.relative_to(folder)) for path in doubts[0].references]
+        more = f" and {len(masks) - 2} more" if len(masks) > 2 else ""
         raise ModelError(
-            f"{folder} has several masks of case {doubts[0].case} ({names}); leave one of them"
+            f"{folder} has several masks of case {doubts[0].case} ({', '.join(masks[:2])}{more}); "
+            "leave one of them, or name a folder with one"
         )
     files = {match.case: match.reference for match in found.matches}
     if not files:
