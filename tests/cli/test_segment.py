@@ -109,6 +109,25 @@ def test_words_may_follow_a_flag_as_scripts_write_them(config_of):
     assert cli.one_each(["--model", "a", "--", "b"]) == ["--model", "a", "--", "b"]
 
 
+def test_a_config_as_people_have_it(config_of):
+    Path("c.yaml").write_text(
+        "dataset:\n  image_dir: i\n  seg_dir: s\n"
+        "huggingface_models:\n"
+        "  - {model_id: nvidia/mit-b0, description: one, type: vision-transformer, notes: }\n"
+        "  - {model_id: a/b, description: , type: foundation, notes: promptable}\n"
+        "  - {model_id: c/d, type: semantic-segmentation}\n"
+        "models:\nleaderboard:\nreporting:\nperformance: {device: , batch_size: 2}\n"
+        "benchmark:\n  max_cases: 5\n  output: out\n"
+        "  metrics: [Dice, IoU, Hausdorff-95]\n  thresholds: {dice: 0.8, HD95: 5}\n"
+    )
+    config = config_of("--config", "c.yaml")
+    assert [model.type for model in config.huggingface_models][2] == "semantic-segmentation"
+    assert (config.huggingface_models[0].notes, config.models) == ("", ())
+    assert config.benchmark.metrics == ("dice", "iou", "hd95")
+    assert config.benchmark.thresholds == {"dice": 0.8, "hd95": 5.0}
+    assert (config.performance.device, config.performance.batch_size) == ("auto", 2)
+
+
 def test_flags_change_what_a_file_says(config_of):
     Path("c.yaml").write_text(
         "dataset: {image_dir: i, seg_dir: s, binary: true}\n"
@@ -164,7 +183,7 @@ def test_a_run_shows_pairs_tables_files_and_what_is_next(call, in_process):
     status, out, _ = call(*words, "--output-dir", "out", "--verbose")
     assert status == 0
     for said in (
-        *("phantom_000  match", "2 cases", "own_models:bright", "control: Otsu threshold"),
+        *("phantom_000  match", "2 cases", "own_models:bright", "Otsu threshold"),
         *("oracle", "TOO_FEW", "Rank stability", "benchmark_results_", "next:    candlemark"),
     ):
         assert said.lower() in out.lower()
@@ -219,6 +238,11 @@ def test_files_without_a_partner_are_told(call, in_process):
     assert "no reference" in out
     assert "no image" in out
     assert "1 case, 2 files without a partner or in doubt" in out
+    again = call(
+        "segment", *words, "--no-controls", "--model", "own_models:bright", *QUICK, "--json"
+    )
+    left_out = json.loads(again[1])["left_out"]
+    assert [line["state"] for line in left_out] == ["no reference", "no image"]
 
 
 def test_words_for_models_are_read():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -309,7 +310,9 @@ def segment_and_show(
     finished = run_segmentation(config, output_dir=folder, resume=resume, pairing=pairing)
     report = write_report(finished, config, folder)
     if json:
-        print_json({"suite_id": finished.suite_id, "ran": finished.ran, **report.to_dict()})
+        left_out = [asdict(line) for line in pairing.table() if line.state != "match"]
+        told = {"suite_id": finished.suite_id, "ran": finished.ran, "left_out": left_out}
+        print_json({**told, **report.to_dict()})
     else:
         show_report(report, report_console(), cases=verbose)
         for line in report.lines():

@@ -34,6 +34,28 @@ def _refuse_unknown(names: tuple[str, ...]) -> None:
         )
 
 
+ALSO_CALLED = {
+    **dict.fromkeys(("dsc", "dice_score", "dice_coefficient"), "dice"),
+    **dict.fromkeys(("jaccard", "jaccard_index"), "iou"),
+    **dict.fromkeys(("hausdorff_95", "hausdorff95", "hd_95", "hausdorff_distance_95"), "hd95"),
+    **dict.fromkeys(("hausdorff", "hausdorff_distance"), "hd"),
+    **dict.fromkeys(("surface_dice", "normalized_surface_dice"), "nsd"),
+    "recall": "sensitivity",
+}
+"""Metric by what else people call it."""
+
+
+def _metric(name: Any) -> Any:
+    """`HD95`, `Hausdorff-95` and the like as the catalog writes them."""
+    if not isinstance(name, str):
+        return name
+    word = name.strip().lower().replace("-", "_").replace(" ", "_")
+    return ALSO_CALLED.get(word, word)
+
+
+MetricName = Annotated[str, BeforeValidator(_metric)]
+
+
 def _by_word(found: Any) -> Any:
     """YAML reads the 1 of {1: lesion} as a number; JSON can only write it as a word."""
     return {str(own): to for own, to in found.items()} if isinstance(found, dict) else found
@@ -42,7 +64,18 @@ def _by_word(found: Any) -> Any:
 ClassMap = Annotated[dict[str, str | int], BeforeValidator(_by_word)]
 
 
-class ScansConfig(Config):
+class Section(Config):
+    """A part of a config in which a key without a value (`notes:`) says nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        return {key: value for key, value in found.items() if value is not None}
+
+
+class ScansConfig(Section):
     """Which scans, and what their labels mean.
 
     image_dir, seg_dir: folders whose files are paired by exact case id
@@ -77,7 +110,7 @@ class ScansConfig(Config):
         return self
 
 
-class HubModelConfig(Config):
+class HubModelConfig(Section):
     """A model of the Hub (or a folder, or `tiny:NAME`) and how it is asked.
 
     type: what people call it ("segformer", "backbone", "clip", "sam", ...); a protocol follows
@@ -124,7 +157,7 @@ class HubModelConfig(Config):
         return name
 
 
-class OwnModelConfig(Config):
+class OwnModelConfig(Section):
     """A model of the user's own.
 
     source: `package.module:function`, an ONNX or TorchScript file, a folder of finished
@@ -156,7 +189,7 @@ class OwnModelConfig(Config):
     allow_pickle: bool = False
 
 
-class ScoringConfig(Config):
+class ScoringConfig(Section):
     """What is scored, and when it is good enough.
 
     max_cases: the first so many cases by id; 0: all
@@ -167,8 +200,16 @@ class ScoringConfig(Config):
     """
 
     max_cases: int = Field(default=0, ge=0)
-    metrics: tuple[str, ...] = ("dice", "iou", "sensitivity", "precision", "hd95", "assd", "nsd")
-    thresholds: dict[str, float] = Field(default_factory=dict)
+    metrics: tuple[MetricName, ...] = (
+        "dice",
+        "iou",
+        "sensitivity",
+        "precision",
+        "hd95",
+        "assd",
+        "nsd",
+    )
+    thresholds: dict[MetricName, float] = Field(default_factory=dict)
     output: Path | None = None
     tolerance_mm: float = Field(default=1.0, gt=0)
 
@@ -185,7 +226,7 @@ class ScoringConfig(Config):
         return bars
 
 
-class PerformanceConfig(Config):
+class PerformanceConfig(Section):
     """Where models run, and how often each case is timed.
 
     repeats: timed passes a case after one that warms up; 0: the scored pass alone is timed
@@ -199,7 +240,7 @@ class PerformanceConfig(Config):
     timeout_s: float | None = Field(default=None, gt=0)
 
 
-class LeaderboardConfig(Config):
+class LeaderboardConfig(Section):
     """What `candlemark hub leaderboard --config` asks the Hub for; a run of scans reads none of it.
 
     queries: as the command takes them; empty: the set for medical imaging
@@ -211,7 +252,7 @@ class LeaderboardConfig(Config):
     max_parameters: int | None = Field(default=None, ge=1)
 
 
-class ReportingConfig(Config):
+class ReportingConfig(Section):
     """How results are shown; changes no trial.
 
     convention: whose conventions the numbers follow
@@ -232,7 +273,7 @@ class ReportingConfig(Config):
         return name
 
 
-class SegmentationConfig(Config):
+class SegmentationConfig(Section):
     """Scans x (controls + own models + models of the Hub) x seeds."""
 
     task: Literal["segmentation"] = "segmentation"
