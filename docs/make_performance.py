@@ -4,7 +4,8 @@
     python docs/make_performance.py
     python docs/make_performance.py --check       # fails where page and numbers differ
 
-The raw numbers stay beside the page, in performance.json.
+The raw numbers stay beside the page, in performance.json, and those of masks, which
+`python perf/segmentation.py --json docs/segmentation.json` measures, in segmentation.json.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from generated import write_or_check
 
 FOLDER = Path(__file__).parent
 NUMBERS, PAGE = FOLDER / "performance.json", FOLDER / "performance.md"
+MASKS = FOLDER / "segmentation.json"
 
 
 def table(header: str, rows: Iterator[list[str]]) -> str:
@@ -140,12 +142,35 @@ def candles(results: dict[str, Any]) -> str:
     return table(f"{title} | time | candles/s", rows)
 
 
+def masks(results: dict[str, Any]) -> str:
+    """Five scores of a pair of masks, beside what others take for the same."""
+    measured = results["segmentation"]
+
+    def share(row: dict[str, Any]) -> str:
+        low, high = row["over_ours_range"]
+        return f"{row['over_ours']:.0f}x ({low:.0f} to {high:.0f})"
+
+    rows = (
+        [name, f"{times['candlemark']['median_ms']:.0f} ms"]
+        + [share(times[peer]) for peer in ("monai", "surface-distance")]
+        for name, times in measured["shapes"].items()
+    )
+    versions = measured["versions"]
+    size = measured["size"]
+    header = (
+        f"masks of {size} x {size} x {size} | candlemark | MONAI {versions['monai']} | "
+        f"surface-distance {versions['surface-distance']}"
+    )
+    return table(header, rows)
+
+
 TABLES = {
     "machine": machine,
     "drawing": drawing,
     "loading": loading,
     "stores": stores,
     "candles": candles,
+    "masks": masks,
 }
 
 
@@ -163,4 +188,5 @@ def filled(page: str, results: dict[str, Any]) -> str:
 if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
     numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
+    numbers["segmentation"] = json.loads(MASKS.read_text(encoding="utf-8"))
     sys.exit(write_or_check(PAGE, filled(page, numbers)))
