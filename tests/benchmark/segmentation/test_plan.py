@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import SimpleITK
 
-from candlemark.benchmark.segmentation.plan import rows_of, shares_process
+from candlemark.benchmark.segmentation.plan import shares_process
+from candlemark.benchmark.segmentation.rows import rows_of
 from candlemark.benchmark.segmentation.stated import own_classes
 from candlemark.errors import ConfigError, ModelError
 from candlemark.models.inference.base import Described
