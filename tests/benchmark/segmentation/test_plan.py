@@ -231,6 +231,22 @@ def test_what_a_user_must_state_is_asked_for_before_anything_runs(
     assert str(raised.value) == said
 
 
+def test_more_classes_than_a_probe_can_learn_are_refused(config_of, works_of):
+    probe = [{"model_id": "tiny:vit", "protocol": "linear_probe"}]
+
+    def planned(classes):
+        named = {"classes": {label: f"class {label}" for label in range(1, classes + 1)}}
+        return works_of(config_of(named, huggingface_models=probe))
+
+    assert len(planned(254)[0].spec.classes) == 254
+    with pytest.raises(ModelError) as raised:
+        planned(255)
+    assert str(raised.value) == (
+        "tiny:vit would have to learn 255 classes, and a probe learns at most 254; take all as "
+        "one with --binary, or leave the probe out"
+    )
+
+
 def test_classes_are_those_of_the_config_beside_the_weights(config_of, works_of, tmp_path):
     (tmp_path / "config.json").write_text(
         '{"model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"], '

@@ -243,3 +243,13 @@ def test_cases_that_cannot_teach_are_refused(
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         train(tmp_path, cases)
+
+
+def test_as_many_classes_are_learnt_as_bytes_can_name(tmp_path: Path) -> None:
+    def many(count: int) -> SegmenterSpec:
+        return spec(classes={label: f"class {label}" for label in range(1, count + 1)})
+
+    _, history = train(tmp_path, [to_learn(0, label=254)], many(254), epochs=1)
+    assert history
+    with pytest.raises(ModelError, match="learn 255 classes, and a probe learns at most 254"):
+        train(tmp_path, [to_learn(0)], many(255))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from candlemark import progress
+from candlemark.benchmark.segmentation.stated import check_learnable
 from candlemark.errors import DatasetError
 from candlemark.models.segmentation.backbones import Backbone
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec
@@ -72,8 +73,10 @@ def look_at(
 
     size: slices in the network at once; place: of files, where the features are many
 
-    Raises DatasetError: a reference of another shape, or a label that is no class.
+    Raises DatasetError: a reference of another shape, or a label that is no class. ModelError:
+    more classes than a head can learn.
     """
+    check_learnable(spec)
     classes = sorted(spec.classes)
     counts = [one.case.shape[0] for one in cases]
     voxels = {one.case.id: np.zeros(len(classes) + 1, np.int64) for one in cases}

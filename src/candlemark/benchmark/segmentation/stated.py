@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from candlemark.benchmark.segmentation.protocols import LEARNING
+from candlemark.errors import ModelError
 from candlemark.models.inference.base import Described
 from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.choose import describe_segmenter
@@ -17,10 +19,15 @@ from candlemark.models.segmentation.class_map import read_class_map
 from candlemark.models.segmentation.texts import read_prompts
 
 
+MOST_LEARNT = 254
+"""Classes beside background that a head can learn: labels are bytes, and 255 is "ignored"."""
+
+
 def check_stated(spec: SegmenterSpec) -> None:
     """Refuse a model of the Hub whose class map or prompts are missing or do not fit.
 
-    Raises ModelError: names what is missing, and shows what it could look like.
+    Raises ModelError: names what is missing, and shows what it could look like; or there are more
+    classes than a probe can learn.
     """
     if spec.kind == "hub" and spec.protocol in CHECKS:
         CHECKS[spec.protocol](spec)
@@ -37,6 +44,15 @@ def own_classes(described: Described) -> Mapping[int, str]:
     return {
         number: f"LABEL_{number}" for number in range(int(described.config.get("num_labels") or 2))
     }
+
+
+def check_learnable(spec: SegmenterSpec) -> None:
+    """Raises ModelError: there are more classes than a head that learns can tell apart."""
+    if len(spec.classes) > MOST_LEARNT:
+        raise ModelError(
+            f"{spec.name} would have to learn {len(spec.classes)} classes, and a probe learns at "
+            f"most {MOST_LEARNT}; take all as one with --binary, or leave the probe out"
+        )
 
 
 def _check_class_map(spec: SegmenterSpec) -> None:
@@ -56,5 +72,6 @@ def _check_prompts(spec: SegmenterSpec) -> None:
 CHECKS: dict[str, Callable[[SegmenterSpec], None]] = {
     "native_head": _check_class_map,
     "clip_dense": _check_prompts,
+    **dict.fromkeys(LEARNING, check_learnable),
 }
 """By protocol."""
