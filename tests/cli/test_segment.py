@@ -147,6 +147,7 @@ def test_flags_change_what_a_file_says(config_of):
         (("--image-dir", "i"), "image_dir and seg_dir go together"),
         (("--phantoms", "2", "--classes", "liver"), "write labels above 0 and their names"),
         (("--phantoms", "2", "--classes", "1=a,1=b"), "names label 1 twice"),
+        (("--phantoms", "2", "--classes", "2=a"), "has values that are no class: 1 ("),
         (("--phantoms", "2", "--metric", "dicee"), "dicee is no metric of masks"),
         (("--phantoms", "2", "--convention", "x"), "is no convention; known: candlemark, monai"),
         (("--phantoms", "2", "--weights", "random"), "--weights is of models named with"),
@@ -159,6 +160,7 @@ def test_flags_change_what_a_file_says(config_of):
         (("--phantoms", "2", "--output-dir", "c.csv"), "c.csv is a file; --output-dir names"),
         (("--phantoms", "2", "--model", "lost.onnx"), "there is no model file lost.onnx"),
         (("--phantoms", "2", "--model", "'tool {input} {output}"), "cannot be read: No closing"),
+        (("--phantoms", "2", "--model", "absent-tool {input} {output}"), "no program absent-tool"),
         (
             ("--phantoms", "2", "--model", "tool", "{input}", "x"),
             "no command in quotes with {input}",

@@ -132,7 +132,7 @@ def _pending(
 ) -> list[SegmentationWork]:
     """What has not ended well: a row without a single answer has not, whatever its status says.
 
-    A tool that was not installed, or memory that others held, may be there the next time.
+    A library that was not installed, or memory that others held, may be there the next time.
     """
     if not resume:
         for work in works:

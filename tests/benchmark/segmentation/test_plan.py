@@ -231,6 +231,15 @@ def test_what_a_user_must_state_is_asked_for_before_anything_runs(
     assert str(raised.value) == said
 
 
+def test_a_program_that_is_not_there_is_found_out_while_planning(config_of, works_of):
+    with pytest.raises(ModelError) as raised:
+        works_of(config_of(models=[{"source": "absent-tool --fast {input} {output}"}]))
+    assert str(raised.value) == (
+        "there is no program absent-tool (of --model 'absent-tool --fast {input} {output}') that "
+        "can be run; give its path, or the interpreter before it: python tool.py {input} {output}"
+    )
+
+
 def test_more_classes_than_a_probe_can_learn_are_refused(config_of, works_of):
     probe = [{"model_id": "tiny:vit", "protocol": "linear_probe"}]
 

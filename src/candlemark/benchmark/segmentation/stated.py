@@ -1,15 +1,17 @@
-"""What a user must state before a model can be asked: found out while planning, without torch.
+"""What must be there before a model can be asked: found out while planning, without torch.
 
     check_stated(spec)       # spec: with the classes of the references
 
 A head's classes mean nothing until a class map says what, and a model that compares texts needs
-one for each class. Refused when its turn came, a run of hours would have to be started again.
+one for each class; a command needs its program. Refused when its turn came, a run of hours would
+have to be started again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from candlemark.benchmark.segmentation.command import split_command
 from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.errors import ModelError
 from candlemark.models.inference.base import Described
@@ -18,17 +20,18 @@ from candlemark.models.segmentation.choose import describe_segmenter
 from candlemark.models.segmentation.class_map import read_class_map
 from candlemark.models.segmentation.texts import read_prompts
 
-
 MOST_LEARNT = 254
 """Classes beside background that a head can learn: labels are bytes, and 255 is "ignored"."""
 
 
 def check_stated(spec: SegmenterSpec) -> None:
-    """Refuse a model of the Hub whose class map or prompts are missing or do not fit.
+    """Refuse a model whose class map, prompts or program are missing or do not fit.
 
     Raises ModelError: names what is missing, and shows what it could look like; or there are more
     classes than a probe can learn.
     """
+    if spec.kind == "command":
+        split_command(spec.source)
     if spec.kind == "hub" and spec.protocol in CHECKS:
         CHECKS[spec.protocol](spec)
 
