@@ -15,6 +15,7 @@ from candlemark.cli import segment as cli
 from candlemark.errors import CandlemarkError, ConfigError
 from candlemark.execution.base import Failure, FailureKind, Outcome
 from candlemark.launch import segmentation
+from candlemark.scans.pairs import Doubt, Match, Pairing
 from candlemark.scans.phantoms import make_phantoms
 
 OWN_MODELS = Path(__file__).parents[1] / "benchmark" / "segmentation"
@@ -245,6 +246,21 @@ def test_files_without_a_partner_are_told(call, in_process):
     )
     left_out = json.loads(again[1])["left_out"]
     assert [line["state"] for line in left_out] == ["no reference", "no image"]
+
+
+def test_files_that_are_left_out_are_counted(capsys):
+    match = Match(case="a", image=Path("a.png"), reference=Path("a_seg.png"))
+    doubt = Doubt(
+        case="c", images=(Path("c.png"), Path("c.nii")), references=(Path("d.png"),), reason="two"
+    )
+    alone = {"b": Path("b.png")}
+    for doubts, said in (
+        ((), "1 case, 1 file without a partner or in doubt, which is left out"),
+        ((doubt,), "1 case, 4 files without a partner or in doubt, which are left out"),
+    ):
+        found = Pairing(matches=(match,), missing_reference=alone, missing_image={}, doubts=doubts)
+        cli.show_pairs(found, whole=False)
+        assert capsys.readouterr().out.strip().endswith(said)
 
 
 def test_words_for_models_are_read():

@@ -295,7 +295,8 @@ def _tell_watch(board: Board, *, as_json: bool) -> None:
     elif as_json:
         print_json({"before": None, "after": board.taken_at, "news": 0, "items": []})
     else:
-        typer.echo(f"first snapshot, of {board.taken_at}: {len(board.models)} models")
+        count = "1 model" if len(board.models) == 1 else f"{len(board.models)} models"
+        typer.echo(f"first snapshot, of {board.taken_at}: {count}")
 
 
 def _tell_changes(changes: Changes, *, as_json: bool) -> None:

@@ -351,5 +351,14 @@ def show_pairs(pairing: Pairing, *, whole: bool) -> None:
     hidden = len(matches) - len(shown)
     more = f" ({hidden} not shown; --verbose shows them)" if hidden else ""
     count = "1 case" if len(matches) == 1 else f"{len(matches)} cases"
-    left_out = f", {len(others)} files without a partner or in doubt, which are left out"
-    typer.echo(f"{count}{more}{left_out if others else ''}\n")
+    typer.echo(f"{count}{more}{_left_out(pairing)}\n")
+
+
+def _left_out(pairing: Pairing) -> str:
+    """How many files are no part of the comparison, behind a comma; "" where all are."""
+    files = {*pairing.missing_reference.values(), *pairing.missing_image.values()}
+    files.update(path for one in pairing.doubts for path in (*one.images, *one.references))
+    if not files:
+        return ""
+    told, verb = ("1 file", "is") if len(files) == 1 else (f"{len(files)} files", "are")
+    return f", {told} without a partner or in doubt, which {verb} left out"

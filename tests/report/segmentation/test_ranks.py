@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.stats import kendalltau
 
 from candlemark.records import RunRecord
 from candlemark.report.segmentation.board import build_board
-from candlemark.report.segmentation.ranks import kendall
+from candlemark.report.segmentation.ranks import Ranking, RankStability, kendall
 
 NUMBERS = st.lists(st.tuples(*[st.integers(0, 4)] * 2), min_size=2, max_size=8)
 
@@ -63,6 +64,24 @@ def test_two_models_that_change_places_are_named(fake: Any) -> None:
     assert first == "Rank stability: the order of 2 models depends on the convention by Dice."
     assert second.startswith("Dice: under monai")
     assert "eager comes before careful (tau -1.00)" in second
+
+
+@pytest.mark.parametrize(
+    ("swaps", "said"),
+    [(4, "and 1 more pair changes places"), (5, "and 2 more pairs change places")],
+)
+def test_pairs_that_are_not_named_are_counted(swaps: int, said: str) -> None:
+    change = Ranking(
+        metric="dice",
+        convention="monai",
+        values={},
+        order=(),
+        tau=0.5,
+        swaps=tuple((f"a{one}", f"b{one}") for one in range(swaps)),
+    )
+    own = replace(change, convention="candlemark", swaps=())
+    told = RankStability(convention="candlemark", models=9, rankings=(own, change)).sentences()[1]
+    assert f"b2 comes before a2 {said} (tau 0.50)" in told
 
 
 def test_places_that_change_between_ties_are_said_to_be_ties(fake: Any) -> None:

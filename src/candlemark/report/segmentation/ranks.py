@@ -249,7 +249,8 @@ def _who(swaps: Sequence[tuple[str, str]], stability: RankStability, ranking: Ra
     told = [f"{short(second)} comes before {short(first)}" for first, second in swaps[:3]]
     text = " and ".join(told)
     if len(swaps) > 3:
-        text += f" and {len(swaps) - 3} more pairs change places"
+        more = len(swaps) - 3
+        text += f" and {'1 more pair changes' if more == 1 else f'{more} more pairs change'} places"
     primary = ranking.metric == stability.rankings[0].metric
     tied = primary and all(frozenset(pair) in stability.ties for pair in swaps)
     tau = "" if ranking.tau is None else f" (tau {ranking.tau:.2f})"
