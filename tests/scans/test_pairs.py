@@ -322,11 +322,19 @@ def test_a_wrong_csv_is_refused_by_line(tmp_path: Path, text: str, message: str)
 
 
 def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="cannot read"):
-        read_pairs(tmp_path / "none.csv")
-    (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00case")
-    with pytest.raises(ScanError, match="cannot read"):
-        read_pairs(tmp_path / "bad.csv")
+    lost, bad = tmp_path / "none.csv", tmp_path / "bad.csv"
+    bad.write_bytes(b"\xff\xfe\x00case")
+    for path, why in (
+        (lost, "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (bad, "it is no text in UTF-8"),
+    ):
+        with pytest.raises(ScanError) as raised:
+            read_pairs(path)
+        assert str(raised.value) == f"cannot read {path}: {why}"
+    bad.write_text(f"case,image,reference\n{'x' * 200_000},b,c\n")
+    with pytest.raises(ScanError, match=r"cannot read .*bad.csv: field larger than field limit"):
+        read_pairs(bad)
 
 
 def test_the_hash_is_of_contents(tmp_path: Path) -> None:

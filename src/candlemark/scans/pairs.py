@@ -261,8 +261,12 @@ def read_pairs(path: Path) -> Pairing:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.DictReader(file)
             rows = [(lines.line_num, row) for row in lines]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScanError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise ScanError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ScanError(f"cannot read {path}: it is no text in UTF-8") from error
+    except csv.Error as error:
+        raise ScanError(f"cannot read {path}: {error}") from error
     matches: dict[str, Match] = {}
     for number, row in rows:
         cells = {name: (row.get(name) or "").strip() for name in ("case", "image", "reference")}
