@@ -76,12 +76,14 @@ class Pairing:
     """What was found, sorted by case id as people count (`case_2` before `case_10`).
 
     missing_reference: image by case; missing_image: reference by case
+    cut: ids of cases that match and are more than were asked for
     """
 
     matches: tuple[Match, ...]
     missing_reference: Mapping[str, Path]
     missing_image: Mapping[str, Path]
     doubts: tuple[Doubt, ...]
+    cut: tuple[str, ...] = ()
 
     def table(self) -> list[PairLine]:
         """Matches, then misses, then doubts."""

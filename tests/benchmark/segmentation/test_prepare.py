@@ -120,6 +120,19 @@ def test_a_declared_split_must_hold(config_of, tmp_path, splits, said):
         prepare(config_of({"splits": splits}), tmp_path, learns=True)
 
 
+def test_a_split_that_names_a_case_that_was_cut_off_is_told_so(config_of, tmp_path):
+    splits = {"train": ["case_1"], "test": ["case_2", "case_4"]}
+    with pytest.raises(ConfigError) as raised:
+        prepare(config_of({"splits": splits}, benchmark={"max_cases": 3}), tmp_path, learns=True)
+    assert str(raised.value) == (
+        "dataset.splits names case 'case_4', which max_cases left out: it takes the first 3 of 4; "
+        "raise it (0: all), or take the case out of the split"
+    )
+    unknown = {"test": ["case_9"]}
+    with pytest.raises(ConfigError, match="'case_9', which has no image and reference here"):
+        prepare(config_of({"splits": unknown}, benchmark={"max_cases": 3}), tmp_path, learns=False)
+
+
 def test_one_scan_under_two_names_is_not_learnt_and_tested(config_of, tmp_path, write_scan, scans):
     write_scan(scans, "case_4", seed=1)  # what case_1 is
     splits = {"train": ["case_1"], "test": ["case_2", "case_4"]}

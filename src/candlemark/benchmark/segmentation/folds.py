@@ -16,7 +16,7 @@ Grandvalet, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation", 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +80,16 @@ def _alike(cases: Sequence[ScanCase]) -> list[list[str]]:
 
 
 def declared(
-    cases: Sequence[ScanCase], splits: Mapping[Any, tuple[str, ...]], *, learns: bool
+    cases: Sequence[ScanCase],
+    splits: Mapping[Any, tuple[str, ...]],
+    *,
+    learns: bool,
+    cut: Collection[str] = (),
 ) -> Fold:
     """The one fold that a config names.
 
     learns: whether something of the study does, so that there must be cases to learn from
+    cut: ids of cases that are there and that `max_cases` left out
 
     Raises ConfigError: it names a case twice or none that is there, or one scan stands on both
     sides under two names.
@@ -93,6 +98,13 @@ def declared(
     train, test = splits.get("train", ()), splits.get("test", ())
     named = [*train, *test]
     unknown = [one for one in named if one not in by_id]
+    left_out = [one for one in unknown if one in cut]
+    if left_out:
+        raise ConfigError(
+            f"dataset.splits names case '{left_out[0]}', which max_cases left out: it takes the "
+            f"first {len(cases)} of {len(cases) + len(cut)}; raise it (0: all), or take the case "
+            "out of the split"
+        )
     if unknown:
         raise ConfigError(
             f"dataset.splits names case '{unknown[0]}', which has no image and reference here; "

@@ -10,8 +10,8 @@ partner is told, never guessed, and is no part of the comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from candlemark import progress
@@ -84,11 +84,10 @@ def find_cases(config: ScansConfig, folder: Path, *, max_cases: int = 0) -> Pair
         )
     if not max_cases or max_cases >= len(found.matches):
         return found
-    return Pairing(
+    return replace(
+        found,
         matches=found.matches[:max_cases],
-        missing_reference=found.missing_reference,
-        missing_image=found.missing_image,
-        doubts=found.doubts,
+        cut=tuple(match.case for match in found.matches[max_cases:]),
     )
 
 
@@ -110,7 +109,7 @@ def prepare(
     labels = _labels(found.matches, data)
     references = References(labels=labels, geometry=data.geometry)
     cases = _hashed(found.matches)
-    test, folds = split_cases(cases, data, learns=learns)
+    test, folds = split_cases(cases, data, learns=learns, cut=found.cut)
     learnt = {one for fold in folds for one in fold.train}
     train = tuple(case for case in cases if case.id in learnt)
     return Prepared(
@@ -129,15 +128,17 @@ def prepare(
 
 
 def split_cases(
-    cases: Sequence[ScanCase], data: ScansConfig, *, learns: bool
+    cases: Sequence[ScanCase], data: ScansConfig, *, learns: bool, cut: Collection[str] = ()
 ) -> tuple[tuple[ScanCase, ...], tuple[Fold, ...]]:
     """The cases that every row is tested on, and what each head of one that learns may see.
 
     A declared split holds for every row, so that all are tested on the same cases; without one
     every case is tested.
+
+    cut: ids of cases that `max_cases` left out, of which a split may not speak
     """
     if data.splits is not None:
-        fold = declared(cases, data.splits, learns=learns)
+        fold = declared(cases, data.splits, learns=learns, cut=cut)
         by_id = {case.id: case for case in cases}
         return tuple(by_id[one] for one in fold.test), (fold,) if learns else ()
     return tuple(cases), deal(cases, folds=data.folds, seed=data.seed) if learns else ()
