@@ -162,6 +162,22 @@ def test_masks_are_dropped_where_they_are_not_to_be_kept(tmp_path):
     assert len(again.boards[0].rows) == 2
 
 
+def test_pictures_of_an_earlier_config_go_and_those_of_lost_masks_stay(tmp_path):
+    def pictures(**fields: Any) -> list[str]:
+        one = {"phantoms": 1, "classes": {1: "lesion"}}
+        asked = config(dataset=one, controls=(), **fields)
+        finished = run_segmentation(asked, output_dir=tmp_path, executor=Here())
+        write_report(finished, asked, tmp_path)
+        return [path.name for path in (tmp_path / "reports" / "overlays").iterdir()]
+
+    earlier = [{**BRIGHT[0], "name": "first", "class_map": {"1": "lesion"}}]
+    assert pictures(models=earlier, reporting={"page": False}) == ["segment_overlay_first.png"]
+    for way in ({"overlays": False}, {"keep_predictions": False}, {}):
+        found = pictures(reporting={"page": False, **way})
+        first = "first" if "overlays" in way else "own_models_bright"
+        assert found == [f"segment_overlay_{first}.png"]
+
+
 def test_another_convention_asks_no_model_again(tmp_path):
     here = Here()
     shown = {"overlays": False, "page": False}

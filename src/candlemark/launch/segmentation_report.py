@@ -33,7 +33,7 @@ from candlemark.launch.segmentation import (
 )
 from candlemark.report.segmentation.board import Board, build_boards
 from candlemark.report.segmentation.export import Exported, board_to_dict, write_exports
-from candlemark.report.segmentation.overlays import draw_overlays
+from candlemark.report.segmentation.overlays import draw_overlays, drop_overlays, overlay_path
 from candlemark.report.segmentation.packing import pack
 from candlemark.report.segmentation.page import write_page
 from candlemark.report.segmentation.terminal import show
@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 REPORTS = "reports"
+OVERLAYS = Path(REPORTS) / "overlays"
 PAGE = "segmentation.html"
+PREFIX = "segment"
+"""Of the names of pictures."""
 
 
 def _suites(finished: FinishedSegmentation) -> list[Suite]:
@@ -139,7 +142,7 @@ def write_report(
     page = None
     for board in boards:  # one: a run asks all about the same cases
         if shown.overlays:
-            overlays += draw_overlays(board, load, folder / REPORTS / "overlays", prefix="segment")
+            overlays += draw_overlays(board, load, folder / OVERLAYS, prefix=PREFIX)
         if shown.page:
             page = write_page(
                 board,
@@ -148,6 +151,10 @@ def write_report(
                 folder / REPORTS / PAGE,
                 title="segment",
             )
+    if shown.overlays:
+        # Where the masks are gone, the picture that was drawn of them is all there is.
+        old = [overlay_path(row, folder / OVERLAYS, prefix=PREFIX) for row in lost]
+        drop_overlays(folder / OVERLAYS, prefix=PREFIX, keep=[*overlays, *old])
     if not shown.keep_predictions:
         drop_masks(finished, folder)
     masks = folder / PREDICTIONS

@@ -8,7 +8,8 @@ A filled area is the reference and a line the prediction, in one colour a class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import glob
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark import progress
+from candlemark.errors import ResultsError
 from candlemark.report.drawing import new_figure, save_figure
 from candlemark.report.format import UNKNOWN, short
 from candlemark.report.segmentation.board import Board, CaseScore, Row
@@ -90,6 +92,24 @@ def draw_overlays(board: Board, load: Loader, folder: Path, *, prefix: str) -> l
     return _write(board, panels, folder, prefix)
 
 
+def overlay_path(row: str, folder: Path, *, prefix: str) -> Path:
+    """Where the picture of a row is written."""
+    return folder / f"{prefix}_overlay_{file_stem(row)}.png"
+
+
+def drop_overlays(folder: Path, *, prefix: str, keep: Collection[Path]) -> None:
+    """Delete pictures of rows that are no part of the report any more; no other file.
+
+    Raises ResultsError: one cannot be deleted.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}_overlay_*.png"):
+        if path not in keep:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ResultsError(f"cannot delete {path}: {error.strerror}") from error
+
+
 def _unlike(telling: Mapping[str, CaseScore]) -> dict[str, CaseScore]:
     """Each case once: of two cases the median is one of the others, of one it is all there is."""
     kept: dict[str, CaseScore] = {}
@@ -124,7 +144,7 @@ def _write(
             continue
         order = ("only", "best", "median", "worst")
         drawn = sorted(panels[row.name], key=lambda panel: order.index(panel.which))
-        path = folder / f"{prefix}_overlay_{file_stem(row.name)}.png"
+        path = overlay_path(row.name, folder, prefix=prefix)
         if path in written:  # names that differ only in what a file name cannot have
             path = path.with_stem(f"{path.stem}_{len(written)}")
         with figure_style():

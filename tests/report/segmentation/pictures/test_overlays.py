@@ -15,7 +15,9 @@ from candlemark.report.segmentation.overlays import (
     LINE_OF_ONE,
     class_colours,
     draw_overlays,
+    drop_overlays,
     line_colours,
+    overlay_path,
 )
 
 
@@ -84,6 +86,15 @@ def test_two_classes_in_two_colours_and_names_that_are_nearly_alike(
 def test_files_that_are_gone_leave_no_picture(board: Any, tmp_path: Path) -> None:
     assert draw_overlays(board, lambda case, trials: None, tmp_path, prefix="run") == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_earlier_rows_go_and_other_files_stay(tmp_path: Path) -> None:
+    names = ("run_overlay_a_b.png", "run_overlay_old.png", "runs_overlay_c.png", "run_overlay.txt")
+    for name in names:
+        (tmp_path / name).touch()
+    drop_overlays(tmp_path, prefix="run", keep=[overlay_path("a/b", tmp_path, prefix="run")])
+    assert {path.name for path in tmp_path.iterdir()} == {*names} - {"run_overlay_old.png"}
+    drop_overlays(tmp_path / "none", prefix="run", keep=[])
 
 
 def test_colours_repeat_and_one_class_has_two() -> None:
