@@ -179,6 +179,29 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("tsak=x", "query 'tsak=x': 'tsak' is no key; did you mean 'task'?"),
+        ("text=a max=big", "'big' is no number of parameters; write 90M, 1.5B or 90000000"),
+        ("text='a", "query 'text='a': No closing quotation; close the quotes"),
+        (
+            "text=a min=2M max=1M",
+            (
+                "query 'text=a min=2M max=1M limit=20': no model has at least 2M and at most 1M "
+                "parameters; widen --min-parameters or --max-parameters"
+            ),
+        ),
+    ],
+)
+def test_a_query_of_a_file_that_is_wrong_is_told_with_the_file(
+    hub_with_models: Any, query: str, told: str
+) -> None:
+    Path("c.json").write_text(json.dumps({"leaderboard": {"queries": ["text=sam", query]}}))
+    assert error_of("--config", "c.json") == f"c.json: leaderboard: {told}"
+    assert hub_with_models.requests == []
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--max-age", "²h"), "--max-age ²h is no age; write 30m, 6h or 2d"),

@@ -215,17 +215,25 @@ def _queries(
 def _configured(
     path: Path, limit: int | None, high: int | None
 ) -> tuple[list[Query], int | None, int | None]:
-    """The queries of a config's section `leaderboard`; options stand above its numbers."""
+    """The queries of a config's section `leaderboard`; options stand above its numbers.
+
+    Raises ConfigError naming the file: a key or a query of it is not understood.
+    """
     from candlemark.benchmark.segmentation.config import LeaderboardConfig
     from candlemark.config import parse, read_mapping
+    from candlemark.errors import ConfigError
     from candlemark.hub.leaderboard import queries as asking
 
     section = read_mapping(path).get("leaderboard") or {}
-    told = parse(LeaderboardConfig, section, where=f"{path}: leaderboard")
-    found = [asking.parse(text) for text in told.queries]
-    if told.task is not None and not found:
-        found = [asking.Query(task=told.task)]
-    elif told.task is not None:
+    where = f"{path}: leaderboard"
+    told = parse(LeaderboardConfig, section, where=where)
+    try:
+        found = [asking.checked(asking.parse(text)) for text in told.queries]
+        if told.task is not None and not found:
+            found = [asking.checked(asking.Query(task=told.task))]
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if told.task is not None:
         found = [one if one.goal else replace(one, wanted_for=told.task) for one in found]
     # A default is no limit that was asked for: it leaves those that stand in queries.
     stated = told.limit if "limit" in told.model_fields_set else None
