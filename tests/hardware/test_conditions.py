@@ -213,7 +213,7 @@ def test_timings_are_marked_and_what_is_unstable_is_told_why():
 
 
 def test_what_is_timed_are_the_groups_of_the_table():
-    groups = {"latency", "throughput", "stages", "energy"}
+    groups = {"latency", "throughput", "stages", "energy", "scans"}
     assert {name for name, m in MEASURES.items() if m.group in groups} == TIMED
 
 

@@ -37,6 +37,7 @@ def run(program: str, double: Any, folder: Path) -> Any:
         cwd=folder,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )

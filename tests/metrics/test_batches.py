@@ -219,15 +219,16 @@ def test_the_guard_says_nothing_before_it_has_seen_a_batch() -> None:
 
 def test_the_guard_sees_real_memory() -> None:
     guard = HostGuard()
-    for batch in (8, 32):
+    # Beyond 32 MiB an allocator maps anew what it is asked for, whatever was freed before.
+    for batch in (40, 160):
         guard.begin()
         torch.ones(batch * MIB, dtype=torch.uint8)
         guard.end(batch)
-    grown = guard.peaks[32] - guard.peaks[8]
-    assert 20 * MIB < grown < 40 * MIB
-    foretold = guard.predict(64)
+    grown = guard.peaks[160] - guard.peaks[40]
+    assert 100 * MIB < grown < 200 * MIB
+    foretold = guard.predict(320)
     assert foretold is not None
-    assert 25 * MIB < foretold - guard.peaks[32] < 60 * MIB
+    assert 125 * MIB < foretold - guard.peaks[160] < 300 * MIB
 
 
 def test_available_memory_is_bounded_by_every_control_group(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from candlemark.metrics.forecast import (
     score_forecast,
 )
 from candlemark.metrics.resampling import resample_counts
+from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 from candlemark.metrics.summary import Interval, interval
 from candlemark.records import Measurement, Verdict
 
@@ -152,7 +153,7 @@ class TestEveryScore:
         }
         assert functions == public
         assert all(name == metric.name for name, metric in FORECAST_METRICS.items())
-        assert set(all_scores()) == {*METRICS, *FORECAST_METRICS}
+        assert set(all_scores()) == {*METRICS, *FORECAST_METRICS, *SEGMENTATION_METRICS}
 
 
 class TestScoreForecast:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hub_models import entry, index, segformer
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from candlemark.hub.leaderboard.claims import read_claims
@@ -37,7 +37,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(FIELDS), anything))
 def test_no_metadata_is_fatal(told: dict[str, Any]) -> None:
     model = read_model(kept_facts({"id": "a/b", **told}), ("q",))
