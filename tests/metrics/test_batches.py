@@ -27,6 +27,8 @@ from candlemark.metrics.batches import (
 from candlemark.metrics.clock import ClockCheck, DeviceClock
 from candlemark.records import Verdict
 
+pytestmark = pytest.mark.usefixtures("pages_of_their_own")
+
 MIB = 2**20
 
 

@@ -25,6 +25,8 @@ from candlemark.metrics.memory import (
 )
 from candlemark.records import Measurement
 
+pytestmark = pytest.mark.usefixtures("pages_of_their_own")
+
 CPU = torch.device("cpu")
 LARGE = 96 * 2**20
 
@@ -98,7 +100,7 @@ class Allocates(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def profiled() -> MemoryProfile:
+def profiled(pages_of_their_own: None) -> MemoryProfile:
     with torch.inference_mode():
         return measure_memory(Allocates(LARGE, LARGE // 3), CPU, calls=2, interval_s=0.001)
 
