@@ -17,6 +17,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background deaf to Ctrl-C, and tests press it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+FIRST = ("tests/metrics/test_memory.py", "tests/metrics/test_batches.py")
+"""Files that see this process grow: one that has held gigabytes grows no more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run `FIRST` while each worker is new; all else stays in its order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
