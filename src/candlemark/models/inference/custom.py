@@ -97,22 +97,32 @@ def _find(model_id: str) -> Callable[[], Any]:
     module_name, _, name = rest.partition(":")
     if prefix != "python" or not module_name or not name:
         raise ModelError(f"'{model_id}' is not of the form python:MODULE:FUNCTION")
+    return named_function(model_id, module_name, name)
+
+
+def named_function(source: str, module_name: str, name: str) -> Callable[..., Any]:
+    """A callable of a module of the user's own.
+
+    source: as the user wrote it, for messages
+
+    Raises ModelError: the module cannot be imported, or has no such function.
+    """
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # importing runs the user's own code
         raise ModelError(
-            f"{model_id}: cannot import {module_name}: {type(error).__name__}: "
+            f"{source}: cannot import {module_name}: {type(error).__name__}: "
             f"{first_line(error)}; the module must lie in this folder or be installed"
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
         functions = sorted(key for key, value in vars(module).items() if inspect.isfunction(value))
         raise ModelError(
-            f"{model_id}: {module_name} has no function {name}; it has: "
+            f"{source}: {module_name} has no function {name}; it has: "
             f"{', '.join(functions) or 'none'}"
         )
-    checked: Callable[[], Any] = function
-    return checked
+    found: Callable[..., Any] = function
+    return found
 
 
 def _from_example(model_id: str, found: Any) -> InferenceModel:

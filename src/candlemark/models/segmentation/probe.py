@@ -13,6 +13,7 @@ the scale that a network happens to give its features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,7 @@ def _moments(one: Tensor) -> Tensor:
     return torch.stack([count, values.sum(1), (values**2).sum(1)])
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Maps to logits; `answer` is the last layer.
 
     Two things come before the first step of learning: what the features are standardised by,
@@ -95,9 +96,9 @@ class Head(nn.Module):
         self.standardise = Standardise(channels)
 
     @property
+    @abstractmethod
     def answer(self) -> nn.Conv2d:
         """The layer whose bias is the odds of each class."""
-        raise NotImplementedError
 
     def start_from(self, shares: Tensor) -> None:
         """Give each class the odds that it has: float (K,), shares of all voxels.

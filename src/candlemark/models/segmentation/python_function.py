@@ -14,7 +14,6 @@ network is: by slices, by patches (`patch`), with intensities as shares of the w
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from candlemark.errors import ModelError
 from candlemark.models.building import first_line
-from candlemark.models.inference.custom import source_sha256, working_folder
+from candlemark.models.inference.custom import named_function, source_sha256, working_folder
 from candlemark.models.segmentation.base import (
     Case,
     Labels,
@@ -162,22 +161,7 @@ def _find(source: str) -> Callable[..., Any]:
     module_name, _, name = source.removeprefix("python:").partition(":")
     if not module_name or not name:
         raise ModelError(f"'{source}' is not of the form package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs the user's own code
-        raise ModelError(
-            f"{source}: cannot import {module_name}: {type(error).__name__}: {first_line(error)}; "
-            "the module must lie in this folder or be installed"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        functions = sorted(key for key, value in vars(module).items() if inspect.isfunction(value))
-        raise ModelError(
-            f"{source}: {module_name} has no function {name}; it has: "
-            f"{', '.join(functions) or 'none'}"
-        )
-    found: Callable[..., Any] = function
-    return found
+    return named_function(source, module_name, name)
 
 
 def _from_factory(spec: SegmenterSpec, function: Callable[..., Any]) -> Any:
