@@ -18,7 +18,7 @@ def generate() -> str:
     """The reference as typer's own documentation command writes it."""
     command = [sys.executable, "-m", "typer", "candlemark.cli.main", "utils", "docs"]
     command += ["--name", "candlemark", "--title", "The candlemark command"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout  # noqa: S603
 
 
 if __name__ == "__main__":

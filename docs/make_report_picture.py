@@ -40,7 +40,9 @@ def main() -> None:
             *(f"--window-size={WIDTH},{HEIGHT}", "--virtual-time-budget=5000"),
             *(f"--screenshot={shot}", page.resolve().as_uri()),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603 (a browser found by name)
+        done = subprocess.run(  # noqa: S603 - a browser found by name
+            command, capture_output=True, encoding="utf-8", timeout=120, check=False
+        )
         if done.returncode or not shot.is_file():
             sys.exit(f"{browser} made no picture: {done.stderr.strip()[-300:]}")
         save(shot)

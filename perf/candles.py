@@ -60,7 +60,9 @@ def generate(folder: Path, count: int) -> list[ArchiveFile]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue())
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        path.with_name(f"{file.name}.CHECKSUM").write_text(f"{digest}  {file.name}\n")
+        path.with_name(f"{file.name}.CHECKSUM").write_text(
+            f"{digest}  {file.name}\n", encoding="utf-8"
+        )
         # As if it had lain there for an hour: what changed just now is hashed again.
         os.utime(path, (time.time() - 3600,) * 2)
     return files

@@ -26,7 +26,7 @@ class Suite(Config):
 
 def written(folder: Path, text: str, name: str = "suite.yaml") -> Path:
     path = folder / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -20,14 +20,14 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
     "page", ["README.md", "docs/library.md", "docs/datasets.md", "docs/inference.md"]
 )
 def test_the_code_of_a_page_runs_as_one_program(page, tmp_path):
-    blocks = BLOCK.findall((ROOT / page).read_text())
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert blocks
     program = tmp_path / "page.py"
-    program.write_text("\n".join(blocks))
+    program.write_text("\n".join(blocks), encoding="utf-8")
     command = [sys.executable, program]
     own = {**os.environ, "CANDLEMARK_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False
+        command, cwd=tmp_path, env=own, capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -45,10 +45,10 @@ def test_the_models_and_the_config_of_the_segmentation_page_run(tmp_path, monkey
             for item in items:
                 yield Outcome(item=item, value=function(item), started_at="now", duration_s=0.0)
 
-    text = (ROOT / "docs" / "segmentation.md").read_text()
+    text = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
     for code in BLOCK.findall(text):
         name = re.match(r"# (\w+\.py);", code)
-        (tmp_path / (name[1] if name else "measured.py")).write_text(code)
+        (tmp_path / (name[1] if name else "measured.py")).write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     with warnings.catch_warnings():
@@ -59,7 +59,7 @@ def test_the_models_and_the_config_of_the_segmentation_page_run(tmp_path, monkey
     page = text.partition("```yaml\n")[2].partition("```")[0]
     page = page.replace("  - source: net.pt", "  - source: net.onnx\n  - source: net.pt")
     page = page.replace("source: python ", f"source: {sys.executable} ")
-    (tmp_path / "whole.yaml").write_text(page)
+    (tmp_path / "whole.yaml").write_text(page, encoding="utf-8")
     config = load(SegmentationConfig, tmp_path / "whole.yaml")
     own = config.model_copy(update={"huggingface_models": (), "controls": ()})
     finished = run_segmentation(own, executor=Here())
@@ -75,9 +75,9 @@ def test_the_config_of_the_segmentation_page_is_whole_and_its_code_compiles(tmp_
     from candlemark.benchmark.segmentation.config import SegmentationConfig
     from candlemark.config import load
 
-    text = (ROOT / "docs" / "segmentation.md").read_text()
+    text = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
     page = tmp_path / "whole.yaml"
-    page.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    page.write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
     assert load(SegmentationConfig, page).model_fields_set == set(SegmentationConfig.model_fields)
     for code in BLOCK.findall(text):
         compile(code, "docs/segmentation.md", "exec")
@@ -89,7 +89,7 @@ def test_the_segmentation_page_names_words_and_flags_that_there_are():
     from candlemark.cli.main import app
     from candlemark.scans.pairs import IMAGE_WORDS, MASK_WORDS
 
-    text = (ROOT / "docs" / "segmentation.md").read_text()
+    text = (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
     table = dict(re.findall(r"^\| of an? (image|mask) \| (.*) \|$", text, re.MULTILINE))
     assert re.findall(r"`(\w+)`", table["image"]) == list(IMAGE_WORDS)
     assert re.findall(r"`(\w+)`", table["mask"]) == list(MASK_WORDS)
@@ -99,7 +99,7 @@ def test_the_segmentation_page_names_words_and_flags_that_there_are():
 
 
 def test_the_tree_in_the_readme_is_the_disk():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = text.partition("src/candlemark/\n")[2].partition("```")[0]
     listed = re.findall(r"── ([a-z_.]+)(/?)", tree)
     package = ROOT / "src" / "candlemark"
@@ -115,7 +115,7 @@ def test_the_tree_in_the_readme_is_the_disk():
 
 def test_links_between_pages_lead_somewhere():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
@@ -123,7 +123,7 @@ def test_links_between_pages_lead_somewhere():
 def test_the_readme_counts_and_names_what_stands_at_the_root():
     import candlemark
 
-    text = (ROOT / "README.md").read_text().partition("names stand at the root:")[2]
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("names stand at the root:")[2]
     assert set(candlemark.__all__) == set(re.findall(r"`(\w+)`", text.partition(", which")[0]))
     assert len(candlemark.__all__) == 13, "the README says thirteen"
 
@@ -139,14 +139,14 @@ def test_the_readme_counts_and_names_what_stands_at_the_root():
 )
 def test_generated_pages_are_up_to_date(script):
     check = [sys.executable, ROOT / "docs" / script, "--check"]
-    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    done = subprocess.run(check, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_model_sets_in_the_readme_are_the_catalog():
     from candlemark.models.catalog import MODEL_SETS
 
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert {name for name in MODEL_SETS if name != "demo"} == set(
         re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
     )
@@ -154,7 +154,7 @@ def test_model_sets_in_the_readme_are_the_catalog():
 
 def test_no_committed_file_names_a_machine_or_an_index():
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
@@ -162,5 +162,5 @@ def test_no_committed_file_names_a_machine_or_an_index():
     for name in listed.stdout.split():
         path = ROOT / name
         if path.suffix in {".py", ".md", ".toml", ".yaml", ".yml", ""} and path.is_file():
-            found = forbidden.search(path.read_text(errors="replace"))
+            found = forbidden.search(path.read_text(encoding="utf-8", errors="replace"))
             assert path.name == "test_docs.py" or found is None, f"{name}: {found}"

@@ -39,7 +39,7 @@ def test_there_are_examples():
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_an_example_parses_and_names_its_command(path: Path):
     as_config(path)
-    assert f"candlemark run examples/{path.name}" in path.read_text()
+    assert f"candlemark run examples/{path.name}" in path.read_text(encoding="utf-8")
 
 
 def test_the_public_archive_gives_way_to_a_mirror(monkeypatch: pytest.MonkeyPatch):
@@ -55,7 +55,9 @@ def test_a_pipeline_is_built_by_the_command_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = EXAMPLES / "pipeline.yaml"
-    (command,) = re.findall(r"^# +candlemark (dataset build .*)$", path.read_text(), re.MULTILINE)
+    (command,) = re.findall(
+        r"^# +candlemark (dataset build .*)$", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.setattr(sys, "argv", ["candlemark", *command.split(), "--max-samples", "50"])
@@ -66,7 +68,7 @@ def test_a_pipeline_is_built_by_the_command_it_names(
     loaded = candlemark.load_images(folder)
     assert loaded.images.shape == (50, 100, 120)
     (log,) = (tmp_path / "logs").glob("pipeline_*.log")
-    assert "50 windows" in log.read_text()
+    assert "50 windows" in log.read_text(encoding="utf-8")
 
 
 def test_quick_runs_with_tiny_numbers(tmp_path: Path):

@@ -62,7 +62,7 @@ def test_records_exports_and_config_are_left_behind(tmp_path):
     assert rows["baseline: logistic"].measurement("auroc").low > 0.5
     assert rows["baseline: majority"].measurement("auroc").value == 0.5
     (exported,) = finished.results_dir.glob("benchmark_suite_*.json")
-    assert len(json.loads(exported.read_text())["trials"]) == 2
+    assert len(json.loads(exported.read_text(encoding="utf-8"))["trials"]) == 2
     assert not list((tmp_path / "checkpoints").glob("*"))
 
     saved = finished.results_dir / f"suite_{finished.suite_id}.yaml"
@@ -162,7 +162,7 @@ def interrupted(config: Path, folder: Path, kills: int, generator: random.Random
 def test_a_killed_suite_ends_like_an_undisturbed_one(tmp_path, kills):
     config = tmp_path / "suite.yaml"
     plan = suite(models=[MODEL], controls=["shuffled_labels"], seeds=[0, 1][: 1 + kills // 10])
-    config.write_text(yaml.safe_dump(plan))
+    config.write_text(yaml.safe_dump(plan), encoding="utf-8")
     undisturbed = candlemark.run(config, output_dir=tmp_path / "undisturbed")
     assert interrupted(config, tmp_path / "killed", kills, random.Random(7)) > 0  # noqa: S311 - moments to kill at
     resumed = candlemark.run(config, output_dir=tmp_path / "killed")

@@ -29,6 +29,6 @@ def test_importing_it_loads_nothing_heavy(module):
         f"import sys, {module}\nprint(*[name for name in '{heavy}'.split() if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        [sys.executable, "-c", program], check=True, capture_output=True, encoding="utf-8"
     )
     assert done.stdout.strip() == ""

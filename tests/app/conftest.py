@@ -70,7 +70,7 @@ def serving(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-W", "ignore", "-c", code, "app", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
     )
     try:

@@ -131,7 +131,7 @@ def test_what_is_wrong_with_a_chart_is_one_sentence(
     with pytest.raises(Exception, match="the last close 'much' is no number"):
         client.predict(chart, "up", "much", api_name="/chart")
     bad = tmp_path / "bad.png"
-    bad.write_text("no picture")
+    bad.write_text("no picture", encoding="utf-8")
     with pytest.raises(Exception, match=r"bad.png is no picture that can be read") as told:
         client.predict(handle_file(bad), "up", "", api_name="/chart")
     assert str(tmp_path) not in str(told.value)

@@ -47,13 +47,13 @@ def test_a_space_is_a_program_its_needs_and_keys(folder: Path) -> None:
 def test_a_second_time_changes_nothing(folder: Path) -> None:
     write_space(folder)
     before = contents(folder)
-    (folder / "requirements.txt").write_text("candlemark[app]==0.1.0\nmine\n")
+    (folder / "requirements.txt").write_text("candlemark[app]==0.1.0\nmine\n", encoding="utf-8")
     write_space(folder)
     assert contents(folder) == before | {"requirements.txt": b"candlemark[app]==0.1.0\nmine\n"}
 
 
 def test_a_program_of_ones_own_is_left_alone(folder: Path) -> None:
-    (folder / "app.py").write_text("print('mine')\n")
+    (folder / "app.py").write_text("print('mine')\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"app.py is a program of your own; move it away"):
         write_space(folder)
     assert not (folder / "README.md").exists()
@@ -132,7 +132,7 @@ def test_a_space_runs_from_its_own_folder(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=folder,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
         check=False,
     )

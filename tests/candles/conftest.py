@@ -60,7 +60,7 @@ class ArchiveFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         checksum = f"{hashlib.sha256(data).hexdigest()}  {file.name}\n"
-        path.with_name(f"{file.name}.CHECKSUM").write_text(checksum)
+        path.with_name(f"{file.name}.CHECKSUM").write_text(checksum, encoding="utf-8")
         return path
 
     def month(

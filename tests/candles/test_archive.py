@@ -259,7 +259,7 @@ def test_a_truncated_cache_file_and_a_torn_index_are_repaired(
     assert len(load(archive)) == 24
     (index,) = (private_cache / "index").glob("*.json")
     for torn in ('{"url": ', "[]", '{"url": "other", "sha256": "' + "0" * 64 + '"}'):
-        index.write_text(torn)
+        index.write_text(torn, encoding="utf-8")
         assert len(load(archive)) == 24
 
 
@@ -275,7 +275,7 @@ def test_a_flipped_byte_in_a_folder_is_caught(archive_folder: Any) -> None:
 @pytest.mark.parametrize("text", ["", "abc", "0" * 64 + "  OTHER.zip\n", "0" * 63 + "  x.zip"])
 def test_a_checksum_file_of_another_form_is_refused(archive_folder: Any, text: str) -> None:
     path = archive_folder.month(2025, 1)
-    path.with_name(path.name + ".CHECKSUM").write_text(text)
+    path.with_name(path.name + ".CHECKSUM").write_text(text, encoding="utf-8")
     with pytest.raises(ChecksumError, match=r"not '<sha256>  BTCUSDT-1h-2025-01.zip'"):
         load(Archive(Fetcher(archive_folder.url)))
 
@@ -361,7 +361,7 @@ def test_a_cache_that_is_no_folder_is_one_line(
     archive_folder: Any, served: Any, private_cache: Any
 ) -> None:
     archive_folder.month(2025, 1)
-    private_cache.write_text("in the way")
+    private_cache.write_text("in the way", encoding="utf-8")
     with pytest.raises(FetchError, match=r"cannot use the cache at .*set CANDLEMARK_CACHE"):
         load(served()[1])
 

@@ -23,7 +23,7 @@ Make = Callable[..., CandleSeries]
 
 def csv_file(folder: Path, text: str, name: str = "BTCUSDT-x.csv") -> Path:
     path = folder / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 

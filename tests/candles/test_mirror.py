@@ -33,7 +33,7 @@ def test_faults_that_are_none_are_refused(text: str, words: str) -> None:
 
 def test_it_serves_files_and_ranges_and_nothing_outside(archive_folder: Any) -> None:
     path: Path = archive_folder.month(2025, 1)
-    (archive_folder.root.parent / "secret").write_text("no")
+    (archive_folder.root.parent / "secret").write_text("no", encoding="utf-8")
     data = path.read_bytes()
     below = path.relative_to(archive_folder.root).as_posix()
     with Mirror(archive_folder.root) as mirror, httpx.Client(trust_env=False) as client:

@@ -194,7 +194,9 @@ def test_a_checksum_that_changed_alone_is_refused_though_the_zip_was_kept(
     path = archive_folder.month(2025, 1)
     settled(archive_folder.root)
     load(archive_folder.url)
-    path.with_name(f"{path.name}.CHECKSUM").write_text(f"{'0' * 64}  {path.name}\n")
+    path.with_name(f"{path.name}.CHECKSUM").write_text(
+        f"{'0' * 64}  {path.name}\n", encoding="utf-8"
+    )
     with pytest.raises(ChecksumError, match=r"its .CHECKSUM says 0000"):
         load(archive_folder.url)
 
@@ -226,9 +228,9 @@ def test_the_same_bytes_under_another_month_are_still_refused(
     load(archive_folder.url)
     february = archive_folder.month(2025, 2)
     february.write_bytes(january.read_bytes())
-    sums = january.with_name(f"{january.name}.CHECKSUM").read_text()
+    sums = january.with_name(f"{january.name}.CHECKSUM").read_text(encoding="utf-8")
     text = sums.replace(january.name, february.name)
-    february.with_name(f"{february.name}.CHECKSUM").write_text(text)
+    february.with_name(f"{february.name}.CHECKSUM").write_text(text, encoding="utf-8")
     settled(archive_folder.root)
     for _ in range(2):
         with pytest.raises(CandleError, match=r"2025-02.zip holds a candle of 2025-01-01 00:00"):
@@ -284,7 +286,7 @@ def test_a_torn_note_of_what_was_seen_is_ignored(
     settled(archive_folder.root)
     load(archive_folder.url)
     (note,) = (private_cache / "seen").glob("*.json")
-    note.write_text(torn)
+    note.write_text(torn, encoding="utf-8")
     assert len(load(archive_folder.url)) == 24
 
 

@@ -94,7 +94,9 @@ def test_files_tell_their_own_interval(tmp_path: Path, make_series: Any) -> None
 
 def test_a_file_that_breaks_a_rule_names_the_next_command(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    path.write_text("time,open,high,low,close,volume\n" + "1704067200,1,2,0.5,1,1\n" * 2)
+    path.write_text(
+        "time,open,high,low,close,volume\n" + "1704067200,1,2,0.5,1,1\n" * 2, encoding="utf-8"
+    )
     with pytest.raises(CandleError, match=r"duplicate .* row 1.*`candlemark candles show .*x.csv`"):
         load_candles(path, interval="1h")
     with pytest.raises(

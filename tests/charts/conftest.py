@@ -48,7 +48,7 @@ def build(target: Path, *flags: str) -> Path:
     source = Path(__file__).parent / "cuda_on_cpu.cpp"
     with as_file(files("candlemark.charts").joinpath("kernels/charts.cu")) as kernels:
         command = [compiler, *FLAGS, *flags, f'-DKERNELS="{kernels}"', "-o", target, source]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0 and "sanitize" in " ".join(flags) and "cannot find" in done.stderr:
         pytest.skip("g++ has no sanitizer library")
     assert done.returncode == 0, done.stderr

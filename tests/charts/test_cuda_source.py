@@ -400,7 +400,7 @@ def test_a_sanitizer_finds_nothing(
             calls.append(packed_call(launch, arguments, 8))
     recorded = tmp_path / "calls.bin"
     recorded.write_bytes(struct.pack("<q", len(calls)) + b"".join(calls))
-    done = subprocess.run([program, recorded], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, recorded], capture_output=True, encoding="utf-8", check=False)
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("this kernel's address layout is unknown to the sanitizer")
     assert done.returncode == 0, done.stderr[:4000]

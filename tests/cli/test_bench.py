@@ -219,7 +219,7 @@ def test_models_and_devices_are_looked_at_before_candles_are_fetched(
 
 
 def test_an_unwritable_output_folder_is_one_line(refused):
-    Path("taken").write_text("a file")
+    Path("taken").write_text("a file", encoding="utf-8")
     assert "taken" in refused("run", str(_written(NUMBERS)), "--output-dir", "taken")
 
 
@@ -256,7 +256,10 @@ def test_a_store_in_use_names_its_holder(refused):
         "with open_results('out/results') as store: print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", holder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -317,5 +320,5 @@ def test_doctor_survives_an_address_that_is_none():
 
 def _written(text: str) -> Path:
     path = Path("suite.yaml")
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path

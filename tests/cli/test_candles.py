@@ -45,7 +45,7 @@ def test_show_reports_damage_instead_of_refusing_it(tmp_path: Path) -> None:
         "1704070800,1,0.1,0.5,1,-1",
         "1704074400,1,2,0.5,1,1",
     ]
-    path.write_text("\n".join(["time,open,high,low,close,volume", *rows]) + "\n")
+    path.write_text("\n".join(["time,open,high,low,close,volume", *rows]) + "\n", encoding="utf-8")
     output = run("show", str(path), exit_code=1)
     assert "duplicates  1" in output
     assert "broken      high is below low: 1 rows" in output
@@ -106,7 +106,7 @@ def test_columns_are_named_by_flags(tmp_path: Path) -> None:
     assert parse_columns(["time=when", "close=a=b"]) == {"open_time_ms": "when", "close": "a=b"}
     path = tmp_path / "x.csv"
     rows = [f"{1704067200 + 3600 * row},1,2,0.5,1" for row in range(3)]
-    path.write_text("\n".join(["time,open,high,low,last trade", *rows]) + "\n")
+    path.write_text("\n".join(["time,open,high,low,last trade", *rows]) + "\n", encoding="utf-8")
     output = run("show", str(path), "--column", "close=last trade", "--column", "volume=none")
     assert "zero volume 3 candles in 1 run(s): 3 from 2024-01-01 00:00" in output
 
@@ -147,7 +147,7 @@ def test_a_terminal_without_unicode_gets_plain_characters(tmp_path: Path) -> Non
 def test_serve_tells_its_address_and_serves(tmp_path: Path) -> None:
     import httpx
 
-    (tmp_path / "hello").write_text("there")
+    (tmp_path / "hello").write_text("there", encoding="utf-8")
     code = (
         f"from candlemark.cli.candles import app; app(['serve', {str(tmp_path)!r}, '--port', '0'])"
     )
@@ -156,7 +156,7 @@ def test_serve_tells_its_address_and_serves(tmp_path: Path) -> None:
         [sys.executable, "-u", "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     ) as server:
         line = server.stdout.readline()
         url = line.split(" at ")[1].split(";")[0]

@@ -90,7 +90,8 @@ def test_flags_reach_the_config() -> None:
 def test_flags_win_over_the_config_file() -> None:
     Path("d.yaml").write_text(
         "candles: {kind: random_walk, count: 500}\nwindow: 12\nstyle: ohlc4\n"
-        "label: {name: forward_return, horizon: 5}\n"
+        "label: {name: forward_return, horizon: 5}\n",
+        encoding="utf-8",
     )
     build("--config", "d.yaml", "--window-size", "9", "--height", "30", "--out", "data")
     config = open_dataset("data").config
@@ -113,7 +114,9 @@ def test_candles_from_a_file() -> None:
         f"{1_704_067_200_000 + hour * 3_600_000},{hour},{hour + 2},{hour},{hour + 1},5"
         for hour in range(200)
     ]
-    Path("prices.csv").write_text("\n".join(["open_time,open,high,low,close,volume", *lines]))
+    Path("prices.csv").write_text(
+        "\n".join(["open_time,open,high,low,close,volume", *lines]), encoding="utf-8"
+    )
     build("--file", "prices.csv", "--style", "jkx", "--window-size", "8", "--out", "data")
     assert open_dataset("data").manifest.interval == "1h"
 
@@ -134,7 +137,7 @@ def test_list_names_damaged_datasets() -> None:
     build(*WALK, "--out", "datasets/good")
     bad = Path("datasets/bad")
     bad.mkdir()
-    (bad / "manifest.json").write_text("{")
+    (bad / "manifest.json").write_text("{", encoding="utf-8")
     listed = call("list").output
     assert "manifest.json is damaged" in listed
     assert "datasets/good  RANDOM_WALK" in listed
@@ -143,7 +146,7 @@ def test_list_names_damaged_datasets() -> None:
 
 
 def test_a_misspelt_key_is_told_before_missing_candles() -> None:
-    Path("d.yaml").write_text("candels: {kind: random_walk}\n")
+    Path("d.yaml").write_text("candels: {kind: random_walk}\n", encoding="utf-8")
     message = error_of("build", "--config", "d.yaml")
     assert "unknown key 'candels'; did you mean 'candles'?" in message
 

@@ -49,7 +49,7 @@ def console() -> Any:
 
 
 def build(text: str, *flags: str) -> str:
-    Path("old.yaml").write_text(text)
+    Path("old.yaml").write_text(text, encoding="utf-8")
     words = ["build", "--config", "old.yaml", *flags]
     result = CliRunner().invoke(app, words, catch_exceptions=True)
     if isinstance(result.exception, CandlemarkError):
@@ -61,7 +61,7 @@ def build(text: str, *flags: str) -> str:
 def the_log(folder: str = "out/logs") -> str:
     (path,) = Path(folder).glob("pipeline_*.log")
     assert re.fullmatch(r"pipeline_\d{8}_\d{6}\.log", path.name)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert all(LINE.fullmatch(line) for line in text.splitlines())
     return text
 
@@ -172,7 +172,7 @@ def test_a_file_that_is_wrong_leaves_no_log() -> None:
 
 
 def test_a_log_that_cannot_be_made_is_one_line() -> None:
-    Path("out").write_text("in the way")
+    Path("out").write_text("in the way", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cannot write a log in out/logs: .*paths.logs"):
         build(WALK)
 
@@ -211,7 +211,7 @@ def test_an_interrupt_is_logged_and_the_console_given_back(
 ) -> None:
     with pytest.raises(KeyboardInterrupt), PipelineLog(tmp_path) as log:
         raise KeyboardInterrupt
-    assert " error   interrupted after " in log.path.read_text()
+    assert " error   interrupted after " in log.path.read_text(encoding="utf-8")
     assert progress.set_reporter(console) is console
 
 

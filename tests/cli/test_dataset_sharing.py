@@ -70,9 +70,9 @@ def test_pictures_alone() -> None:
     call("export", "data", "--to", "folder", "--out", "plain")
     for path in (*Path("plain/candles").iterdir(), Path("plain/dataset.json")):
         path.unlink()
-    lines = Path("plain/index.csv").read_text().splitlines()
+    lines = Path("plain/index.csv").read_text(encoding="utf-8").splitlines()
     kept = [",".join(line.rsplit(",", 3)[:-3]) for line in lines]  # no split, symbol and time
-    Path("plain/index.csv").write_text("\n".join(kept))
+    Path("plain/index.csv").write_text("\n".join(kept), encoding="utf-8")
     told = call("import", "plain", "--out", "back", "--classes", "up,down", "--purge", "8")
     assert "back  284 pictures as they were drawn, " in told
     assert "splits      by order of the index, 8 left out at each boundary" in told
@@ -82,7 +82,7 @@ def test_pictures_alone() -> None:
     assert "back  284 pictures (up / down), no candles\n" in call("list", ".")
     for words in (("audit", "back"), ("show", "back")):
         assert "holds pictures that were imported without candles" in error_of(*words)
-    (Path("back") / "pictures.json").write_text("{")
+    (Path("back") / "pictures.json").write_text("{", encoding="utf-8")
     assert "back  back/pictures.json is damaged (" in call("list", ".")
 
 
@@ -90,7 +90,9 @@ def test_a_config_draws_again() -> None:
     call("build", *WALK, "--label", "next_candle", "--max-samples", "0", "--out", "data")
     call("export", "data", "--to", "folder", "--out", "plain")
     Path("plain/dataset.json").unlink()
-    Path("d.yaml").write_text("window: 8\nstyle: jkx\nlabel: {name: next_candle}\n")
+    Path("d.yaml").write_text(
+        "window: 8\nstyle: jkx\nlabel: {name: next_candle}\n", encoding="utf-8"
+    )
     told = call("import", "plain", "--out", "back", "--config", "d.yaml")
     assert "are the same to the last pixel" in told
     assert "identical" not in told

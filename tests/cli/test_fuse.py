@@ -216,7 +216,7 @@ def test_pictures_without_candles_cannot_be_described(refused, tmp_path):
             folder / f"{number}.png"
         )
         lines.append(f"{number}.png,{'up' if number % 2 else 'down'}")
-    (folder / "metadata.csv").write_text("\n".join(lines))
+    (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     import_folder(folder, tmp_path / "imported")
     line = refused("fuse", "train", *TINY, "--data-dir", tmp_path / "imported")
     assert "pictures that were imported without candles" in line
@@ -257,7 +257,7 @@ def test_train_then_evaluate_then_train_again(call, data, tmp_path):
     status, out, _ = call(*words, "--json")
     answer = json.loads(out)
     assert (status, answer["trained"], answer["model"]) == (0, 0, "m")
-    told = json.loads((tmp_path / "m" / "training.json").read_text())
+    told = json.loads((tmp_path / "m" / "training.json").read_text(encoding="utf-8"))
     assert answer["trial_id"] == told["trial_id"]
     status, out, _ = call("fuse", "evaluate", "m", "--data-dir", data, "--json")
     assert json.loads(out)["scores"]["auroc"]["value"] == told["measurements"]["auroc"]["value"]

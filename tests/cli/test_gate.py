@@ -149,10 +149,10 @@ class TestGate:
         self, monkeypatch: pytest.MonkeyPatch, outcome: dict[str, Any], tmp_path: Path
     ):
         page = tmp_path / "summary.md"
-        page.write_text("before\n")
+        page.write_text("before\n", encoding="utf-8")
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
         run(monkeypatch, *GATE)
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         assert text.startswith("before\n## Inference gate: regressed\n\nBaseline: git revision")
         (line,) = [line for line in text.splitlines() if "tiny:bert" in line]
         assert "| 1.050 [1.040, 1.060] | 1.0% | SLOWER | **FAIL** |" in line
@@ -239,11 +239,13 @@ def _record(base: float, number: int, run_name: str) -> RunRecord:
 
 class TestExample:
     def steps(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = yaml.safe_load(EXAMPLE.read_text())["jobs"]["gate"]["steps"]
+        found: list[dict[str, Any]] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))["jobs"][
+            "gate"
+        ]["steps"]
         return found
 
     def test_it_is_a_workflow_with_pinned_actions(self):
-        workflow = yaml.safe_load(EXAMPLE.read_text())
+        workflow = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
         assert "pull_request" in workflow[True]  # YAML 1.1 reads the key `on` as true
         uses = [step["uses"] for step in self.steps() if "uses" in step]
         assert uses
@@ -260,18 +262,19 @@ class TestExample:
             step["run"] for step in self.steps() if "candlemark gate" in step.get("run", "")
         ]
         fake = tmp_path / "candlemark"
-        fake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {status}\n')
+        fake.write_text(
+            f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {status}\n', encoding="utf-8"
+        )
         fake.chmod(0o755)
         ran = subprocess.run(
             ["bash", "-e", "-c", script],
             env={"PATH": f"{tmp_path}:/usr/bin:/bin", "BASELINE": "origin/main"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         assert ran.returncode == left
         assert word in ran.stdout
-        assert (
-            "--baseline origin/main --fail-on latency_p50_ms>+5%,"
-            in (tmp_path / "asked").read_text()
-        )
+        assert "--baseline origin/main --fail-on latency_p50_ms>+5%," in (
+            tmp_path / "asked"
+        ).read_text(encoding="utf-8")

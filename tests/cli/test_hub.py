@@ -44,7 +44,7 @@ def error_of(app: Any, *words: str) -> str:
 
 def model(folder: Path) -> Path:
     folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "candlemark_fusion"}')
+    (folder / "config.json").write_text('{"model_type": "candlemark_fusion"}', encoding="utf-8")
     (folder / "model.safetensors").write_bytes(bytes(10))
     return folder
 
@@ -73,7 +73,7 @@ def test_a_dataset_there_and_back(hub_double: Any) -> None:
     pulled = call(hub.app, "pull", "tester/walk", "--kind", "dataset", "--out", "pulled")
     assert pulled.startswith("pulled  6 files, ")
     assert 'load it with: datasets.load_dataset("pulled")' in pulled
-    assert Path("pulled/README.md").read_text() == card
+    assert Path("pulled/README.md").read_text(encoding="utf-8") == card
     once_more = json.loads(
         call(hub.app, "pull", "tester/walk", "--kind", "dataset", "--out", "pulled", "--json")
     )
@@ -134,7 +134,8 @@ def test_a_token_is_written_into_no_log(hub_double: Any, monkeypatch: pytest.Mon
     Path("old.yaml").write_text(
         "data: {symbol: random_walk, interval: 1h}\n"
         "image: {seq_len: 8, resolution: {height: 24}}\n"
-        "paths: {raw_data: raw, processed_data: made, models: trained, logs: logs}\n"
+        "paths: {raw_data: raw, processed_data: made, models: trained, logs: logs}\n",
+        encoding="utf-8",
     )
     words = ["build", "--config", "old.yaml", "--max-samples", "60", "--upload-to-hf"]
     words += ["--hf-repo-id", "tester/walk"]
@@ -142,7 +143,7 @@ def test_a_token_is_written_into_no_log(hub_double: Any, monkeypatch: pytest.Mon
     for given in (["--token", token], [f"--token={token}"]):
         monkeypatch.setattr(sys, "argv", ["candlemark", "dataset", *words, *given])
         assert token not in call(dataset.app, *words, *given)
-    logs = [path.read_text() for path in Path("logs").glob("*.log")]
+    logs = [path.read_text(encoding="utf-8") for path in Path("logs").glob("*.log")]
     assert logs
     for text in logs:
         assert token not in text

@@ -141,8 +141,8 @@ def test_offline_and_diff_ask_nothing(hub_with_models: Any) -> None:
 
 def test_reports_are_written(hub_with_models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     call("--task", "image-segmentation", "--html", "b.html", "--markdown", "b.md")
-    assert "clinic/segformer-lesion" in Path("b.html").read_text()
-    assert Path("b.md").read_text().startswith("# Models of the Hub\n")
+    assert "clinic/segformer-lesion" in Path("b.html").read_text(encoding="utf-8")
+    assert Path("b.md").read_text(encoding="utf-8").startswith("# Models of the Hub\n")
     assert "a trend needs two snapshots" in error_of(
         "--task", "image-segmentation", "--trend", "t.png"
     )
@@ -157,22 +157,23 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
     Path("c.yaml").write_text(
         "task: segmentation\ndataset: {phantoms: 2}\nleaderboard:\n"
         "  queries: ['text=sam', 'task=image-segmentation']\n"
-        "  task: mask-generation\n  limit: 4\n  max_parameters: 100000000\n"
+        "  task: mask-generation\n  limit: 4\n  max_parameters: 100000000\n",
+        encoding="utf-8",
     )
     told = json.loads(call("--config", "c.yaml", "--json"))
     assert told["queries"] == [
         "text=sam max=100M for=mask-generation limit=4",
         "task=image-segmentation max=100M limit=4",
     ]
-    Path("d.yaml").write_text("leaderboard: {task: image-segmentation}\n")
+    Path("d.yaml").write_text("leaderboard: {task: image-segmentation}\n", encoding="utf-8")
     assert json.loads(call("--config", "d.yaml", "--json"))["queries"] == [
         "task=image-segmentation limit=20"
     ]
-    Path("f.yaml").write_text("leaderboard: {queries: ['text=sam limit=50']}\n")
+    Path("f.yaml").write_text("leaderboard: {queries: ['text=sam limit=50']}\n", encoding="utf-8")
     assert json.loads(call("--config", "f.yaml", "--json"))["queries"] == ["text=sam limit=50"]
-    Path("g.yaml").write_text("leaderboard:\n")
+    Path("g.yaml").write_text("leaderboard:\n", encoding="utf-8")
     assert len(json.loads(call("--config", "g.yaml", "--json"))["sections"]) == 9
-    Path("e.yaml").write_text("leaderboard: {quereis: []}\n")
+    Path("e.yaml").write_text("leaderboard: {quereis: []}\n", encoding="utf-8")
     assert error_of("--config", "e.yaml") == (
         "e.yaml: leaderboard: unknown key 'quereis'; did you mean 'queries'?"
     )
@@ -196,7 +197,9 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
 def test_a_query_of_a_file_that_is_wrong_is_told_with_the_file(
     hub_with_models: Any, query: str, told: str
 ) -> None:
-    Path("c.json").write_text(json.dumps({"leaderboard": {"queries": ["text=sam", query]}}))
+    Path("c.json").write_text(
+        json.dumps({"leaderboard": {"queries": ["text=sam", query]}}), encoding="utf-8"
+    )
     assert error_of("--config", "c.json") == f"c.json: leaderboard: {told}"
     assert hub_with_models.requests == []
 

@@ -109,7 +109,7 @@ def archive(tmp_path: Path) -> Path:
     with zipfile.ZipFile(folder / f"{name}.zip", "w") as made:
         made.writestr(f"{name}.csv", "\n".join(rows) + "\n")
     digest = hashlib.sha256((folder / f"{name}.zip").read_bytes()).hexdigest()
-    (folder / f"{name}.zip.CHECKSUM").write_text(f"{digest}  {name}.zip\n")
+    (folder / f"{name}.zip.CHECKSUM").write_text(f"{digest}  {name}.zip\n", encoding="utf-8")
     return tmp_path / "mirror"
 
 
@@ -152,7 +152,9 @@ def test_faults_of_a_mirror_that_stay_are_one_line_and_leave_no_file(
 
 
 def test_a_rule_of_the_candles_is_exit_status_1(call):
-    Path("x.csv").write_text("time,open,high,low,close,volume\n1704067200,1,0.1,0.5,1,1\n")
+    Path("x.csv").write_text(
+        "time,open,high,low,close,volume\n1704067200,1,0.1,0.5,1,1\n", encoding="utf-8"
+    )
     assert call("candles", "show", "x.csv", "--interval", "1h")[0] == 1
 
 
@@ -215,7 +217,9 @@ def test_help_loads_nothing_heavy():
         " 'pandas', 'numpy', 'rich', 'markdown_it'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stderr.strip() == "[]"
 
 
@@ -243,6 +247,9 @@ def test_what_torch_says_where_torchao_is_installed_is_not_shown():
         "except SystemExit: import transformers.modeling_utils"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stderr == ""

@@ -93,7 +93,7 @@ def test_an_empty_store_says_how_to_fill_it(call: Call):
 
 
 def test_a_damaged_one_is_listed_with_its_problem(call: Call, three: list[SavedModel]):
-    (three[2].path / "model.json").write_text("{")
+    (three[2].path / "model.json").write_text("{", encoding="utf-8")
     (three[1].path / "model.safetensors").unlink()
     status, out, _ = call("list")
     assert status == 0
@@ -105,14 +105,14 @@ def test_a_damaged_one_is_listed_with_its_problem(call: Call, three: list[SavedM
 
 def test_what_a_file_says_never_steers_the_terminal(call: Call, three: list[SavedModel]):
     path = three[0].path / "model.json"
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     hostile = {
         "name": "[red]\x1b[2J",
         "class_path": "a.b\x1b]0;",
         "metrics": {"[bold]x\x1b": 1.0},
         "fields": {"\x9b31m": "\x07"},
     }
-    path.write_text(json.dumps(value | hostile))
+    path.write_text(json.dumps(value | hostile), encoding="utf-8")
     for words in (["list"], ["show", three[0].version]):
         out = call(*words)[1]
         assert not set(out) & {"\x1b", "\x9b", "\x07"}
@@ -179,7 +179,7 @@ def test_prune_says_what_goes_and_then_deletes(call: Call, store: Path, three: l
 
 def test_prune_as_json(call: Call, store: Path, three: list[SavedModel]):
     first, best, newest = (one.version for one in three)
-    (three[0].path / "notes").write_text("mine")
+    (three[0].path / "notes").write_text("mine", encoding="utf-8")
     words = ("prune", "--keep", "1", "--json")
     expected = {
         "removed": [best],
@@ -258,5 +258,5 @@ def test_listing_from_the_command_line_loads_no_torch(store: Path, three: list[S
         "print(sorted({'torch', 'sklearn', 'joblib', 'pyarrow'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", program, store]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == "[]"

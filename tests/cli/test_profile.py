@@ -105,7 +105,8 @@ def test_a_config_file_runs_by_either_command(call, in_process, tmp_path):
     path = tmp_path / "inference.yaml"
     path.write_text(
         f"task: inference\nmodels: ['{LINEAR}']\ndevices: [cpu]\nthreads: 1\n"
-        "metrics: [flops]\ntiming: {budget_s: 0.05, warmup_s: 0}\n"
+        "metrics: [flops]\ntiming: {budget_s: 0.05, warmup_s: 0}\n",
+        encoding="utf-8",
     )
     status, out, _ = call("run", str(path))
     assert (status, "run:  " in out) == (0, True)
@@ -166,7 +167,7 @@ def test_flags_change_what_a_suite_or_a_file_says(resolved, tmp_path):
     assert config.timing.warmup_s == suites.SUITES["tiny"]["timing"]["warmup_s"]
     assert config.isolation == "cell"
     path = tmp_path / "own.yaml"
-    path.write_text("models: [tiny:bert]\nprecisions: [bf16]\n")
+    path.write_text("models: [tiny:bert]\nprecisions: [bf16]\n", encoding="utf-8")
     config, _ = resolved("--config", str(path), "--batch-size", "4")
     assert (config.models, config.precisions, config.batch_sizes) == (
         ("tiny:bert",),
@@ -205,8 +206,8 @@ def test_models_that_are_named_stand_for_those_of_the_suite(resolved):
 def test_a_bad_input_is_one_line_and_status_2(call, tmp_path, monkeypatch, words, message):
     monkeypatch.setattr("candlemark.hardware.device.available_devices", lambda: ("cpu",))
     monkeypatch.delenv("NOT_SET", raising=False)
-    (tmp_path / "key.yaml").write_text("models: [tiny:bert]\nbatchsizes: [1]\n")
-    (tmp_path / "variable.yaml").write_text("models: ['${NOT_SET}']\n")
+    (tmp_path / "key.yaml").write_text("models: [tiny:bert]\nbatchsizes: [1]\n", encoding="utf-8")
+    (tmp_path / "variable.yaml").write_text("models: ['${NOT_SET}']\n", encoding="utf-8")
     status, out, err = call("profile", *words)
     assert (status, out) == (2, "")
     assert message in err

@@ -119,7 +119,8 @@ def test_a_config_as_people_have_it(config_of):
         "  - {model_id: c/d, type: semantic-segmentation}\n"
         "models:\nleaderboard:\nreporting:\nperformance: {device: , batch_size: 2}\n"
         "benchmark:\n  max_cases: 5\n  output: out\n"
-        "  metrics: [Dice, IoU, Hausdorff-95]\n  thresholds: {dice: 0.8, HD95: 5}\n"
+        "  metrics: [Dice, IoU, Hausdorff-95]\n  thresholds: {dice: 0.8, HD95: 5}\n",
+        encoding="utf-8",
     )
     config = config_of("--config", "c.yaml")
     assert [model.type for model in config.huggingface_models][2] == "semantic-segmentation"
@@ -132,7 +133,8 @@ def test_a_config_as_people_have_it(config_of):
 def test_flags_change_what_a_file_says(config_of):
     Path("c.yaml").write_text(
         "dataset: {image_dir: i, seg_dir: s, binary: true}\n"
-        "models: [{source: 'own:f'}]\nperformance: {batch_size: 2, repeats: 1}\n"
+        "models: [{source: 'own:f'}]\nperformance: {batch_size: 2, repeats: 1}\n",
+        encoding="utf-8",
     )
     config = config_of("--config", "c.yaml", "--phantoms", "4", "--model", "p:q", "--repeats", "3")
     assert (config.dataset.phantoms, config.dataset.image_dir) == (4, None)
@@ -174,7 +176,7 @@ def test_flags_change_what_a_file_says(config_of):
     ],
 )
 def test_what_is_wrong_is_one_line(call, words, said):
-    Path("c.csv").write_text("")
+    Path("c.csv").write_text("", encoding="utf-8")
     status, _, error = call("segment", *words)
     assert status == 2
     assert said in error

@@ -34,11 +34,11 @@ def edit_index(path: Path, column: str, change: Callable[[list[Any]], list[Any]]
 
 
 def rehash(path: Path) -> None:
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     names = list(manifest["files"])
     entries = describe_files(path, names)
     manifest["files"] = {name: entry.model_dump() for name, entry in entries.items()}
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 @pytest.mark.parametrize("label", ["last_candle", "next_candle", "triple_barrier"])
@@ -142,8 +142,8 @@ def test_a_recognition_label_passed_off_as_forecast_is_caught(
     make_dataset: Callable[..., Dataset],
 ) -> None:
     path = make_dataset(label={"name": "last_candle"}).path / "manifest.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "label_kind": "forecast"}))
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "label_kind": "forecast"}), encoding="utf-8")
     found = audit(path.parent)
     assert failed(found) == {"index"}
     assert found.kind == "recognition"

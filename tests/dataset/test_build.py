@@ -66,7 +66,7 @@ def test_every_window_is_in_the_index_or_counted(
 
 def test_what_the_manifest_says(make_dataset: Callable[..., Dataset]) -> None:
     dataset = make_dataset()
-    said = json.loads((dataset.path / "manifest.json").read_text())
+    said = json.loads((dataset.path / "manifest.json").read_text(encoding="utf-8"))
     assert said["label_kind"] == "forecast"
     assert (said["label_first_slot"], said["label_last_slot"]) == (10, 10)
     assert said["class_names"] == ["down", "up"]
@@ -102,10 +102,10 @@ def test_a_folder_with_other_things_is_refused(
     make_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "thesis.txt").write_text("mine")
+    (tmp_path / "data" / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"exists and is no finished dataset; remove it, or bui"):
         make_dataset()
-    assert (tmp_path / "data" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "data" / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_an_empty_folder_is_used(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

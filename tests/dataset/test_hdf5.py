@@ -124,7 +124,7 @@ def test_plain_h5py_reads_the_store(make_dataset: Callable[..., Dataset], style:
     output = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         cwd=dataset.path,
     ).stdout.splitlines()

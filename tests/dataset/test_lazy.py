@@ -200,7 +200,9 @@ def test_manifests_of_other_versions_and_damaged_ones(
     make_dataset: Callable[..., Dataset], change: dict[str, Any], message: str
 ) -> None:
     path = make_dataset().path / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8"
+    )
     with pytest.raises(DatasetError, match=message):
         open_dataset(path.parent)
 

@@ -194,7 +194,9 @@ def test_variables_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ROOT", "/data")
     monkeypatch.setenv("HOME", str(tmp_path))
     file = tmp_path / "old.yaml"
-    file.write_text("data: {symbol: A1}\npaths: {raw_data: '${ROOT}/raw', logs: ~/logs}\n")
+    file.write_text(
+        "data: {symbol: A1}\npaths: {raw_data: '${ROOT}/raw', logs: ~/logs}\n", encoding="utf-8"
+    )
     pipeline = read_pipeline(read_mapping(file), where=str(file))
     assert pipeline is not None
     assert (pipeline.paths.raw_data, pipeline.paths.logs) == (

@@ -60,7 +60,7 @@ def test_every_form_holds_the_same_samples_and_a_card(dataset: Dataset, tmp_path
         assert description.config == dataset.config
         counts = {name: sum(classes.values()) for name, classes in description.counts.items()}
         assert counts == {name: len(dataset.split(name)) for name in dataset.split_names}
-        card = (out / "README.md").read_text()
+        card = (out / "README.md").read_text(encoding="utf-8")
         assert "**Forecast**: the answer lies after the last candle of the picture" in card
         assert "Source: synthetic (random_walk)." in card
         assert f"| train | {len(dataset.split('train')):,} | down " in card
@@ -70,7 +70,9 @@ def test_the_card_of_a_recognition_label_split_at_random_says_both(
     make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
     leaky = make_dataset(label={"name": "last_candle"}, split={"method": "random"})
-    card = (export(leaky, tmp_path / "out", to="webdataset") / "README.md").read_text()
+    card = (export(leaky, tmp_path / "out", to="webdataset") / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert "**Recognition**: the answer is visible in the picture" in card
     assert "Split at **random**" in card
 
@@ -81,7 +83,9 @@ def test_the_card_of_candles_that_were_handed_in(
     dataset = make_dataset(
         series=[make_series(400, missing=[7, 8, 100])], split={"method": "walk_forward", "fold": 3}
     )
-    card = (export(dataset, tmp_path / "out", to="folder") / "README.md").read_text()
+    card = (export(dataset, tmp_path / "out", to="folder") / "README.md").read_text(
+        encoding="utf-8"
+    )
     assert "Source: handed to the build; its config names synthetic (random_walk)." in card
     assert "| TEST | 397 | 2024-01-01 00:00 | 2024-01-17 15:00 | 2 | 3 | 2 |" in card
     assert "walking forward, fold 3 of 5 (counted from 0)" in card
@@ -202,7 +206,7 @@ def test_shards_are_what_webdataset_reads(
     monkeypatch.setattr(exports, "MIN_SHARD_BYTES", 1)
     options = ExportOptions(shard_bytes=100_000)
     out = export(dataset, tmp_path / "out", to="webdataset", options=options)
-    listed = json.loads((out / "shards.json").read_text())
+    listed = json.loads((out / "shards.json").read_text(encoding="utf-8"))
     assert tuple(listed) == dataset.split_names
     assert len(listed["train"]) > 3
     for split, shards in listed.items():
@@ -363,7 +367,7 @@ def test_what_a_killed_export_left_is_removed(make_dataset: MakeDataset, tmp_pat
     left, living = (tmp_path / f".out.export-{process}" for process in (2**22 + 1, 1))
     for folder in (left, living):
         folder.mkdir()
-        (folder / "x").write_text("x")
+        (folder / "x").write_text("x", encoding="utf-8")
     export(make_dataset(), tmp_path / "out", to="folder")
     assert not left.exists()
     assert living.exists()
@@ -378,7 +382,7 @@ def test_an_empty_folder_is_taken_and_nothing_else(
     with pytest.raises(DatasetError, match=r"out holds something already, .* --out .*out-2"):
         export(dataset, out, to="webdataset")
     assert (out / "index.csv").is_file()
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(DatasetError, match="file is a file, and nothing is written over"):
         export(dataset, tmp_path / "file", to="folder")
 
@@ -430,14 +434,14 @@ def test_progress_counts_every_sample(
 def test_a_damaged_description_says_what_to_do(make_dataset: MakeDataset, tmp_path: Path) -> None:
     out = export(make_dataset(), tmp_path / "out", to="folder")
     path = out / "dataset.json"
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     for text, message in [
         ("{", r"dataset.json is damaged \(Expecting"),
         ("[]", "does not say that it is a candlemark export"),
         (json.dumps({**value, "format_version": 9}), "has format 9; this candlemark reads format"),
         (json.dumps({**value, "moon": 1}), "unknown key 'moon'"),
     ]:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(DatasetError, match=message):
             read_description(out)
     path.unlink()

@@ -158,8 +158,8 @@ def test_what_was_changed_is_counted_and_named(
 def test_changed_candles_are_another_dataset(make_dataset: MakeDataset, tmp_path: Path) -> None:
     folder = export(make_dataset(), tmp_path / "folder", to="folder")
     path = folder / "candles" / "RANDOM_WALK.csv"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(lines[:-1]) + "\n")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     found = import_folder(folder, tmp_path / "back")
     assert found.identical is False
     assert found.found is not None
@@ -221,7 +221,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, lines: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
@@ -313,7 +313,9 @@ def test_usual_names_of_columns_and_optional_ones(tmp_path: Path) -> None:
     ]
     (folder / "index.csv").unlink()
     write_csv(folder / "metadata.csv", lines)
-    (folder / "metadata.csv").write_text("\ufeff" + (folder / "metadata.csv").read_text())
+    (folder / "metadata.csv").write_text(
+        "\ufeff" + (folder / "metadata.csv").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     pictures = take(folder, purge=2)
     assert pictures.class_names == tuple(str(number) for number in range(11))
     found = pictures.metadata([2, 3])
@@ -404,7 +406,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"index.csv line 9: there is no file .*images/7.png",
     ),
     "no picture": (
-        lambda folder: (folder / "images" / "7.png").write_text("hello"),
+        lambda folder: (folder / "images" / "7.png").write_text("hello", encoding="utf-8"),
         r"index.csv line 9: .*7.png cannot be read as a picture \(cannot identify image file",
     ),
     "damaged picture": (
@@ -444,15 +446,19 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"index.csv line 9: label 'sideways' is none of the classes: down, up; correct it",
     ),
     "short line": (
-        lambda folder: (folder / "index.csv").write_text("image_path,label\nimages/0.png\n"),
+        lambda folder: (folder / "index.csv").write_text(
+            "image_path,label\nimages/0.png\n", encoding="utf-8"
+        ),
         r"index.csv line 2: 1 values, the header names 2 columns",
     ),
     "nothing": (
-        lambda folder: (folder / "index.csv").write_text("image_path,label\n"),
+        lambda folder: (folder / "index.csv").write_text("image_path,label\n", encoding="utf-8"),
         r"index.csv names no picture",
     ),
     "no label column": (
-        lambda folder: (folder / "index.csv").write_text("image_path,text\na,b\n"),
+        lambda folder: (folder / "index.csv").write_text(
+            "image_path,text\na,b\n", encoding="utf-8"
+        ),
         r"index.csv: no column is called label or target or class; it has: image_path, text",
     ),
     "no index": (
@@ -460,7 +466,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"holds no index: a CSV at its top with columns image_path and label",
     ),
     "two indexes": (
-        lambda folder: (folder / "b.csv").write_text("image_path,label\na,b\n"),
+        lambda folder: (folder / "b.csv").write_text("image_path,label\na,b\n", encoding="utf-8"),
         r"holds 2 indexes \(b.csv, index.csv\); leave one there",
     ),
     "no text": (
@@ -540,17 +546,17 @@ def test_an_occupied_place_is_refused_first(tmp_path: Path) -> None:
 def test_imported_pictures_that_were_damaged(tmp_path: Path) -> None:
     pictures = take(theirs(tmp_path / "theirs"), purge=3)
     file = pictures.path / "pictures.json"
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     for wrong, message in [
         ("{", "pictures.json is damaged"),
         ("[]", "does not say that it holds candlemark pictures"),
         (text.replace('"format_version": 1', '"format_version": 2'), "has format 2; this candl"),
         (text.replace('"purge"', '"moon"'), "unknown key 'moon'"),
     ]:
-        file.write_text(wrong)
+        file.write_text(wrong, encoding="utf-8")
         with pytest.raises(DatasetError, match=message):
             open_pictures(pictures.path)
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     index = pictures.path / "index.parquet"
     index.write_bytes(index.read_bytes()[:-1] + b"?")
     with pytest.raises(DatasetError, match=r"index.parquet is damaged"):

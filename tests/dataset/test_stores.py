@@ -379,9 +379,9 @@ def test_a_file_that_its_line_proves_and_that_is_still_wrong(
     else:
         path.write_bytes(content)
     sums = store.folder / "images" / "SHA256SUMS"
-    lines = sums.read_text().splitlines()
+    lines = sums.read_text(encoding="utf-8").splitlines()
     lines[0] = hashlib.sha256(path.read_bytes()).hexdigest() + lines[0][64:]
-    sums.write_text("\n".join(lines) + "\n")
+    sums.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(DatasetError, match=message):
         store.read()
 
@@ -667,7 +667,7 @@ def test_pillow_reads_png(tmp_path: Path, content: str) -> None:
 def test_the_list_of_checksums_is_an_ordinary_one(tmp_path: Path, kind: str) -> None:
     store = Store({"format": kind}, tmp_path, two_level(20))
     store.write()
-    lines = (tmp_path / "images" / "SHA256SUMS").read_text().splitlines()
+    lines = (tmp_path / "images" / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     files = [name for name in store.contents() if "SHA256SUMS" not in name]
     assert [f"images/{line.split('  ')[1]}" for line in lines] == files
     for line in lines:
@@ -826,6 +826,9 @@ def test_a_storage_library_is_imported_only_with_its_store() -> None:
         "print('zarr' in sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stdout.split("\n")[:3] == ["[]", "[]", "False"]

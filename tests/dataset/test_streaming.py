@@ -209,7 +209,7 @@ def check_never_half(out: Path, reference: Dataset) -> bool:
 
 
 def finish_and_check(out: Path, reference: Dataset) -> None:
-    result = subprocess.run(program(out), capture_output=True, text=True, check=False)
+    result = subprocess.run(program(out), capture_output=True, encoding="utf-8", check=False)
     assert result.stdout == "built\n", result.stderr
     assert check_never_half(out, reference)
     left = {path.name for path in out.parent.iterdir()}
@@ -301,7 +301,7 @@ def test_killed_at_any_step_it_is_resumed_and_never_half(
     setup = textwrap.dedent(KILLED_AT).format(
         out=str(out), reference=str(reference.path), steps=repr(steps)
     )
-    result = subprocess.run(program(out, setup), capture_output=True, text=True, check=False)
+    result = subprocess.run(program(out, setup), capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stderr
     seen = np.array([line.split() for line in result.stdout.splitlines()], dtype=int)
     assert (seen[:, 3] == 0).all(), result.stderr
@@ -417,7 +417,7 @@ def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path, limit: int) -> Non
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     """
     result = subprocess.run(
-        program(tmp_path / "data", setup), capture_output=True, text=True, check=False
+        program(tmp_path / "data", setup), capture_output=True, encoding="utf-8", check=False
     )
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]

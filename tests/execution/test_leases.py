@@ -42,7 +42,9 @@ with loading() if sys.argv[1] == "loading" else timing("cuda:7"):
 
 def start(program, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
 
 
@@ -85,7 +87,7 @@ def test_timed_sections_of_processes_overlap_with_nothing(tmp_path):
     for process in processes:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    sections = [line.split() for line in log.read_text().splitlines()]
+    sections = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
     assert len(sections) == 24
     for (kind, *first), (other, *second) in combinations(sections, 2):
         if "timing" in {kind, other}:

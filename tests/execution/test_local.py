@@ -92,7 +92,7 @@ PARENT_SHARE = 0.02
 
 @pytest.fixture
 def calls(tmp_path, monkeypatch):
-    (tmp_path / "worker_calls.py").write_text(CALLS)
+    (tmp_path / "worker_calls.py").write_text(CALLS, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     import worker_calls
 
@@ -289,7 +289,10 @@ def test_closing_the_iterator_ends_every_process(calls, tmp_path):
         calls.leave_pid_unless_none, [None, *(str(file) for file in files)]
     )
     next(outcomes)
-    pids = [int(wait_for(lambda file=file: file.exists() and file.read_text())) for file in files]
+    pids = [
+        int(wait_for(lambda file=file: file.exists() and file.read_text(encoding="utf-8")))
+        for file in files
+    ]
     outcomes.close()
     assert not any(is_running(pid) for pid in pids)
 
@@ -355,7 +358,7 @@ def test_workers_die_with_a_killed_parent(calls, tmp_path):
         f"list(LocalExecutor().map(worker_calls.leave_pid, [{str(pid_file)!r}]))\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program])
-    worker = int(wait_for(lambda: pid_file.exists() and pid_file.read_text()))
+    worker = int(wait_for(lambda: pid_file.exists() and pid_file.read_text(encoding="utf-8")))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert wait_for(lambda: not is_running(worker))
@@ -372,7 +375,8 @@ def test_ctrl_c_ends_every_worker(calls, tmp_path):
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     workers = [
-        int(wait_for(lambda file=file: file.exists() and file.read_text())) for file in files
+        int(wait_for(lambda file=file: file.exists() and file.read_text(encoding="utf-8")))
+        for file in files
     ]
     parent.send_signal(signal.SIGINT)
     _, errors = parent.communicate(timeout=30)
@@ -385,7 +389,9 @@ def is_running(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return (
+        Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    )
 
 
 def wait_for(condition, seconds=30):

@@ -39,7 +39,7 @@ def test_a_worker_has_the_folder_and_variables_asked_for(tmp_path, monkeypatch):
 def test_an_extra_path_is_searched_before_all_others(tmp_path, monkeypatch, python):
     for folder, text in (("extra", "extra"), ("here", "working folder")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "mine.py").write_text(f"VALUE = '{text}'\n")
+        (tmp_path / folder / "mine.py").write_text(f"VALUE = '{text}'\n", encoding="utf-8")
     with WorkerProcess(path=[tmp_path / "extra"], cwd=tmp_path / "here", python=python) as worker:
         assert worker.call(eval, "__import__('mine').VALUE").value == "extra"
 
@@ -50,7 +50,9 @@ def test_another_candlemark_answers_from_its_own_source(tmp_path):
     for entry in source.iterdir():
         if entry.name not in {"__pycache__", "errors.py"}:
             (other / entry.name).symlink_to(entry)
-    (other / "errors.py").write_text((source / "errors.py").read_text() + "\nOTHER = True\n")
+    (other / "errors.py").write_text(
+        (source / "errors.py").read_text(encoding="utf-8") + "\nOTHER = True\n", encoding="utf-8"
+    )
     question = "hasattr(__import__('candlemark.errors').errors, 'OTHER')"
     with WorkerProcess(path=[tmp_path]) as worker:
         assert worker.call(eval, question).value is True
@@ -138,7 +140,8 @@ def test_a_lease_of_the_caller_covers_its_call():
 def test_what_the_first_call_imports_does_not_run_beside_a_timed_section(tmp_path):
     (tmp_path / "heavy.py").write_text(
         "from pathlib import Path\nPath(__file__).with_name('imported').touch()\n"
-        "def work(_): pass\n"
+        "def work(_): pass\n",
+        encoding="utf-8",
     )
     with WorkerProcess(path=[tmp_path]) as worker:
         other = threading.Event()

@@ -248,7 +248,7 @@ def spinning_on_every_core():
 
     count = str(len(usable_cores()))
     command = [sys.executable, "-c", ORPHANS, SPIN, count]
-    started = subprocess.run(command, capture_output=True, text=True, check=True)
+    started = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     processes = [psutil.Process(int(pid)) for pid in started.stdout.split()]
     yield processes
     for process in processes:

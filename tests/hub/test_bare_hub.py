@@ -18,8 +18,8 @@ from candlemark.hub.pull import pull
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "made"
     (made / "data").mkdir(parents=True)
-    (made / "README.md").write_text("# Made\n")
-    (made / "data" / "größe 大.txt").write_text("small")
+    (made / "README.md").write_text("# Made\n", encoding="utf-8")
+    (made / "data" / "größe 大.txt").write_text("small", encoding="utf-8")
     (made / "data" / "large.bin").write_bytes(os.urandom(50_000))
     return made
 

@@ -368,8 +368,8 @@ CONFIG = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "training.json").write_text(json.dumps(training()))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (tmp_path / "training.json").write_text(json.dumps(training()), encoding="utf-8")
     return tmp_path
 
 
@@ -427,14 +427,16 @@ def test_a_model_card_says_limits_controls_training_and_cost(folder: Path) -> No
 
 def test_a_market_that_was_made_says_what_can_be_attained(folder: Path) -> None:
     told = training(market="planted", attainable_auroc=0.8312)
-    (folder / "training.json").write_text(json.dumps(told))
+    (folder / "training.json").write_text(json.dumps(told), encoding="utf-8")
     text = model_card(read_trained(folder), repo_id="me/fusion").body
     assert "No model can exceed an AUROC of 0.831 on this market." in text
     assert "says nothing about any real market" in text
 
 
 def test_recognition_is_never_called_a_forecast(folder: Path) -> None:
-    (folder / "training.json").write_text(json.dumps(training(label_kind="recognition")))
+    (folder / "training.json").write_text(
+        json.dumps(training(label_kind="recognition")), encoding="utf-8"
+    )
     card = model_card(read_trained(folder), repo_id="me/fusion")
     assert "- **Recognition**: the label `direction` is visible in the picture." in card.body
     assert "the model reads the chart" in card.body
@@ -443,7 +445,7 @@ def test_recognition_is_never_called_a_forecast(folder: Path) -> None:
 
 
 def test_scores_of_a_split_that_leaks_are_no_evaluation_results(folder: Path) -> None:
-    (folder / "training.json").write_text(json.dumps(training(leaky_split=True)))
+    (folder / "training.json").write_text(json.dumps(training(leaky_split=True)), encoding="utf-8")
     trained = read_trained(folder)
     assert evaluation_results(trained) == []
     card = model_card(trained, repo_id="me/fusion")
@@ -476,7 +478,7 @@ def test_a_folder_that_is_no_model_is_refused(
     if text is None:
         (folder / name).unlink()
     else:
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     with pytest.raises(HubError, match=said) as found:
         read_trained(folder)
     assert "\n" not in str(found.value)

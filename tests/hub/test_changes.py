@@ -121,7 +121,7 @@ def test_text_diff_of_equal_texts_is_empty() -> None:
 def test_local_files_leave_out_caches_and_version_control(tmp_path: Path) -> None:
     for name in ("a.txt", "sub/b.txt", ".git/config", ".cache/x", "sub/__pycache__/c.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(name, encoding="utf-8")
     found = local_files(tmp_path)
     assert sorted(found) == ["a.txt", "sub/b.txt"]
     assert found["sub/b.txt"].read() == b"sub/b.txt"

@@ -36,9 +36,9 @@ def sent_bytes(hub_double: Any) -> int:
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "made"
     (made / "data").mkdir(parents=True)
-    (made / "README.md").write_text("---\ntags: [candles]\n---\n# Made\n")
-    (made / "data" / "a b.txt").write_text("small")
-    (made / "empty.txt").write_text("")
+    (made / "README.md").write_text("---\ntags: [candles]\n---\n# Made\n", encoding="utf-8")
+    (made / "data" / "a b.txt").write_text("small", encoding="utf-8")
+    (made / "empty.txt").write_text("", encoding="utf-8")
     (made / "data" / "one.parquet").write_bytes(LARGE)
     (made / "data" / "two.parquet").write_bytes(LARGE[::-1])
     return made
@@ -79,7 +79,7 @@ def test_only_what_differs_is_sent_and_only_named_places_lose_files(
     hub.ensure_repo("tester/made", "dataset")
     hub.upload("tester/made", "dataset", local_files(folder), message="first")
     (folder / "data" / "two.parquet").rename(folder / "data" / "three.parquet")
-    (folder / "README.md").write_text("---\ntags: [candles]\n---\n# Made again\n")
+    (folder / "README.md").write_text("---\ntags: [candles]\n---\n# Made again\n", encoding="utf-8")
     (folder / "empty.txt").unlink()
     done = hub.upload(
         "tester/made", "dataset", local_files(folder), message="second", remove=["data/"]

@@ -32,9 +32,9 @@ def api(hub_double: Any, monkeypatch: pytest.MonkeyPatch) -> HfApi:
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "made"
     (made / "data").mkdir(parents=True)
-    (made / "README.md").write_text("---\ntags: [candles]\n---\n# Made\n")
-    (made / "data" / "a b.txt").write_text("small")
-    (made / "empty.txt").write_text("")
+    (made / "README.md").write_text("---\ntags: [candles]\n---\n# Made\n", encoding="utf-8")
+    (made / "data" / "a b.txt").write_text("small", encoding="utf-8")
+    (made / "empty.txt").write_text("", encoding="utf-8")
     (made / "model.safetensors").write_bytes(LARGE)
     return made
 

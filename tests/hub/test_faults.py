@@ -455,7 +455,7 @@ def test_offline_in_a_process_of_its_own(hub_double: Any) -> None:
         [sys.executable, "-c", PROGRAM],
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=60,
     )
@@ -489,7 +489,7 @@ def test_a_xet_store_that_is_not_there_is_one_line_and_never_sees_the_token(
             [sys.executable, "-c", XET_PROGRAM],
             env=os.environ | quick,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=60,
         )

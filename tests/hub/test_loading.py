@@ -36,7 +36,6 @@ def run(program: str, double: Any, folder: Path) -> Any:
         env=environment,
         cwd=folder,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         timeout=300,
         check=False,

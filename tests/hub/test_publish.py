@@ -280,11 +280,11 @@ def model(tmp_path: Path) -> Path:
         "measurements": {"auroc": {**measured, "verdict": "VALID"}},
         "beside": [],
     }
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "training.json").write_text(json.dumps(training))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "training.json").write_text(json.dumps(training), encoding="utf-8")
     (folder / "model.safetensors").write_bytes(bytes(1000))
     (folder / "pytorch_model.bin").write_bytes(bytes(1001))
-    (folder / ".env").write_text("HF_TOKEN=hf_secret")
+    (folder / ".env").write_text("HF_TOKEN=hf_secret", encoding="utf-8")
     return folder
 
 
@@ -323,9 +323,9 @@ def test_a_licence_is_what_its_owner_says(hub_double: Any, model: Path) -> None:
 
 
 def test_one_folder_is_a_model_and_a_space(hub_double: Any, model: Path) -> None:
-    (model / "app.py").write_text("print()")
+    (model / "app.py").write_text("print()", encoding="utf-8")
     own = "---\ntitle: mine\nsdk: gradio\napp_file: app.py\ntags: [demo]\n---\n\n# mine\n"
-    (model / "README.md").write_text(own)
+    (model / "README.md").write_text(own, encoding="utf-8")
     push_model(model, "tester/page", kind="space")
     card = readme(hub_double, "tester/page", "spaces")
     data = front_matter(card)
@@ -336,13 +336,15 @@ def test_one_folder_is_a_model_and_a_space(hub_double: Any, model: Path) -> None
     assert not push_model(model, "tester/page", kind="space").changes
 
     # A new key of the folder's own arrives where the card is there already.
-    (model / "README.md").write_text(own.replace("sdk: gradio\n", "sdk: gradio\nsdk_version: 6\n"))
+    (model / "README.md").write_text(
+        own.replace("sdk: gradio\n", "sdk: gradio\nsdk_version: 6\n"), encoding="utf-8"
+    )
     push_model(model, "tester/page", kind="space")
     assert front_matter(readme(hub_double, "tester/page", "spaces"))["sdk_version"] == 6
 
 
 def test_a_text_of_the_folders_own_begins_a_card_that_is_new(hub_double: Any, model: Path) -> None:
-    (model / "README.md").write_text("# Mine\n\nI trained this on a Sunday.\n")
+    (model / "README.md").write_text("# Mine\n\nI trained this on a Sunday.\n", encoding="utf-8")
     push_model(model, "tester/fused")
     card = readme(hub_double, "tester/fused", "models")
     assert "# Mine\n\nI trained this on a Sunday.\n\n<!-- candlemark:begin model -->" in card
@@ -361,7 +363,7 @@ def test_a_folder_of_this_machine_in_a_model_is_warned_of(
     hub_double: Any, model: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/srv/somebody")
-    (model / "extra.json").write_text('{"place": "/srv/somebody/data"}')
+    (model / "extra.json").write_text('{"place": "/srv/somebody/data"}', encoding="utf-8")
     push_model(model, "tester/fused")
     assert heard == ["extra.json names a folder below /srv/somebody, and readers will see it"]
 

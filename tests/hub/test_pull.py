@@ -91,7 +91,7 @@ def test_a_folder_that_holds_something_else_is_refused_untouched(
 ) -> None:
     out = tmp_path / "made"
     out.mkdir()
-    (out / "mine.txt").write_text("mine")
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(HubError, match=r"holds other files than the repo.*--out .*made-2"):
         pull("tester/made", "dataset", out)
     assert on_disk(out) == {"mine.txt": b"mine"}

@@ -45,7 +45,9 @@ def test_names_that_only_begin_like_a_key_and_weights_pass(hub_double: Any) -> N
 
 
 def test_no_repository_is_made_for_a_model_with_a_key(hub_double: Any, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"token": "' + KEYS["a token of a Hub"] + '"}')
+    (tmp_path / "config.json").write_text(
+        '{"token": "' + KEYS["a token of a Hub"] + '"}', encoding="utf-8"
+    )
     (tmp_path / "model.safetensors").write_bytes(bytes(10))
     with pytest.raises(HubError, match=r"line 1 of config.json holds a token of a Hub"):
         push_model(tmp_path, "tester/made")

@@ -102,7 +102,7 @@ def test_a_study_is_run_once_and_its_saved_config_finds_it_again(tmp_path):
     assert here.ran == ["baseline: persistence", "numbers only: 1-D CNN"]
     assert not list((tmp_path / "checkpoints").glob("*"))
     saved = first.results_dir / f"suite_{first.suite_id}.yaml"
-    assert yaml.safe_load(saved.read_text())["task"] == "fusion"
+    assert yaml.safe_load(saved.read_text(encoding="utf-8"))["task"] == "fusion"
     again = candlemark.run(saved, output_dir=tmp_path, executor=here)
     assert (again.suite_id, again.ran) == (first.suite_id, 0)
     assert list(first.results_dir.glob("benchmark_suite_*.json"))
@@ -131,7 +131,7 @@ def test_a_model_is_kept_where_it_was_asked_for_and_made_again_where_it_is_gone(
     finished, ran = run(config, tmp_path, model_dir=tmp_path / "elsewhere")
     assert ran == ["numbers only: 1-D CNN"]
     assert digest(tmp_path / "elsewhere" / "model.safetensors") == weights
-    told = json.loads((tmp_path / "elsewhere" / "training.json").read_text())
+    told = json.loads((tmp_path / "elsewhere" / "training.json").read_text(encoding="utf-8"))
     assert told["trial_id"] in {record.trial_id for record in finished.records}
     assert [row["row"] for row in told["beside"]] == ["baseline: persistence"]
 
@@ -143,7 +143,7 @@ def test_what_stands_in_a_folder_is_not_replaced(tmp_path):
     with pytest.raises(ConfigError, match="holds another model, which training would replace"):
         run({**config, "seeds": [1]}, tmp_path, model_dir=place)
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "thesis.txt").write_text("mine")
+    (tmp_path / "notes" / "thesis.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="notes holds other things"):
         run(config, tmp_path, model_dir=tmp_path / "notes")
     with pytest.raises(ConfigError, match="is a file; a model is written as a folder"):
@@ -159,7 +159,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_trained(
         raise OSError(28, "No space left on device")
 
     config = study(inputs=["numbers"])
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     nobody = Nobody()
     with pytest.raises(ConfigError, match=r"file/m cannot be made, .*: Not a directory; name"):
         run_fusion(
@@ -272,7 +272,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     plan = study(training={"epochs": 2, "batch_size": 32, "checkpoint_every_s": 1e-6})
     whole, _ = run(plan, tmp_path / "whole", model_dir=tmp_path / "whole" / "m")
     config = tmp_path / "study.yaml"
-    config.write_text(yaml.safe_dump(plan))
+    config.write_text(yaml.safe_dump(plan), encoding="utf-8")
     killed = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(config), str(tmp_path / "killed")],
         capture_output=True,

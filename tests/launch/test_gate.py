@@ -177,7 +177,7 @@ def git(folder: Path, *arguments: str) -> str:
         cwd=folder,
         check=True,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     return ran.stdout.strip()
 
@@ -207,7 +207,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch=main")
     for delay in ("0.002", "0.040"):
-        (folder / "sleeper.py").write_text(MODEL.format(delay=delay))
+        (folder / "sleeper.py").write_text(MODEL.format(delay=delay), encoding="utf-8")
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "--message", f"sleep {delay} s")
     monkeypatch.chdir(folder)
@@ -224,7 +224,7 @@ class TestBaselines:
         revision = baselines.find_revision("HEAD~1", repository)
         assert revision is not None
         with baselines.checked_out(revision) as side:
-            assert "0.002" in (side.cwd / "sleeper.py").read_text()
+            assert "0.002" in (side.cwd / "sleeper.py").read_text(encoding="utf-8")
             assert side.path[0] == side.cwd
             assert len(worktrees(repository)) == 2
             kept = side.cwd
@@ -239,7 +239,7 @@ class TestBaselines:
     def test_a_subfolder_is_found_in_the_copy(self, repository: Path):
         inner = repository / "src"
         inner.mkdir()
-        (inner / "m.py").write_text("")
+        (inner / "m.py").write_text("", encoding="utf-8")
         git(repository, "add", ".")
         git(repository, "commit", "--quiet", "--message", "src")
         revision = baselines.find_revision("HEAD", inner)
@@ -255,7 +255,7 @@ class TestBaselines:
 
     def test_both_sides_are_measured_by_this_candlemark(self, tmp_path: Path):
         (tmp_path / "src" / "candlemark").mkdir(parents=True)
-        (tmp_path / "src" / "candlemark" / "__init__.py").write_text("")
+        (tmp_path / "src" / "candlemark" / "__init__.py").write_text("", encoding="utf-8")
         assert baselines.importable(tmp_path) == (tmp_path,)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -279,7 +279,7 @@ class TestBaselines:
             cwd=repository,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
         ) as process:
             assert process.stdout is not None
             place = Path(process.stdout.readline().strip())
@@ -304,7 +304,7 @@ class TestBaselines:
         ran = tmp_path / "ran"
         hook = repository / ".git" / "hooks" / "post-checkout"
         hook.parent.mkdir(exist_ok=True)
-        hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+        hook.write_text(f"#!/bin/sh\ntouch {ran}\n", encoding="utf-8")
         hook.chmod(0o755)
         inner = repository / "inner"
         inner.mkdir()
@@ -318,7 +318,7 @@ class TestBaselines:
             outer = baselines.find_revision("HEAD~1", repository)
             assert outer is not None
             with baselines.checked_out(outer) as side:
-                assert "0.002" in (side.cwd / "sleeper.py").read_text()
+                assert "0.002" in (side.cwd / "sleeper.py").read_text(encoding="utf-8")
         assert (repository / ".git" / "index").read_bytes() == before
         assert not ran.exists()
 
@@ -328,13 +328,13 @@ class TestBaselines:
         assert baselines.find_revision("main", tmp_path) is None
 
     def test_what_is_not_committed_is_measured_and_left_as_it_is(self, repository: Path):
-        (repository / "sleeper.py").write_text("dirty")
-        (repository / "new.py").write_text("untracked")
+        (repository / "sleeper.py").write_text("dirty", encoding="utf-8")
+        (repository / "new.py").write_text("untracked", encoding="utf-8")
         revision = baselines.find_revision("HEAD", repository)
         assert revision is not None
         before = git(repository, "status", "--porcelain")
         with baselines.checked_out(revision) as side:
-            assert "0.040" in (side.cwd / "sleeper.py").read_text()
+            assert "0.040" in (side.cwd / "sleeper.py").read_text(encoding="utf-8")
             assert not (side.cwd / "new.py").exists()
             assert baselines.here(repository).path[0] == repository
         assert git(repository, "status", "--porcelain") == before
@@ -356,7 +356,7 @@ class TestBaselines:
 
     def test_an_interpreter_without_candlemark_is_refused(self, tmp_path: Path):
         fake = tmp_path / "python"
-        fake.write_text("#!/bin/sh\nexit 1\n")
+        fake.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
         fake.chmod(0o755)
         with pytest.raises(ConfigError, match=r"has no candlemark, .* install it there: "):
             baselines.check_python(fake)
@@ -398,7 +398,7 @@ class TestWhole:
         )
         assert result.outcome == "regressed"
         assert result.path is not None
-        stored = json.loads(result.path.read_text())
+        stored = json.loads(result.path.read_text(encoding="utf-8"))
         assert (stored["outcome"], stored["exit_status"]) == ("regressed", 1)
         assert stored["baseline"]["kind"] == "revision"
         assert np.shape(stored["rows"][0]["values"]) == (6, 3)
@@ -429,7 +429,7 @@ class TestEndToEnd:
 
     def test_a_crash_in_b_is_no_verdict(self, repository: Path, tmp_path: Path):
         broken = MODEL.format(delay="0.002").replace("time.sleep(0.002)", "import os; os._exit(9)")
-        (repository / "sleeper.py").write_text(broken)
+        (repository / "sleeper.py").write_text(broken, encoding="utf-8")
         result = run_gate(
             InferenceConfig(models=("python:sleeper:make",), devices=("cpu",), threads=1),
             baseline="HEAD",
@@ -462,7 +462,7 @@ class TestEndToEnd:
             cwd=repository,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         ) as process:
             workers: list[psutil.Process] = []
@@ -484,7 +484,7 @@ class TestEndToEnd:
     def test_five_per_cent_more_sleep_is_found(
         self, repository: Path, tmp_path: Path, here: str, status: int
     ):
-        (repository / "sleeper.py").write_text(MODEL.format(delay=here))
+        (repository / "sleeper.py").write_text(MODEL.format(delay=here), encoding="utf-8")
         result = run_gate(
             InferenceConfig(models=("python:sleeper:make",), devices=("cpu",), threads=1),
             baseline="HEAD~1",

@@ -196,7 +196,7 @@ def test_two_workers_find_what_one_finds(tmp_path):
 
 def test_a_config_file_names_its_task(tmp_path):
     path = tmp_path / "inference.yaml"
-    path.write_text(yaml.safe_dump(config().model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(config().model_dump(mode="json")), encoding="utf-8")
     finished = candlemark.run(path, output_dir=tmp_path, executor=Here())
     assert finished.records[0].trial["task"] == "inference"
     with pytest.raises(

@@ -134,10 +134,10 @@ def test_the_report_has_every_case_a_page_and_pictures(tmp_path):
         lines = list(csv.DictReader(file))
     assert len(lines) == 4 * 2
     assert report.exported.cases.name.startswith("benchmark_results_")
-    (summary,) = json.loads(report.exported.summary.read_text())
+    (summary,) = json.loads(report.exported.summary.read_text(encoding="utf-8"))
     assert [row["row"] for row in summary["oracles"]] == ["control: oracle box as mask"]
     assert report.page is not None
-    assert "phantom_000" in report.page.read_text()
+    assert "phantom_000" in report.page.read_text(encoding="utf-8")
     assert [path.suffix for path in report.overlays] == [".png"]
     assert all(Path(path).exists() for path in report.overlays)
     json.dumps(report.to_dict())
@@ -207,7 +207,7 @@ def test_wrong_scans_are_one_clear_line(tmp_path, monkeypatch, dataset, error, s
 
 
 def test_a_file_is_no_folder_for_results(tmp_path):
-    (tmp_path / "taken").write_text("")
+    (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="taken is a file; --output-dir names a folder"):
         run_segmentation(config(), output_dir=tmp_path / "taken" / "below", executor=Here())
 

@@ -42,7 +42,7 @@ print(f"ran {first.ran} then {again.ran}", flush=True)
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_two_processes_train_one_model(tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*launcher, "--nproc_per_node=2", "program.py"],
@@ -54,7 +54,7 @@ def test_two_processes_train_one_model(tmp_path):
             "CANDLEMARK_CACHE": str(tmp_path / "cache"),
         },
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )
@@ -65,4 +65,7 @@ def test_two_processes_train_one_model(tmp_path):
     assert record.facts["process_count"] == 2
     assert np.isfinite(record.predictions.probability).all()
     (model,) = (tmp_path / "out" / "models").iterdir()
-    assert json.loads((model / "training.json").read_text())["trial_id"] == record.trial_id
+    assert (
+        json.loads((model / "training.json").read_text(encoding="utf-8"))["trial_id"]
+        == record.trial_id
+    )

@@ -237,14 +237,16 @@ def test_available_memory_is_bounded_by_every_control_group(tmp_path: Path) -> N
     root, own = tmp_path / "cgroup", tmp_path / "own"
     inner = root / "job" / "step"
     inner.mkdir(parents=True)
-    own.write_text("1:name=x:/other\n0::/job/step\n")
+    own.write_text("1:name=x:/other\n0::/job/step\n", encoding="utf-8")
     for folder, most in ((inner, "max"), (root / "job", str(900 * MIB))):
-        (folder / "memory.max").write_text(most + "\n")
-        (folder / "memory.current").write_text(str(500 * MIB))
-        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {100 * MIB}\n")
+        (folder / "memory.max").write_text(most + "\n", encoding="utf-8")
+        (folder / "memory.current").write_text(str(500 * MIB), encoding="utf-8")
+        (folder / "memory.stat").write_text(
+            f"anon 5\ninactive_file {100 * MIB}\n", encoding="utf-8"
+        )
     assert batches._allowed_by_groups(root, own) == [500 * MIB]
     assert batches._allowed_by_groups(root, tmp_path / "absent") == []
-    own.write_text("4:memory:/old\n")
+    own.write_text("4:memory:/old\n", encoding="utf-8")
     assert batches._allowed_by_groups(root, own) == []
     assert available_bytes() > 0
 
@@ -269,7 +271,11 @@ print(json.dumps([search.largest, search.ended_by, search.detail]))
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps RLIMIT_AS")
 def test_a_real_limit_of_memory_ends_the_search_and_not_the_process() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", LIMITED],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        timeout=120,
     )
     largest, ended_by, detail = json.loads(done.stdout.splitlines()[-1])
     assert ended_by == "memory"

@@ -143,9 +143,9 @@ def test_the_step_of_a_counter_is_found(step_s):
 def domain(folder, number, name, joules, *, span=262.0):
     path = folder / f"intel-rapl:{number}"
     path.mkdir(parents=True, exist_ok=True)
-    (path / "name").write_text(f"{name}\n")
-    (path / "energy_uj").write_text(f"{int(joules * 1e6)}\n")
-    (path / "max_energy_range_uj").write_text(f"{int(span * 1e6)}\n")
+    (path / "name").write_text(f"{name}\n", encoding="utf-8")
+    (path / "energy_uj").write_text(f"{int(joules * 1e6)}\n", encoding="utf-8")
+    (path / "max_energy_range_uj").write_text(f"{int(span * 1e6)}\n", encoding="utf-8")
     return path
 
 

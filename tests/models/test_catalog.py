@@ -64,7 +64,9 @@ def test_configs_agree_with_the_second_source(model_id: str, shared_data: Path) 
 
     spec = CATALOG[model_id]
     ours = getattr(transformers, spec.config_class)(**spec.config).to_dict()
-    theirs = json.loads((shared_data / "configs" / model_id / "config.json").read_text())
+    theirs = json.loads(
+        (shared_data / "configs" / model_id / "config.json").read_text(encoding="utf-8")
+    )
     # Names of the classes and of the version that wrote the file shape no tensor.
     harmless = {"architectures", "transformers_version", "id2label", "label2id"}
     different = {
@@ -110,17 +112,20 @@ def test_resolve_names_the_nearest_id() -> None:
 
 def test_resolve_tells_the_library_from_config_json(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text('{"model_type": "resnet", "architectures": ["ResNetForImageClassification"]}')
+    config.write_text(
+        '{"model_type": "resnet", "architectures": ["ResNetForImageClassification"]}',
+        encoding="utf-8",
+    )
     spec = resolve(str(tmp_path))
     assert (spec.library, spec.architecture) == ("transformers", "ResNetForImageClassification")
     with pytest.raises(ModelError, match="timm cannot load it"):
         resolve(str(tmp_path), library="timm")
-    config.write_text('{"architecture": "resnet18"}')
+    config.write_text('{"architecture": "resnet18"}', encoding="utf-8")
     assert resolve(str(tmp_path)).library == "timm"
-    config.write_text("{}")
+    config.write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match="names neither"):
         resolve(str(tmp_path))
-    config.write_text("{")
+    config.write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="no readable JSON"):
         resolve(str(tmp_path))
     config.unlink()
@@ -135,13 +140,17 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from candlemark.models.catalog import ModelSpec\n"
         "tiny = ModelSpec(id='lab/tiny', library='timm', family='cnn', image_size=64,\n"
         "    parameters=None, fixed_size=False, architecture='test_resnet')\n"
-        "wrong = 3\n"
+        "wrong = 3\n",
+        encoding="utf-8",
     )
     metadata = tmp_path / "other_models-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other-models\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: other-models\nVersion: 1.0\n", encoding="utf-8"
+    )
     (metadata / "entry_points.txt").write_text(
-        "[candlemark.models]\nlab/tiny = other_models:tiny\nlab/wrong = other_models:wrong\n"
+        "[candlemark.models]\nlab/tiny = other_models:tiny\nlab/wrong = other_models:wrong\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
 

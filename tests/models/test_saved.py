@@ -35,7 +35,9 @@ def tensors() -> dict[str, torch.Tensor]:
 def edit(folder: Path, **changes: Any) -> None:
     """Change keys of a saved model's model.json."""
     path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
 
 
 def scored(store: Path, *scores: float | None, name: str = "auroc", **said: Any) -> list[str]:
@@ -64,7 +66,7 @@ def test_one_flipped_byte_is_named(store: Path, kind: str):
 
 def entries(folder: Path) -> Any:
     """The files that a saved model.json names."""
-    return json.loads((folder / "model.json").read_text())["files"]
+    return json.loads((folder / "model.json").read_text(encoding="utf-8"))["files"]
 
 
 def write(text: str | bytes) -> Callable[[Path], None]:
@@ -83,7 +85,7 @@ def score(text: str) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         edit(folder, metrics={"auroc": 123.5})
         path = folder / "model.json"
-        path.write_text(path.read_text().replace("123.5", text))
+        path.write_text(path.read_text(encoding="utf-8").replace("123.5", text), encoding="utf-8")
 
     return spoil
 
@@ -199,7 +201,7 @@ def test_damage_is_listed_with_its_sentence_and_left_alone(store: Path, how: str
 def test_a_damaged_one_that_cannot_be_compared_is_said(store: Path, told: list[Event]):
     (whole,) = scored(store, 0.5)
     (broken,) = scored(store, 0.9)
-    (store / broken / "model.json").write_text("{")
+    (store / broken / "model.json").write_text("{", encoding="utf-8")
     assert find_model(store, "best", metric="auroc").version == whole
     assert [event.kind for event in told] == ["warning"]
     assert told[0].text.startswith(f"{broken} was not looked at: model.json is damaged")

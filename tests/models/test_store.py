@@ -56,7 +56,9 @@ def tensors() -> dict[str, torch.Tensor]:
 def edit(folder: Path, **changes: Any) -> None:
     """Change keys of a saved model's model.json."""
     path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
 
 
 # What goes in comes out
@@ -330,7 +332,7 @@ def test_more_json_than_can_be_read_is_not_written(store: Path, monkeypatch: pyt
 
 def test_a_store_that_is_a_file_is_refused(tmp_path: Path):
     file = tmp_path / "models"
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     for call in (lambda: save_model(tensors(), file), lambda: list_models(file)):
         with pytest.raises(ModelError, match="is a file; a store of models is a folder"):
             call()

@@ -90,7 +90,7 @@ print(*(os.waitstatus_to_exitcode(os.wait()[1]) for _ in workers))
 def fork(store: Path, task: str, workers: Sequence[str]) -> set[int]:
     """Run a task in one process for each worker; their exit statuses."""
     command = [sys.executable, "-W", "ignore", "-c", FORKING, store, task, *workers]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     return {int(status) for status in done.stdout.split()}
 
 
@@ -297,9 +297,9 @@ def test_prune_never_touches_what_is_not_the_stores(store: Path):
     save_model(tensors(), store)
     for name in strangers:
         (store / name).mkdir()
-        (store / name / "model.json").write_text("{}")
+        (store / name / "model.json").write_text("{}", encoding="utf-8")
     with_notes = save_model(tensors(), store)
-    (with_notes.path / "notes.txt").write_text("precious")
+    (with_notes.path / "notes.txt").write_text("precious", encoding="utf-8")
     pruned = prune(store, keep=0)
     assert len(pruned.removed) == 1
     ((left, why),) = pruned.left_alone
@@ -313,11 +313,11 @@ def test_a_leftover_that_holds_something_else_keeps_it(store: Path):
     save_model(tensors(), store)
     left = store / ".pruning_0123456789abcdef"
     left.mkdir()
-    (left / "model.json").write_text("{}")
-    (left / "precious").write_text("")
+    (left / "model.json").write_text("{}", encoding="utf-8")
+    (left / "precious").write_text("", encoding="utf-8")
     outside = store.parent / "outside"
     outside.mkdir()
-    (outside / "model.json").write_text("{}")
+    (outside / "model.json").write_text("{}", encoding="utf-8")
     (store / ".pruning_fedcba9876543210").symlink_to(outside)
     prune(store, keep=1)
     assert [entry.name for entry in left.iterdir()] == ["precious"]
@@ -327,7 +327,7 @@ def test_a_leftover_that_holds_something_else_keeps_it(store: Path):
 def test_what_changed_since_it_was_agreed_on_stays(store: Path):
     save_model(tensors(), store)
     plan = prune(store, keep=0, dry_run=True)
-    (plan.removed[0].path / "notes.txt").write_text("precious")
+    (plan.removed[0].path / "notes.txt").write_text("precious", encoding="utf-8")
     delete(store, plan.removed)
     assert len(list_models(store)) == 1
     (plan.removed[0].path / "notes.txt").unlink()
@@ -367,14 +367,14 @@ def test_the_store_loads_only_what_it_needs(store: Path):
     )
     for words, modules in ([store, "save"], "['joblib', 'sklearn']\n"), ([store], "[]\n"):
         command = [sys.executable, "-c", program, *words]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
         assert done.stdout == modules
 
 
 def test_a_file_that_is_called_like_a_leftover_stays(store: Path):
     save_model(tensors(), store)
     strange = store / f".saving_{'0' * 16}"
-    strange.write_text("not a folder")
+    strange.write_text("not a folder", encoding="utf-8")
     os.utime(strange, (0, 0))
     prune(store, keep=1)
-    assert strange.read_text() == "not a folder"
+    assert strange.read_text(encoding="utf-8") == "not a folder"

@@ -286,7 +286,7 @@ def saved_transformers(folder: Path, *, safe: bool) -> str:
 def test_a_transformers_folder_loads_whole_with_a_new_head(tmp_path: Path) -> None:
     folder = saved_transformers(tmp_path, safe=True)
     (tmp_path / "preprocessor_config.json").write_text(
-        json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]})
+        json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}), encoding="utf-8"
     )
     classifier = load(folder, weights="pretrained", shape=(64, 64))
     ours = classifier.module.network.state_dict()
@@ -335,9 +335,10 @@ def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
                     "AutoModelForImageClassification": "code.Model",
                 },
             }
-        )
+        ),
+        encoding="utf-8",
     )
-    (tmp_path / "code.py").write_text("raise SystemExit('ran')\n")
+    (tmp_path / "code.py").write_text("raise SystemExit('ran')\n", encoding="utf-8")
     save_file({"w": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="cannot be built"):
         load(str(tmp_path), weights="pretrained")

@@ -97,7 +97,7 @@ def test_a_file_that_another_process_has_is_waited_for(
         [sys.executable, "-c", code, str(tracker_path(tmp_path))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
@@ -168,7 +168,7 @@ def test_what_is_no_tracker_is_refused_in_one_line(tmp_path: Path) -> None:
         open_tracker(newer)
 
     text = tmp_path / "text.duckdb"
-    text.write_text("no database at all, only words" * 1000)
+    text.write_text("no database at all, only words" * 1000, encoding="utf-8")
     with pytest.raises(ResultsError, match=r"is not a DuckDB file; name another .* --tracker-dir"):
         open_tracker(text)
 

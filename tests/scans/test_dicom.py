@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import locale
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,14 @@ from candlemark.scans.geometry import compare_geometry, to_itk
 from candlemark.scans.volume import open_scan
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (5, 6, 7)).astype(np.int16)
+
+
+@pytest.fixture(autouse=True)
+def locale_as_before() -> Iterator[None]:
+    """ITK leaves the whole process in the locale C after writing DICOM."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 def write_series(
@@ -51,6 +60,13 @@ def write_series(
         if ending != ".dcm":
             (folder / f"{uid}_{99 - place}.dcm").rename(folder / f"{uid}_{99 - place}{ending}")
     return folder
+
+
+def test_reading_leaves_the_locale_of_the_process(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    open_scan(folder).read()
+    assert locale.setlocale(locale.LC_CTYPE) == "C.UTF-8"
 
 
 @pytest.mark.parametrize("ending", [".dcm", ""])
@@ -148,7 +164,7 @@ def test_colour_is_read_from_a_file_and_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("nothing here")
+    (tmp_path / "notes.txt").write_text("nothing here", encoding="utf-8")
     assert not holds_dicom(tmp_path)
     with pytest.raises(ScanError, match="holds no DICOM series"):
         open_scan(tmp_path)

@@ -316,7 +316,7 @@ def test_pairs_from_a_csv_are_relative_to_it(tmp_path: Path) -> None:
 )
 def test_a_wrong_csv_is_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
     folder_of(tmp_path, ["i.nii"])
-    (tmp_path / "pairs.csv").write_text(text)
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ScanError, match=message):
         read_pairs(tmp_path / "pairs.csv")
 
@@ -332,7 +332,7 @@ def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ScanError) as raised:
             read_pairs(path)
         assert str(raised.value) == f"cannot read {path}: {why}"
-    bad.write_text(f"case,image,reference\n{'x' * 200_000},b,c\n")
+    bad.write_text(f"case,image,reference\n{'x' * 200_000},b,c\n", encoding="utf-8")
     with pytest.raises(ScanError, match=r"cannot read .*bad.csv: field larger than field limit"):
         read_pairs(bad)
 
@@ -352,7 +352,9 @@ def test_the_hash_is_of_contents(tmp_path: Path) -> None:
 
 def test_the_hash_covers_slices_and_raw_data(tmp_path: Path) -> None:
     folder_of(tmp_path, ["ct/1.dcm", "ct/2.dcm", "a.raw"])
-    (tmp_path / "a.mhd").write_text("ObjectType = Image\nElementDataFile = a.raw\n")
+    (tmp_path / "a.mhd").write_text(
+        "ObjectType = Image\nElementDataFile = a.raw\n", encoding="utf-8"
+    )
     match = Match(case="a", image=tmp_path / "ct", reference=tmp_path / "a.mhd")
     seen = {content_hash(match)}
     for name in ("ct/2.dcm", "a.raw"):
@@ -364,7 +366,9 @@ def test_the_hash_covers_slices_and_raw_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("told", ["LIST\ns0.raw\ns1.raw\n", "s%d.raw 0 1 1\n", "s%d.raw 0 1\n"])
 def test_the_hash_covers_every_file_of_raw_data(tmp_path: Path, told: str) -> None:
     folder_of(tmp_path, ["s0.raw", "s1.raw"])
-    (tmp_path / "a.mhd").write_text(f"ObjectType = Image\nElementDataFile = {told}")
+    (tmp_path / "a.mhd").write_text(
+        f"ObjectType = Image\nElementDataFile = {told}", encoding="utf-8"
+    )
     before = file_hash(tmp_path / "a.mhd")
     (tmp_path / "s1.raw").write_bytes(b"changed")
     assert file_hash(tmp_path / "a.mhd") != before

@@ -294,7 +294,7 @@ def _complex(folder: Path) -> Path:
 
 
 def _text(folder: Path) -> Path:
-    (folder / "a.nrrd").write_text("hello")
+    (folder / "a.nrrd").write_text("hello", encoding="utf-8")
     return folder / "a.nrrd"
 
 
@@ -304,7 +304,7 @@ def _empty_gzip(folder: Path) -> Path:
 
 
 def _other(folder: Path) -> Path:
-    (folder / "a.docx").write_text("hello")
+    (folder / "a.docx").write_text("hello", encoding="utf-8")
     return folder / "a.docx"
 
 

@@ -421,7 +421,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     module, out = plain(), tmp_path / "out.json"
     train(module)
     script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES)
+    script.write_text(TWO_PROCESSES, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     subprocess.run(
         [*launcher, "--nproc_per_node=2", str(script), __file__, str(out)],
@@ -429,7 +429,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         env={**os.environ, "ACCELERATE_USE_CPU": "1"},
         timeout=120,
     )
-    count, found = json.loads(out.read_text())
+    count, found = json.loads(out.read_text(encoding="utf-8"))
     assert count == 2
     for name, expected in weights(module).items():
         assert found[name] == pytest.approx(expected, abs=1e-5)

@@ -372,7 +372,7 @@ def in_processes() -> list[Any]:
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     alone, out = in_processes(), tmp_path / "out.json"
     script = tmp_path / "train.py"
-    script.write_text(TWO_PROCESSES)
+    script.write_text(TWO_PROCESSES, encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     subprocess.run(
         [*launcher, "--nproc_per_node=2", str(script), __file__, str(out)],
@@ -380,7 +380,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         env={**os.environ, "ACCELERATE_USE_CPU": "1"},
         timeout=120,
     )
-    for one, two in zip(alone, json.loads(out.read_text()), strict=True):
+    for one, two in zip(alone, json.loads(out.read_text(encoding="utf-8")), strict=True):
         assert (one[0], two[0]) == (1, 2)
         for which in (1, 2):
             for name, expected in one[which].items():

@@ -144,7 +144,7 @@ def check_python(python: Path) -> None:
     command = [str(python), "-c", "import candlemark; print(candlemark.__version__)"]
     try:
         ran = subprocess.run(  # noqa: S603 - an interpreter that the user names
-            command, capture_output=True, text=True, check=False
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
     except OSError as error:
         raise ConfigError(f"cannot run --baseline-python {python}: {error.strerror}") from error
@@ -177,7 +177,8 @@ def _run_git(arguments: tuple[str, ...], folder: Path) -> subprocess.CompletedPr
         cwd=folder,
         env={name: value for name, value in os.environ.items() if name not in _GIT_LOCAL},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",  # as the names of files
         check=False,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C in the terminal must not end the clearing up

@@ -176,9 +176,9 @@ def test_a_model_without_a_scale_of_returns_is_refused(finished, tmp_path):
     bare.mkdir()
     for path in finished.model.iterdir():
         (bare / path.name).write_bytes(path.read_bytes())
-    config = json.loads((bare / "config.json").read_text())
+    config = json.loads((bare / "config.json").read_text(encoding="utf-8"))
     config["returns"] = {}
-    (bare / "config.json").write_text(json.dumps(config))
+    (bare / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelError, match="keeps no scale of returns"):
         evaluate(bare, finished.dataset, device="cpu")
 

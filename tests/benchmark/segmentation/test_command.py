@@ -131,7 +131,7 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(
         run(command, timeout_s=0.5)
     assert raised.value.outcome == "timed_out"
     assert time.monotonic() - began < 30
-    assert _has_ended(int(child.read_text()))
+    assert _has_ended(int(child.read_text(encoding="utf-8")))
 
 
 def _has_ended(process: int) -> bool:
@@ -139,7 +139,10 @@ def _has_ended(process: int) -> bool:
         try:
             os.kill(process, 0)
             state = Path(f"/proc/{process}/stat")
-            if state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z":
+            if (
+                state.exists()
+                and state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+            ):
                 return True  # ended, and nobody has asked how
         except ProcessLookupError:
             return True

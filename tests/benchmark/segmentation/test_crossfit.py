@@ -293,7 +293,7 @@ def test_one_file_under_two_ids_is_refused_before_anything_is_learnt(
     table = tmp_path / "pairs.csv"
     image, masks = scans / "images" / "case_1.nii.gz", scans / "masks"
     lines = [f"{name},{image},{masks / name}.nii.gz" for name in ("case_1", "case_2")]
-    table.write_text("\n".join(["case,image,reference", *lines]) + "\n")
+    table.write_text("\n".join(["case,image,reference", *lines]) + "\n", encoding="utf-8")
     splits = {"train": ["case_1"], "test": ["case_2"]}
     given = {"image_dir": None, "seg_dir": None, "pairs": table, "splits": splits}
     drawn = np.zeros((4, 12, 12), np.uint8)

@@ -96,7 +96,7 @@ def test_nnunet_monai_and_plain_folders_are_found(
     write(folder / name, MASK)
     write(folder / name.replace("case_1", "case_10"), 1 - MASK)
     for beside in ("plans.json", "postprocessing.pkl", "summary.json"):
-        (folder / beside).write_text("{}")
+        (folder / beside).write_text("{}", encoding="utf-8")
     assert (answer() == MASK).all()
 
 
@@ -124,7 +124,7 @@ def test_nnunet_names_its_labels(
     values = MASK * 4
     values[0, 0, 0] = 1
     write(folder / "case_1.nii.gz", values)
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
     assert (answer({1: "lesion"}) == MASK).all()
 
 
@@ -136,7 +136,7 @@ def test_where_the_names_are_not_the_references_the_numbers_stand(
     answer: Callable[..., Labels], folder: Path, labels: Any
 ) -> None:
     write(folder / "case_1.nii.gz", MASK)
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}), encoding="utf-8")
     assert (answer({1: "core"}) == MASK).all()
 
 
@@ -145,11 +145,11 @@ def test_a_value_that_nnunet_does_not_name_is_no_class(
 ) -> None:
     names = {"background": 0, "lesion": 1, "liver": 2}
     write(folder / "case_1.nii.gz", MASK * 7)
-    (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": names}), encoding="utf-8")
     with pytest.raises(CaseError, match=r"no class: 7 \(4 voxels\); classes are .*1=lesion"):
         answer({1: "lesion"})
     write(folder / "case_1.nii.gz", MASK * 255)
-    (folder / "dataset.json").write_text(json.dumps({"labels": {"lesion": 1}}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"lesion": 1}}), encoding="utf-8")
     assert (answer({1: "lesion"}) == MASK).all()
 
 

@@ -259,7 +259,8 @@ def test_more_classes_than_a_probe_can_learn_are_refused(config_of, works_of):
 def test_classes_are_those_of_the_config_beside_the_weights(config_of, works_of, tmp_path):
     (tmp_path / "config.json").write_text(
         '{"model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"], '
-        '"id2label": {"0": "dark", "1": "bright"}}'
+        '"id2label": {"0": "dark", "1": "bright"}}',
+        encoding="utf-8",
     )
     model = {"model_id": str(tmp_path), "weights": "random", "class_map": {"bright": 1}}
     (work,) = works_of(config_of(huggingface_models=[model]))

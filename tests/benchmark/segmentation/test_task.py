@@ -133,7 +133,8 @@ def test_a_command_reads_the_scan_and_writes_the_mask(config_of, works_of, scans
     script.write_text(
         "import shutil, sys\n"
         "image, out = sys.argv[1:]\n"
-        "shutil.copy(image.replace('images', 'masks'), out)\n"
+        "shutil.copy(image.replace('images', 'masks'), out)\n",
+        encoding="utf-8",
     )
     command = f"{sys.executable} {script} {{input}} {{output}}"
     config = config_of(models=own(command), benchmark={"max_cases": 1})

@@ -11,7 +11,7 @@ from candlemark.cli.leaderboard import leaderboard
 from candlemark.hub.leaderboard.queries import _KEYS, QUERY_SETS, SORTS, parse
 from candlemark.report.leaderboard.board import LEVEL_WORDS, LEVELS
 
-PAGE = (Path(__file__).parents[3] / "docs" / "leaderboard.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
 
 
 def test_levels_are_those_of_the_program_in_its_order() -> None:

@@ -155,7 +155,9 @@ def test_private_models_are_in_no_answer_and_no_cache(hub_with_models: Any, tmp_
     hub_with_models.models = [segformer("me/secret", private=True), segformer("me/open")]
     found = ModelSearch(cache=PageCache(), token=hub_with_models.token).find(SEGMENTATION)
     assert names(found.items) == ["me/open"]
-    kept = "".join(path.read_text() for path in (tmp_path / "cache").rglob("*.json"))
+    kept = "".join(
+        path.read_text(encoding="utf-8") for path in (tmp_path / "cache").rglob("*.json")
+    )
     assert "me/open" in kept
     assert "secret" not in kept
     assert hub_with_models.token not in kept
@@ -228,7 +230,10 @@ def test_a_page_under_another_pages_name_is_not_taken_for_it(
 ) -> None:
     ModelSearch(cache=PageCache()).find(SEGMENTATION)
     (page,) = (tmp_path / "cache" / "leaderboard").glob("*.json")
-    page.write_text(json.dumps({**json.loads(page.read_text()), "address": "another"}))
+    page.write_text(
+        json.dumps({**json.loads(page.read_text(encoding="utf-8")), "address": "another"}),
+        encoding="utf-8",
+    )
     assert ModelSearch(cache=PageCache()).find(SEGMENTATION).requests == 1
 
 
@@ -236,7 +241,7 @@ def test_a_cache_that_cannot_be_written_is_said_once(
     hub_with_models: Any, tmp_path: Path, told: list[str]
 ) -> None:
     hub_with_models.models_page = 2
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     search = ModelSearch(cache=PageCache(tmp_path / "file" / "below"))
     assert len(search.find(SEGMENTATION).items) == 5
     said = [text for text in told if "the next call asks the Hub again" in text]

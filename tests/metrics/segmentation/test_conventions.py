@@ -444,6 +444,6 @@ def test_reading_scores_loads_no_compiler_and_no_torch() -> None:
     """Tables are made of stored measures; only measuring compiles."""
     code = "import sys, candlemark.metrics.segmentation.conventions as c; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
     assert {"numba", "torch", "scipy"}.isdisjoint(loaded.stdout.split())

@@ -233,7 +233,7 @@ def test_encoders_that_cannot_be_had_are_refused(
         make_fusion(text_encoder="nobody/has-this", weights="pretrained")
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         make_fusion(text_encoder=str(tmp_path))
-    (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}')
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-type"}', encoding="utf-8")
     with pytest.raises(ModelError, match="cannot be read"):
         make_fusion(image_encoder=str(tmp_path))
 
@@ -273,8 +273,8 @@ def test_trained_words_need_their_own_tokenizer(make_fusion: Make, bert_folder: 
 
 def test_a_tokenizer_of_another_model_is_refused(make_fusion: Make, bert_folder: Path) -> None:
     file = bert_folder / "config.json"
-    config = json.loads(file.read_text()) | {"vocab_size": 50}
-    file.write_text(json.dumps(config))
+    config = json.loads(file.read_text(encoding="utf-8")) | {"vocab_size": 50}
+    file.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelError, match="knows 50: these are files of another model"):
         make_fusion(text_encoder=str(bert_folder), weights="random")
 
@@ -340,7 +340,7 @@ def test_heads_must_share_the_width(make_fusion: Make) -> None:
 )
 def test_a_normalisation_that_is_none_is_one_line(told: str, message: str, tmp_path: Path) -> None:
     save_tiny("vit", tmp_path, "ViTModel")
-    (tmp_path / "preprocessor_config.json").write_text(told)
+    (tmp_path / "preprocessor_config.json").write_text(told, encoding="utf-8")
     with pytest.raises(ModelError, match=message):
         load_image(str(tmp_path), weights="pretrained", image_shape=(32, 32))
 

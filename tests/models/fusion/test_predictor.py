@@ -353,7 +353,7 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
 def test_files_that_are_no_pictures_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"there is no file .*gone.png; give a picture"):
         read_picture(tmp_path / "gone.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(ModelError, match=r"text.png is no picture that can be read"):
         read_picture(tmp_path / "text.png")
     Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(tmp_path / "whole.png")

@@ -99,7 +99,7 @@ def test_the_same_model_gives_the_same_bytes(
         "training.json",
     }
     assert not list(tmp_path.glob(".*"))
-    assert str(tmp_path) not in (folder / "config.json").read_text()
+    assert str(tmp_path) not in (folder / "config.json").read_text(encoding="utf-8")
 
 
 def test_auto_classes_know_it_and_lose_nothing(saved: tuple[Any, Path], tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_second_save_replaces_the_model_and_keeps_the_card(
     saved: tuple[Any, Path], make_fusion: Make
 ) -> None:
     _, folder = saved
-    (folder / "README.md").write_text("my own words")
+    (folder / "README.md").write_text("my own words", encoding="utf-8")
     (folder / "pictures").mkdir()
     (folder / "pictures" / "attention.png").write_bytes(b"png")
     save_fusion(make_fusion(inputs="numbers"), folder, training={"epochs": 4})
@@ -246,7 +246,7 @@ def test_a_second_save_replaces_the_model_and_keeps_the_card(
         *("config.json", "model.safetensors", "modeling.py", "training.json"),
         *("README.md", "pictures"),
     }
-    assert (folder / "README.md").read_text() == "my own words"
+    assert (folder / "README.md").read_text(encoding="utf-8") == "my own words"
     assert (folder / "pictures" / "attention.png").read_bytes() == b"png"
     assert read_training(folder) == {"epochs": 4}
     assert load_fusion(folder).config.inputs == "numbers"
@@ -271,12 +271,12 @@ def test_a_link_and_the_folder_one_is_in_are_written_to(
 
 def test_what_is_no_model_is_not_written_over(make_fusion: Make, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(ModelError, match="holds something that is no fusion model"):
         save_fusion(make_fusion(inputs="numbers"), tmp_path / "notes", training={})
     with pytest.raises(ModelError, match="is a file; a model is written as a folder"):
         save_fusion(make_fusion(inputs="numbers"), tmp_path / "notes" / "thesis.txt", training={})
-    assert (tmp_path / "notes" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "notes" / "thesis.txt").read_text(encoding="utf-8") == "years of work"
     for told in ({"loss": float("nan")}, {"path": tmp_path}):
         with pytest.raises(ModelError, match="training cannot be kept as JSON"):
             save_fusion(make_fusion(inputs="numbers"), tmp_path / "new", training=told)
@@ -285,7 +285,9 @@ def test_what_is_no_model_is_not_written_over(make_fusion: Make, tmp_path: Path)
 
 def change_config(folder: Path, **fields: Any) -> None:
     file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | fields), encoding="utf-8"
+    )
 
 
 def test_folders_of_other_versions_are_told_apart(saved: tuple[Any, Path]) -> None:
@@ -359,13 +361,13 @@ def test_a_field_that_is_none_is_one_line(
 ) -> None:
     folder = Path(shutil.copytree(folder_of_one, tmp_path / "model"))
     file = folder / "config.json"
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     *parents, last = field.split(".")
     part = config
     for parent in parents:
         part = part[parent]
     part[last] = value
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(ModelError, match=r"config\.json is damaged: ") as caught:
         load_fusion(folder)
     assert "\n" not in str(caught.value)
@@ -416,7 +418,7 @@ def test_weights_and_config_must_belong_together(saved: tuple[Any, Path]) -> Non
 
 def test_code_in_a_folder_is_not_run(saved: tuple[Any, Path], tmp_path: Path) -> None:
     _, folder = saved
-    (folder / "modeling.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (folder / "modeling.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
     load_fusion(folder)
     assert not (tmp_path / "ran").exists()
 

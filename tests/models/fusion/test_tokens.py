@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written_to_is_warned_of(
     tokenizer: PreTrainedTokenizerFast, captions: Captions, tmp_path: Path, told: list[Event]
 ) -> None:
     folder = tmp_path / "file"
-    folder.write_text("in the way")
+    folder.write_text("in the way", encoding="utf-8")
     found = cached_tokens({}, 200, captions, tokenizer, max_tokens=32, folder=folder)
     assert len(found) == 200
     (warned,) = [event.text for event in told if event.kind == "warning"]

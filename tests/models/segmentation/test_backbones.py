@@ -219,7 +219,9 @@ def test_weights_of_another_model_and_models_that_see_nothing_are_refused(
 ) -> None:
     torn = load_file(saved("vit") / "model.safetensors")
     del torn["vit.encoder.layer.1.output.dense.weight"]
-    (tmp_path / "config.json").write_text((saved("vit") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        (saved("vit") / "config.json").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     save_file(torn, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 1 tensors of ViTModel \(.*these are weights of"):
         load(tmp_path)

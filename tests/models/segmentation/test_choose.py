@@ -27,7 +27,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def folder_of(where: Path, config: dict[str, Any], name: str = "config.json") -> str:
     where.mkdir(exist_ok=True)
-    (where / name).write_text(json.dumps(config))
+    (where / name).write_text(json.dumps(config), encoding="utf-8")
     return str(where)
 
 

@@ -233,7 +233,7 @@ def test_classes_that_one_prompt_would_stand_for_are_refused(
 
 def test_open_clip_is_sent_to_the_probes(tmp_path: Path, make_spec: MakeSpec) -> None:
     towers = {"model_cfg": {"vision_cfg": {"timm_model_name": "vit_base_patch16_224"}}}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps(towers))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(towers), encoding="utf-8")
     with pytest.raises(ModelError, match="written by open_clip, whose text tower is not read here"):
         build_clip_dense(
             make_spec(str(tmp_path), protocol="clip_dense", options=ASKED), batch_size=1

@@ -45,7 +45,7 @@ def write(folder: Path, vision: Any = VISION, *, without: str = "", pickled: boo
     }
     folder.mkdir(exist_ok=True)
     config = {"model_cfg": {"vision_cfg": vision, "text_cfg": {}}, "preprocess_cfg": READING}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
     if pickled:
         torch.save(state, folder / "open_clip_pytorch_model.bin")
     else:
@@ -81,7 +81,7 @@ def test_what_is_not_whole_safe_or_of_timm_is_refused(
         load(write(tmp_path / "unknown", {"timm_model_name": "test_none"}))
     with pytest.raises(ModelError, match="holds another tower: size mismatch"):
         load(write(tmp_path / "other", {**VISION, "image_size": 96}))
-    (tmp_path / "own" / "open_clip_config.json").write_text("{}")
+    (tmp_path / "own" / "open_clip_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match=r"is no config of open_clip \(KeyError"):
         load(tmp_path / "own")
 

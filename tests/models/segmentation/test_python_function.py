@@ -86,8 +86,8 @@ BRIGHT = (VOLUME > 500).astype(np.uint8)
 def module_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """In the folder one works in, which a console script has not on its path."""
     name = f"models_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(MODELS)
-    (tmp_path / "thresholds_of_mine.py").write_text("MIDDLE = 500")
+    (tmp_path / f"{name}.py").write_text(MODELS, encoding="utf-8")
+    (tmp_path / "thresholds_of_mine.py").write_text("MIDDLE = 500", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return name
 
@@ -204,7 +204,7 @@ def build():
 def meshnet(shared_data: Path, tmp_path: Path, make_spec: MakeSpec) -> SegmenterSpec:
     """5,598 trained parameters, given as a function that returns the network."""
     folder = shared_data / "models" / "meshnet-5-gwm"
-    (tmp_path / "meshnet.py").write_text(MESHNET.format(folder=str(folder)))
+    (tmp_path / "meshnet.py").write_text(MESHNET.format(folder=str(folder)), encoding="utf-8")
     return make_spec(
         "meshnet:build",
         kind="python",

@@ -362,10 +362,12 @@ class TestPareto:
 
 class TestMachine:
     def test_it_is_read_where_the_system_names_it(self, tmp_path: Path) -> None:
-        (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name : My CPU @ 3\n")
+        (tmp_path / "cpuinfo").write_text(
+            "processor : 0\nmodel name : My CPU @ 3\n", encoding="utf-8"
+        )
         folder = tmp_path / "gpus" / "0000:01"
         folder.mkdir(parents=True)
-        (folder / "information").write_text("Model: \t\t NVIDIA H100\nIRQ: 1\n")
+        (folder / "information").write_text("Model: \t\t NVIDIA H100\nIRQ: 1\n", encoding="utf-8")
         found = this_machine(tmp_path / "cpuinfo", tmp_path / "gpus")
         assert found == Machine(cpu="My CPU @ 3", gpus=("NVIDIA H100",))
 

@@ -59,7 +59,7 @@ def results(tmp_path: Path):
 
 def write(results: Results, folder: Path, name: str, **chosen: Any) -> str:
     (path,) = copy_out(results, folder, formats=(name,), **chosen)
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 class TestMarkdown:
@@ -135,7 +135,7 @@ class TestPrometheus:
         shared = made.make("org/good").trial_id
         results.add_suite("s2", {}, "2025-06-02T09:30:00+00:00", trial_ids=[shared])
         files = copy_out(results, tmp_path / "out", formats=["prometheus"])
-        lines = [line for file in files for line in file.read_text().splitlines()]
+        lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
         series = [line.rsplit(" ", 1)[0] for line in lines if line[0] != "#"]
         assert len(files) == 2
         assert len(series) == len(set(series))
@@ -256,7 +256,7 @@ class TestDuckdb:
                 copy_out(store, tmp_path, formats=("duckdb",))
 
     def test_a_folder_that_cannot_be_written(self, results: Results, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
+        (tmp_path / "file").write_text("", encoding="utf-8")
         with pytest.raises(ResultsError, match="cannot make"):
             copy_out(results, tmp_path / "file", formats=("duckdb",))
 
@@ -276,13 +276,13 @@ def test_several_formats_at_once(results: Results, tmp_path: Path) -> None:
 def test_a_run_leaves_the_files_of_rows_alone(results: Results, tmp_path: Path) -> None:
     written = copy_out(results, tmp_path, run="main")
     assert [path.name for path in written] == [f"{STEM}_main.json", f"{STEM}_main.csv"]
-    value = json.loads(written[0].read_text())
+    value = json.loads(written[0].read_text(encoding="utf-8"))
     assert [trial["run"] for trial in value["trials"]] == ["main", "main"]
 
 
 def test_samples_are_one_line_of_json(results: Results, tmp_path: Path) -> None:
     path = copy_out(results, tmp_path, formats=("json",))[0]
-    assert '"latency_ms": [9.0, 9.5, 10.0, 10.5, 11.0]' in path.read_text()
+    assert '"latency_ms": [9.0, 9.5, 10.0, 10.5, 11.0]' in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

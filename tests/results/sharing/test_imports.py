@@ -152,7 +152,7 @@ class TestRoundTrip:
         self, folder: Path, tmp_path: Path
     ) -> None:
         file = folder / "benchmark_suite_20250601T093000Z.json"
-        value = json.loads(file.read_text())
+        value = json.loads(file.read_text(encoding="utf-8"))
         value["version"] = 1
         del value["plan"]
         for trial in value["trials"]:
@@ -164,7 +164,7 @@ class TestRoundTrip:
                 }
                 for name, m in trial["measurements"].items()
             }
-        file.write_text(json.dumps(value))
+        file.write_text(json.dumps(value), encoding="utf-8")
         with open_results(tmp_path / "here") as results:
             import_files(results, [file])
             record = results.records()[1]
@@ -217,7 +217,7 @@ gpt2,cuda:0,fp16,8,energy_per_item_j,,,,,EPYC,node7
 
 class TestTables:
     def test_lines_of_one_trial_become_a_record(self, tmp_path: Path) -> None:
-        (tmp_path / "theirs.csv").write_text(CSV)
+        (tmp_path / "theirs.csv").write_text(CSV, encoding="utf-8")
         with open_results(tmp_path / "here") as results:
             (done,) = import_files(results, [tmp_path / "theirs.csv"])
             assert done.added == 2
@@ -235,10 +235,10 @@ class TestTables:
         assert eight.measurement("latency_p50_ms").value == 9.5
 
     def test_again_even_with_another_date_of_the_file_adds_nothing(self, tmp_path: Path) -> None:
-        (tmp_path / "theirs.csv").write_text(CSV)
+        (tmp_path / "theirs.csv").write_text(CSV, encoding="utf-8")
         with open_results(tmp_path / "here") as results:
             import_files(results, [tmp_path / "theirs.csv"])
-            (tmp_path / "later.csv").write_text(CSV)
+            (tmp_path / "later.csv").write_text(CSV, encoding="utf-8")
 
             os.utime(tmp_path / "later.csv", (1, 1))
             (done,) = import_files(results, [tmp_path / "later.csv"])
@@ -252,7 +252,7 @@ class TestTables:
             assert import_files(results, [tmp_path / "theirs.jsonl"])[0].added == 1
 
     def test_the_kind_of_a_file_may_be_written_large(self, tmp_path: Path) -> None:
-        (tmp_path / "THEIRS.CSV").write_text(CSV)
+        (tmp_path / "THEIRS.CSV").write_text(CSV, encoding="utf-8")
         with open_results(tmp_path / "here") as results:
             assert import_files(results, [tmp_path / "THEIRS.CSV"])[0].added == 2
             with pytest.raises(ResultsError, match=r"is a folder; name a file in it, such as .*ck"):
@@ -265,8 +265,10 @@ class TestTables:
             {"model": "m", "name": "power_w", "value": None, "reason": "no counter",
              "started_at": made.WHEN, "run": "nightly"},
         ]  # fmt: skip
-        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
-        (tmp_path / "b.json").write_text(json.dumps(lines))
+        (tmp_path / "a.jsonl").write_text(
+            "\n".join(map(json.dumps, lines)) + "\n\n", encoding="utf-8"
+        )
+        (tmp_path / "b.json").write_text(json.dumps(lines), encoding="utf-8")
         with open_results(tmp_path / "here") as results:
             done = import_files(results, [tmp_path / "a.jsonl", tmp_path / "b.json"])
             assert [(one.added, one.present) for one in done] == [(1, 0), (0, 1)]
@@ -299,7 +301,7 @@ class TestTables:
     )
     def test_messages(self, tmp_path: Path, text: str, message: str) -> None:
         file = tmp_path / "x.csv"
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         with (
             open_results(tmp_path / "here") as results,
             pytest.raises(ResultsError) as caught,
@@ -314,7 +316,7 @@ class TestTables:
         [("{", "line 1 is no JSON"), ("3", "line 1 is no object")],
     )
     def test_messages_of_json_lines(self, tmp_path: Path, text: str, message: str) -> None:
-        (tmp_path / "x.jsonl").write_text(text)
+        (tmp_path / "x.jsonl").write_text(text, encoding="utf-8")
         with (
             open_results(tmp_path / "here") as results,
             pytest.raises(ResultsError, match=message),

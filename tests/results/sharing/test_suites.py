@@ -49,7 +49,9 @@ def test_json_and_csv_beside_the_store(tmp_path: Path) -> None:
         "benchmark_suite_20250131T120005Z.json",
         "timm_a.b_results.json",
     ]
-    suite = json.loads((tmp_path / "benchmark_suite_20250131T120005Z.json").read_text())
+    suite = json.loads(
+        (tmp_path / "benchmark_suite_20250131T120005Z.json").read_text(encoding="utf-8")
+    )
     assert (suite["version"], suite["config"]) == (2, {"epochs": 2})
     assert [trial["status"] for trial in suite["trials"]] == ["crashed", "ok"]
     assert suite["trials"][1]["measurements"]["mcc"]["value"] is None
@@ -68,9 +70,13 @@ def test_names_that_collide_do_not_overwrite_each_other(tmp_path: Path) -> None:
             results.append(make_record(row), suite, run="main")
         written = export(results, tmp_path)
         assert len(set(written)) == len(written) == 6
-        suites = [json.loads(one.read_text()) for one in sorted(tmp_path.glob("*Z*.json"))]
+        suites = [
+            json.loads(one.read_text(encoding="utf-8")) for one in sorted(tmp_path.glob("*Z*.json"))
+        ]
         assert [one["suite_id"] for one in suites] == ["s1", "s2"]
-        rows = [json.loads(one.read_text())["row"] for one in tmp_path.glob("timm*")]
+        rows = [
+            json.loads(one.read_text(encoding="utf-8"))["row"] for one in tmp_path.glob("timm*")
+        ]
         assert sorted(rows) == ["timm/a.b", "timm_a.b"]
         assert len({one.name for one in select(results, run="main")}) == 2
 
@@ -84,7 +90,7 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.mkdir()
-    (folder / "inside").write_text("")
+    (folder / "inside").write_text("", encoding="utf-8")
     with pytest.raises(ResultsError, match=r"cannot write .*taken"):
         write_bytes(folder, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
