@@ -99,6 +99,16 @@ def test_a_watch_says_what_changed_and_so_does_its_exit_status(hub_with_models: 
     assert [item["kind"] for item in told["items"]] == ["gone"]
 
 
+def test_a_look_in_between_takes_no_news_from_the_next_watch(hub_with_models: Any) -> None:
+    words = ("--task", "image-segmentation")
+    call(*words)
+    assert call(*words, "--watch").splitlines()[1:] == ["nothing"]
+    hub_with_models.models.pop()
+    call(*words, "--refresh")
+    assert "gone     notes/medical" in call(*words, "--watch", status=1)
+    assert call(*words, "--watch").splitlines()[1:] == ["nothing"]
+
+
 def test_news_is_told_although_the_page_cannot_be_written(hub_with_models: Any) -> None:
     words = ("--task", "image-segmentation", "--watch")
     call(*words)

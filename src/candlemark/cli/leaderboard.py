@@ -154,6 +154,7 @@ def leaderboard(
         cache=PageCache(max_age_s=_seconds(max_age)),
         refresh=refresh or watch,
         offline=offline,
+        watch=watch,
         own=_own(results),
     )
     # Told before it is written: what changed is told once, and a full disk must not keep it.

@@ -8,7 +8,8 @@
 A snapshot that found what the one before it found shares its rows, so a daily call that meets
 no change costs one line. Tables:
 
-    snapshots   one row a snapshot: when, of which Hub, which queries, and the content it saw
+    snapshots   one row a snapshot: when, of which Hub, which queries, the content it saw, and
+                whether its news were told to a watcher
     contents    one row a model of a content: its numbers as columns, all of it as JSON
     history     (view) one row a model a snapshot
 """
@@ -47,7 +48,8 @@ _SCHEMA = """
         endpoint VARCHAR NOT NULL,
         asked_id VARCHAR NOT NULL,
         asked JSON NOT NULL,
-        content_id VARCHAR NOT NULL
+        content_id VARCHAR NOT NULL,
+        watched BOOLEAN NOT NULL
     );
     CREATE TABLE contents (
         content_id VARCHAR NOT NULL,
@@ -148,8 +150,11 @@ class Tracker:
         """Close the file."""
         self._connection.close()
 
-    def add(self, snapshot: Snapshot) -> Snapshot:
-        """Keep a snapshot, whole or not at all; the same with its number."""
+    def add(self, snapshot: Snapshot, *, watched: bool = False) -> Snapshot:
+        """Keep a snapshot, whole or not at all; the same with its number.
+
+        watched: the next watcher hears what changed since this one
+        """
         told = [json.dumps(model.to_dict(), sort_keys=True) for model in snapshot.models]
         content = hashlib.sha256("\n".join(told).encode()).hexdigest()
         with self._transaction():
@@ -169,7 +174,7 @@ class Tracker:
                     [list(column) for column in zip(*rows, strict=True)],
                 )
             self._connection.execute(
-                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     number,
                     snapshot.taken_at,
@@ -177,6 +182,7 @@ class Tracker:
                     asked_id(snapshot.endpoint, snapshot.asked),
                     json.dumps(snapshot.asked),
                     content,
+                    watched,
                 ],
             )
         return Snapshot(
@@ -190,6 +196,10 @@ class Tracker:
     def newest(self, endpoint: str, asked: Sequence[str]) -> Snapshot | None:
         """The last snapshot of these queries; None: there is none."""
         return self._one("TRUE", asked_id(endpoint, asked), "DESC", [])
+
+    def watched(self, endpoint: str, asked: Sequence[str]) -> Snapshot | None:
+        """The last snapshot of these queries whose news were told to a watcher."""
+        return self._one("watched", asked_id(endpoint, asked), "DESC", [])
 
     def last(self, endpoint: str, asked: Sequence[str]) -> Snapshot:
         """The last snapshot of these queries. Raises ResultsError: there is none."""

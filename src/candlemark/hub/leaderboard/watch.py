@@ -52,12 +52,14 @@ def look(
     cache: PageCache | None = None,
     refresh: bool = False,
     offline: bool = False,
+    watch: bool = False,
     own: Iterable[OwnScore] = (),
 ) -> Board:
     """The leaderboard of some queries.
 
     refresh: ask about every page, however young, and raise where the Hub cannot be reached instead
         of showing the last snapshot; offline: ask nothing, show the last snapshot
+    watch: what changed is told since the last watch, whoever looked in between
     own: scores that were measured here
 
     Raises HubError: the Hub refuses or cannot be reached, and there is no snapshot or `refresh`.
@@ -82,16 +84,21 @@ def look(
             last = _last(tracker, search.endpoint, asked, "the Hub gave no answer")
             return _board(last, tracker, own, None)
     with open_tracker(tracker_dir) as tracker:
-        seen, changes = _kept(tracker, seen, own)
+        seen, changes = _kept(tracker, seen, own, watch=watch)
         return _board(seen, tracker, own, changes)
 
 
-def _kept(tracker: Tracker, seen: _Seen, own: Iterable[OwnScore]) -> tuple[_Seen, Changes | None]:
+def _kept(
+    tracker: Tracker, seen: _Seen, own: Iterable[OwnScore], *, watch: bool
+) -> tuple[_Seen, Changes | None]:
     """What was seen, as a snapshot where anything was learned, and how it differs from the last."""
-    before = tracker.newest(seen.snapshot.endpoint, seen.snapshot.asked)
+    queries = seen.snapshot.endpoint, seen.snapshot.asked
+    before = tracker.newest(*queries)
     if before is not None and not seen.requests:
         return replace(seen, snapshot=replace(seen.snapshot, number=before.number)), None
-    seen = replace(seen, snapshot=tracker.add(seen.snapshot))
+    if watch:
+        before = tracker.watched(*queries) or before
+    seen = replace(seen, snapshot=tracker.add(seen.snapshot, watched=watch))
     return seen, None if before is None else _compare(before, seen.snapshot, own)
 
 
