@@ -50,7 +50,13 @@ def test_variables_are_substituted_at_any_depth(tmp_path, monkeypatch):
         ({"stages": [{"epoch": 1}]}, "unknown key 'stages.0.epoch'; did you mean 'epochs'?"),
         ({"zzz": 1}, "unknown key 'zzz'; known: name, shares, stages, training"),
         ({"training": {"epochs": "many"}}, "training.epochs = 'many': Input should be a valid"),
-        ({"shares": []}, "shares = []: Tuple should have at least 1 item"),
+        ({"shares": []}, "shares = []: List should have at least 1 item"),
+        ({"shares": 0.5}, "shares = 0.5: Input should be a list: [a, b], or a line with '- '"),
+        ({"stages": {"epochs": 1}}, "config: stages: Input should be a list: "),
+        (
+            {"stages": ["many"]},
+            "stages.0 = 'many': Input should be a mapping of keys (epochs, learning_rate)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(value, message):
@@ -77,14 +83,32 @@ def test_every_problem_is_named_at_once():
     [
         ("name: ${NOT_SET_ANYWHERE}", "the config uses ${NOT_SET_ANYWHERE}, which is not set"),
         ("[1, 2]", "holds list; a config is a mapping of keys"),
+        ("# later", "holds nothing; a config is a mapping of keys"),
         ("name: [", "is not valid YAML"),
         ("day: 2023-02-31", "is not valid YAML: day is out of range for month"),
+        (
+            "training:\n\tepochs: 5",
+            "is not valid YAML: found character '\\t' that cannot start any ",
+        ),
+        ("training:\n\tepochs: 5", "token (line 2, column 1)"),
+        ("name: a\nname: b", "is not valid YAML: the key 'name' stands twice (line 2, column 1)"),
+        ("training: {epochs: 1, epochs: 2}", "'epochs' stands twice (line 1, column 23)"),
     ],
 )
 def test_files_that_are_no_config(tmp_path, text, message):
     with pytest.raises(ConfigError) as caught:
         load(Suite, written(tmp_path, text))
     assert message in str(caught.value)
+
+
+def test_an_anchor_is_no_key_twice(tmp_path):
+    text = "stages:\n  - &a {epochs: 1}\n  - &b {<<: *a, epochs: 2}\n  - {<<: *b, epochs: 3}\n"
+    assert [one.epochs for one in load(Suite, written(tmp_path, text)).stages] == [1, 2, 3]
+
+
+def test_json_names_no_key_twice(tmp_path):
+    with pytest.raises(ConfigError, match=r"is not valid JSON: the key 'name' stands twice"):
+        load(Suite, written(tmp_path, '{"name": "a", "name": "b"}', "suite.json"))
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path):

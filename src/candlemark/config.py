@@ -53,13 +53,49 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read config {path}: it is no text in UTF-8") from error
     try:
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        value = _from_json(text) if path.suffix == ".json" else _from_yaml(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        told = error.problem or error.context
+        raise ConfigError(f"{path} is not valid YAML: {told}{where}") from error
     except (ValueError, yaml.YAMLError) as error:  # ValueError: a date that is none, in YAML
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is not valid {path.suffix[1:].upper()}: {first_line}") from error
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise ConfigError(f"{path} is not valid {kind}: {str(error).splitlines()[0]}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds {type(value).__name__}; a config is a mapping of keys")
+        held = "nothing" if value is None else type(value).__name__
+        raise ConfigError(f"{path} holds {held}; a config is a mapping of keys")
     return {str(key): substitute(item) for key, item in value.items()}
+
+
+def _from_yaml(text: str) -> Any:
+    """YAML in which no key stands twice: of two the first would be dropped in silence."""
+    import yaml
+
+    class OnceEach(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.value == "<<" or not isinstance(key.value, str):
+                    continue
+                if key.value in seen:
+                    problem = f"the key '{key.value}' stands twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+            return node
+
+    return yaml.load(text, Loader=OnceEach)  # noqa: S506 - a SafeLoader
+
+
+def _from_json(text: str) -> Any:
+    def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"the key '{twice[0]}' stands twice")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=once_each)
 
 
 def substitute(value: Any) -> Any:
@@ -105,6 +141,15 @@ def _causes(items: Sequence[Any]) -> list[Any]:
     ]
 
 
+_PLAIN: dict[str, str] = {
+    "tuple_type": "Input should be a list: [a, b], or a line with '- ' for each entry",
+    "dict_type": "Input should be a mapping: {key: value}, or a line for each key",
+    "model_type": "Input should be a mapping of keys",
+    "path_type": "Input should be a path",
+}
+"""What pydantic says in the words of Python, in those of a config file, by its type of error."""
+
+
 def _sentence(model: type[BaseModel], item: Any) -> str:
     location = [str(part) for part in item["loc"]]
     name = ".".join(location) or "config"
@@ -113,7 +158,11 @@ def _sentence(model: type[BaseModel], item: Any) -> str:
         nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(sorted(known))}"
         return f"unknown key '{name}'; {hint}"
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = _PLAIN.get(item["type"], str(item["msg"]).removeprefix("Value error, "))
+    if item["type"] == "model_type":
+        message += f" ({', '.join(sorted(_fields_at(model, location)))})"
+    if item["type"] == "too_short":
+        message = message.replace("Tuple", "List").split(" after ")[0]
     if isinstance(item["input"], dict | BaseModel):
         # A rule between keys says itself which; the whole mapping would drown it.
         return f"{'.'.join(location)}: {message}" if location else message

@@ -201,6 +201,8 @@ def test_classes_are_found_where_none_are_named(tmp_path: Path) -> None:
         ({}, False, "at least one class"),
         ({0: "background", 1: "a"}, False, "label 0 cannot be a class"),
         ({-1: "a"}, False, "label -1 cannot be a class"),
+        ({1: "a", 2: "a"}, False, "2 classes are called 'a'; give each label"),
+        ({1: " "}, False, "no name; give each label above 0 a name of its own: {1: ' '}"),
         ({1: "a", 2: "b"}, True, "--binary makes one class, and 2 are named"),
         ({n: str(n) for n in range(1, 300)}, False, "299 classes; at most 255"),
     ],

@@ -76,6 +76,11 @@ def label_map(
     wrong = [value for value in classes if value <= 0]
     if wrong:
         raise ScanError(f"label {wrong[0]} cannot be a class: 0 is background, others are above it")
+    names = list(classes.values())
+    for name in names:
+        if not name.strip() or names.count(name) > 1:
+            told = f"{names.count(name)} classes are called '{name}'" if name.strip() else "no name"
+            raise ScanError(f"{told}; give each label above 0 a name of its own: {dict(classes)}")
     if len(classes) > MOST_LABELS:
         raise ScanError(f"{len(classes)} classes; at most {MOST_LABELS} can be told apart")
     kept = max(classes) <= MOST_LABELS
@@ -249,7 +254,7 @@ def mask_to_file(labels: npt.NDArray[np.uint8], geometry: Geometry, path: Path) 
     flat = known == ".png" and labels.shape[0] == 1
     if not flat and known not in {one for one in PLACED if one not in {".dcm", ".mhd", ".nhdr"}}:
         raise ScanError(
-            f"{path.name} is no name for a mask of {labels.shape[0]} slices; give .nii.gz, .nii, "
+            f"{path.name} is no name for a mask of shape {labels.shape}; give .nii.gz, .nii, "
             ".nrrd or .mha, or .png for a single slice"
         )
     image = SimpleITK.GetImageFromArray(labels[0]) if flat else to_itk(labels, geometry)

@@ -93,11 +93,37 @@ def test_no_key_is_dead(config_of, field, model, said):
         ({"benchmark": {"metrics": ["dicee"]}}, "dicee is no metric of masks"),
         ({"benchmark": {"thresholds": {"dise": 0.8}}}, "dise is no metric of masks"),
         ({"reporting": {"convention": "monay"}}, "is no convention; known: candlemark"),
+        ({"benchmark": {"thresholds": {"dice": 80}}}, "dice runs from 0 to 1, and 80 is no bar"),
+        ({"benchmark": {"thresholds": {"hd95": -1}}}, "hd95 is never below 0, and -1 is no bar"),
+        ({"benchmark": {"thresholds": {"dice": float("nan")}}}, "dice = nan: .* finite number"),
+        ({"benchmark": {"metrics": []}}, r"benchmark.metrics = \[\]: List should have at least 1"),
+        ({"benchmark": {"max_cases": True}}, "max_cases = True: Input should be a number"),
+        ({"performance": {"timeout_s": True}}, "timeout_s = True: Input should be a number"),
+        ({"performance": {"timeout_s": float("inf")}}, "timeout_s = inf: .* finite number"),
+        (
+            {"huggingface_models": [{"model_id": SAM, "jitter": []}]},
+            r"0.jitter = \[\]: List should",
+        ),
+        ({"huggingface_models": [SAM]}, "0 = 'tiny:sam': Input should be a mapping of keys"),
+        (
+            {"models": [{"source": "net.pt", "patch": (0, 8, 8)}]},
+            "patch.0 = 0: .* than or equal to 1",
+        ),
     ],
 )
 def test_a_config_names_what_does_not_fit(config_of, fields, said):
     with pytest.raises(ConfigError, match=said):
         config_of(**fields)
+
+
+def test_a_home_is_written_as_in_a_shell(config_of, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    asked = config_of(
+        {"image_dir": "~/images", "seg_dir": "~/masks"}, benchmark={"output": "~/bench"}
+    )
+    assert asked.dataset.image_dir == tmp_path / "images"
+    assert asked.benchmark.output == tmp_path / "bench"
 
 
 def test_chance_alone_gets_more_seeds(config_of, works_of):

@@ -12,7 +12,15 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from candlemark.benchmark.segmentation.protocols import protocol_of_type
 from candlemark.config import Config
@@ -63,9 +71,17 @@ def _by_word(found: Any) -> Any:
 
 ClassMap = Annotated[dict[str, str | int], BeforeValidator(_by_word)]
 
+Place = Annotated[Path, AfterValidator(Path.expanduser)]
+"""A path from where the command is run; `~` is the user's own folder, as in a shell."""
+
+Words = Annotated[str, Field(min_length=1)]
+Voxels = Annotated[int, Field(ge=1)]
+
 
 class Section(Config):
     """A part of a config in which a key without a value (`notes:`) says nothing."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -73,6 +89,15 @@ class Section(Config):
         if not isinstance(found, dict):
             return found
         return {key: value for key, value in found.items() if value is not None}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`max_cases: yes` would be 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind in {int, float, int | None, float | None}:
+            raise ValueError("Input should be a number")
+        return value
 
 
 class ScansConfig(Section):
@@ -92,9 +117,9 @@ class ScansConfig(Section):
         `test`
     """
 
-    image_dir: Path | None = None
-    seg_dir: Path | None = None
-    pairs: Path | None = None
+    image_dir: Place | None = None
+    seg_dir: Place | None = None
+    pairs: Place | None = None
     phantoms: int = Field(default=0, ge=0)
     classes: dict[int, str] | None = None
     binary: bool = False
@@ -122,14 +147,16 @@ class HubModelConfig(Section):
     image_size: side in px of the squares that it sees; None: what it was made for
     """
 
-    model_id: str
+    model_id: Words
     description: str = ""
     type: str | None = None
     notes: str = ""
     protocol: AskProtocol | Literal["auto"] = "auto"
     class_map: ClassMap | None = None
     prompts: dict[str, str] | None = None
-    jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.1, 0.2)
+    jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.1, 0.2), min_length=1
+    )
     weights: str = "pretrained"
     epochs: int = Field(default=30, ge=1)
     image_size: int | None = Field(default=None, ge=16)
@@ -175,10 +202,10 @@ class OwnModelConfig(Section):
     """
 
     name: str | None = None
-    source: str
+    source: Words
     description: str = ""
     notes: str = ""
-    patch: tuple[int, int, int] | None = None
+    patch: tuple[Voxels, Voxels, Voxels] | None = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     class_map: ClassMap | None = None
@@ -200,17 +227,11 @@ class ScoringConfig(Section):
     """
 
     max_cases: int = Field(default=0, ge=0)
-    metrics: tuple[MetricName, ...] = (
-        "dice",
-        "iou",
-        "sensitivity",
-        "precision",
-        "hd95",
-        "assd",
-        "nsd",
+    metrics: tuple[MetricName, ...] = Field(
+        default=("dice", "iou", "sensitivity", "precision", "hd95", "assd", "nsd"), min_length=1
     )
     thresholds: dict[MetricName, float] = Field(default_factory=dict)
-    output: Path | None = None
+    output: Place | None = None
     tolerance_mm: float = Field(default=1.0, gt=0)
 
     @field_validator("metrics")
@@ -223,6 +244,11 @@ class ScoringConfig(Section):
     @classmethod
     def _known_bars(cls, bars: dict[str, float]) -> dict[str, float]:
         _refuse_unknown(tuple(bars))
+        for name, bar in bars.items():
+            most = SEGMENTATION_METRICS[name].high
+            if bar < 0 or bar > most == 1:
+                allowed = "runs from 0 to 1" if most == 1 else "is never below 0"
+                raise ValueError(f"{name} {allowed}, and {bar:g} is no bar of it")
         return bars
 
 
