@@ -104,5 +104,5 @@ def test_a_case_on_both_sides_of_a_split_is_refused() -> None:
     with pytest.raises(DatasetError, match="case case_0 = case_2: copies of one scan"):
         audit_split([cases[0]], [cases[1], cases[2]], contents=copied)
     audit_split([cases[0]], [cases[1]], contents=copied)
-    with pytest.raises(DatasetError, match="0 cases to learn from and 1 to test"):
+    with pytest.raises(DatasetError, match="cases to learn from: 0, to test: 1"):
         audit_split([], [cases[0]])

@@ -47,7 +47,7 @@ def test_what_stands_alone_is_told_and_left_out(config_of, tmp_path, scans):
 def test_scans_without_one_pair_are_refused_with_what_helps(config_of, tmp_path, scans):
     for path in (scans / "masks").iterdir():
         path.rename(path.with_name(f"other_{path.name}"))
-    with pytest.raises(ScanError, match=r"4 images and 4 references stand alone.*--pairs"):
+    with pytest.raises(ScanError, match=r"4 of the images and 4 of the references .*--pairs"):
         prepare(config_of(), tmp_path, learns=False)
 
 

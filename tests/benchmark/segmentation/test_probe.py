@@ -233,7 +233,7 @@ def wrong(change: Callable[[Voxels], Voxels]) -> TrainCase:
     [
         (list[TrainCase](), "no case to learn from"),
         ([to_learn(0), to_learn(0)], "case case_0 is given twice"),
-        ([wrong(lambda mask: mask * 0)], "no voxel of lesion in the 1 cases that the head of fold"),
+        ([wrong(lambda mask: mask * 0)], "no voxel of lesion in any case that the head of fold"),
         ([wrong(lambda mask: mask * 9)], "case case_0 holds label 9, which is no class"),
         ([wrong(lambda mask: mask[:, 1:])], r"gives slices 0 to 3 as \(3, 31, 32\)"),
     ],

@@ -199,6 +199,8 @@ def config(architecture: str | None, kind: str | None = None) -> dict[str, Any]:
             None,
             "none of its 2 files holds weights",
         ),
+        ({"files": ("README.md",)}, SEG, "no", None, "its one file holds no weights"),
+        ({"files": ()}, SEG, "no", None, "it has no file"),
         ({"disabled": True}, SEG, "no", None, "the Hub has disabled the repository"),
         (
             {

@@ -172,7 +172,7 @@ def test_a_trained_model_of_one_size_refuses_others_in_one_line(tmp_path: Path) 
     with pytest.raises(ModelError, match="cannot be built for images of 96 x 96 px") as caught:
         load(folder, weights="pretrained", side=96)
     assert "\n" not in str(caught.value)
-    assert "--image-size" in str(caught.value)
+    assert "leave out the image size (--image-size, or image_size in a" in str(caught.value)
 
 
 def test_features_without_a_trained_pooler_are_the_class_token(tmp_path: Path) -> None:

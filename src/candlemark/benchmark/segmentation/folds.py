@@ -145,7 +145,7 @@ def audit_split(
     """
     if not train or not test:
         raise DatasetError(
-            f"{len(train)} cases to learn from and {len(test)} to test; each needs 1 or more"
+            f"cases to learn from: {len(train)}, to test: {len(test)}; each needs 1 or more"
         )
     ids = {case.id for case in train} & {case.id for case in test}
     if ids:

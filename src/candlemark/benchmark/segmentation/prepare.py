@@ -78,9 +78,9 @@ def find_cases(config: ScansConfig, folder: Path, *, max_cases: int = 0) -> Pair
     if not found.matches:
         raise ScanError(
             f"no image of {where} has a reference of its own: "
-            f"{len(found.missing_reference)} images and {len(found.missing_image)} references "
-            f"stand alone, {len(found.doubts)} are in doubt; name the files alike, or say which "
-            "belong together with --pairs pairs.csv (case,image,reference)"
+            f"{len(found.missing_reference)} of the images and {len(found.missing_image)} of the "
+            f"references stand alone, ids in doubt: {len(found.doubts)}; name the files alike, or "
+            "say which belong together with --pairs pairs.csv (case,image,reference)"
         )
     if not max_cases or max_cases >= len(found.matches):
         return found

@@ -166,9 +166,9 @@ def _train(
     data, voxels = seen.part(fold.train), seen.voxels_of(fold.train)
     if not voxels[1:].any():
         raise DatasetError(
-            f"no voxel of {', '.join(spec.classes.values())} in the {len(fold.train)} cases that "
-            f"the head of fold {number} learns from; give more cases that show them, or choose "
-            "the cases in dataset.splits"
+            f"no voxel of {', '.join(spec.classes.values())} in any case that the head of fold "
+            f"{number} learns from ({len(fold.train)} in all); give more cases that show them, or "
+            "choose the cases in dataset.splits"
         )
     head.standardise.learn(_stored(data, size))
     head.start_from(torch.from_numpy(voxels / voxels.sum()))

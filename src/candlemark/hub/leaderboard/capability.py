@@ -158,7 +158,8 @@ def _nothing_to_load(model: TrackedModel, _task: str) -> Capability | None:
     if model.files is None or any(is_weights(name) for name in model.files):
         return None
     count = model.file_count or 0
-    return _of("no", f"none of its {count} files holds weights")
+    told = "its one file holds no" if count == 1 else f"none of its {count} files holds"
+    return _of("no", f"{told} weights" if count else "it has no file")
 
 
 def _adapter(model: TrackedModel, _task: str) -> Capability | None:

@@ -403,7 +403,8 @@ def cannot_build(request: LoadRequest, error: Exception) -> ModelError:
     """Which images a library could not build a network for, what it said, and what would help."""
     described, side = request.described, request.shape.image_size
     asked = f"images of {side} x {side} px" if side else "the images it was made for"
-    advice = "leave out --image-size to take what it was made for" if side else "check its files"
+    leave_out = "leave out the image size (--image-size, or image_size in a config)"
+    advice = f"{leave_out} to take what it was made for" if side else "check its files"
     if side and request.file is not None:
         advice += ", or build it for that size with --weights random"
     return ModelError(

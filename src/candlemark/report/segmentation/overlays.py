@@ -174,7 +174,9 @@ def draw_overlay(board: Board, row: Row, panels: Sequence[Panel]) -> Figure:
         fontweight="bold",
         color=WARNING if row.oracle or row.untrained else INK,
     )
-    failed = f"  ·  {row.failed_cases} of {len(row.cases)} cases failed" if row.failed_cases else ""
+    failed = (
+        f"  ·  failed cases: {row.failed_cases} of {len(row.cases)}" if row.failed_cases else ""
+    )
     seeds = "  ·  first seed" if len(row.seeds) > 1 else ""
     note = f"{board.title}  ·  the slice where the reference is largest{seeds}{failed}"
     _legend(figure, board, panels, colours, note)
