@@ -126,6 +126,22 @@ class TestRoundTrip:
             results.append(record, "s1")
             assert results.records()[0].history == ({"epoch": 0, "train_loss": None},)
 
+    def test_words_of_an_error_that_are_no_text_are_kept_as_far_as_they_are(
+        self, tmp_path: Path
+    ) -> None:
+        said = "OSError: no scan caf\udce9\x00é"
+        record = replace(
+            make_record(status=Status.CRASHED, reason=said, facts={"details": said}),
+            measurements=(Measurement(name="x", value=None, reason=said),),
+            cases=({"case": "a", "reason": said},),
+        )
+        with open_results(tmp_path) as results:
+            results.append(record, "s1")
+            (kept,) = results.records()
+        readable = "OSError: no scan caf?\x00é"
+        assert (kept.reason, kept.measurements[0].reason) == (readable, readable)
+        assert kept.facts["details"] == kept.cases[0]["reason"] == readable
+
     def test_samples_that_are_not_finite_are_unknown(self, tmp_path: Path) -> None:
         record = make_record(samples={"latency_ms": np.array([1.5, np.inf, np.nan, 2.5])})
         with open_results(tmp_path) as results:

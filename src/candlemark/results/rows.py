@@ -179,7 +179,7 @@ def measurement_rows(record: RunRecord, attempt: int) -> list[list[Any]]:
     return [
         [
             *(record.trial_id, attempt, place, m.name, m.value, m.unit, m.low, m.high),
-            *(m.level, m.sample_count, str(m.verdict), m.reason),
+            *(m.level, m.sample_count, str(m.verdict), finite(m.reason)),
         ]
         for place, m in enumerate(record.measurements)
     ]
@@ -212,7 +212,13 @@ def case_rows(record: RunRecord, attempt: int) -> list[list[Any]]:
 
 
 def finite(value: Any) -> Any:
-    """The same value with NaN and infinity as None."""
+    """The same value with NaN and infinity as None, and half a letter as "?".
+
+    Bytes of a file's name that are no text reach Python as lone surrogates, and stand in the
+    errors of anyone's code; no store and no file takes them.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -175,7 +175,7 @@ class Results:
                 suite_id,
                 self._next("appended", "trials", []),
                 str(record.status),
-                record.reason,
+                finite(record.reason),
                 record.started_at,
                 record.duration_s,
                 strict_json(record.trial, f"trial {record.trial_id}"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,7 +77,10 @@ def _open_clip_weights(spec: SegmenterSpec) -> Path:
 
 
 def _module_sha256(source: str) -> str:
-    """Of the file that the function stands in; what it imports is not looked at."""
+    """Of the file that the function stands in; what it imports is not looked at.
+
+    The packages around it are imported to find it, and may do anything as they are.
+    """
     module = source.removeprefix("python:").partition(":")[0]
     import sys
 
@@ -85,9 +89,12 @@ def _module_sha256(source: str) -> str:
     if added:
         sys.path.insert(0, here)
     try:
-        found = find_spec(module)
-    except (ImportError, ValueError) as error:
-        raise ModelError(f"cannot find the module {module} of {source}: {error}") from error
+        with redirect_stdout(sys.stderr):  # which is for results alone
+            found = find_spec(module)
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"cannot find the module {module} of {source}: {type(error).__name__}: {error}"
+        ) from error
     finally:
         if added:
             sys.path.remove(here)
