@@ -84,7 +84,7 @@ def config(architecture: str | None, kind: str | None = None) -> dict[str, Any]:
             config("CLIPSegForImageSegmentation", "clipseg"),
             SEG,
             "prompted",
-            None,
+            "clip_dense",
             "CLIPSegForImageSegmentation segments what a text names",
         ),
         (
@@ -176,7 +176,7 @@ def config(architecture: str | None, kind: str | None = None) -> dict[str, Any]:
             SEG,
             "no",
             None,
-            "LlamaForCausalLM writes or reads text and sound, not for image-segmentation",
+            "LlamaForCausalLM is for text-generation, not for image-segmentation",
         ),
         (
             config("LlamaForCausalLM", "llama"),
@@ -322,3 +322,174 @@ def test_a_body_without_a_head_is_not_ready_because_it_is_tagged() -> None:
     assert judge(read_model(entry("a/b", **told), ()), "text-classification").level == "unknown"
     other = {**config("NewNetForNews", "new"), "pipeline_tag": SEG}
     assert judge(read_model(entry("a/b", **other), ()), SEG).level == "unknown"
+
+
+ASR = "automatic-speech-recognition"
+ONNX = {"library_name": "transformers.js", "files": ("config.json", "onnx/model.onnx")}
+
+
+@pytest.mark.parametrize(
+    ("told", "task", "level", "reason"),
+    [
+        (
+            {**config("SegformerForSemanticSegmentation", "segformer"), **ONNX},
+            SEG,
+            "elsewhere",
+            "ONNX file onnx/model.onnx: give it to --model once downloaded",
+        ),
+        (
+            {**config("Sam2Model", "sam2"), **ONNX, "pipeline_tag": SEG},
+            "mask-generation",
+            "unknown",
+            (
+                "its only weights are ONNX (onnx/model.onnx), and it is tagged "
+                "image-segmentation, not mask-generation"
+            ),
+        ),
+        (
+            {**config("Dinov2Model", "dinov2"), **ONNX, "pipeline_tag": None},
+            SEG,
+            "unknown",
+            "its only weights are ONNX (onnx/model.onnx), and it has no task",
+        ),
+        (
+            {
+                **config("BertForSequenceClassification", "bert"),
+                "files": ("config.json", "tf_model.h5"),
+            },
+            "text-classification",
+            "elsewhere",
+            (
+                "its only weights are TensorFlow (tf_model.h5), which need a runtime of their own"
+            ),
+        ),
+        (
+            {"tags": ["gguf"], "library_name": None, "files": ("a.Q4_K_M.gguf",),
+             "pipeline_tag": "text-generation"},
+            "text-generation",
+            "elsewhere",
+            "llama.cpp or another runtime of GGUF files runs it",
+        ),
+        (
+            {**config("LlamaForCausalLM", "llama"), "library_name": "mlx",
+             "pipeline_tag": "text-generation"},
+            "text-generation",
+            "elsewhere",
+            "MLX runs it",
+        ),
+        (
+            {"library_name": "nemo", "files": ("parakeet.nemo",), "pipeline_tag": ASR},
+            ASR,
+            "elsewhere",
+            "NeMo runs it",
+        ),
+        (
+            {"library_name": "spacy", "files": ("a-any-py3-none-any.whl", "ner/model"),
+             "pipeline_tag": "token-classification"},
+            "token-classification",
+            "elsewhere",
+            "spaCy runs it",
+        ),
+        (
+            {"library_name": None, "pipeline_tag": SEG, "files": ("case_1.nii.gz", "labels.json")},
+            SEG,
+            "no",
+            "none of its 2 files holds weights",
+        ),
+        (
+            {"id": "pyannote/segmentation-3.0", "library_name": "pyannote-audio",
+             "pipeline_tag": "voice-activity-detection"},
+            SEG,
+            "unknown",
+            (
+                "pyannote.audio runs it, but it is tagged voice-activity-detection, not "
+                "image-segmentation"
+            ),
+        ),
+        (
+            {"library_name": "monai", "pipeline_tag": None},
+            SEG,
+            "unknown",
+            "MONAI runs its bundle, but it is not tagged with a task",
+        ),
+        (
+            {**config("WhisperForConditionalGeneration", "whisper"), "pipeline_tag": ASR},
+            "text-generation",
+            "unknown",
+            (
+                "WhisperForConditionalGeneration may do one of several tasks, and it is tagged "
+                "automatic-speech-recognition, not text-generation"
+            ),
+        ),
+        (
+            {**config("DetrForObjectDetection", "detr"), "pipeline_tag": "object-detection"},
+            "zero-shot-object-detection",
+            "unknown",
+            None,
+        ),
+        (
+            {
+                **config("Qwen2VLForConditionalGeneration", "qwen2_vl"),
+                "pipeline_tag": "image-text-to-text",
+            },
+            "visual-question-answering",
+            "ready",
+            None,
+        ),
+        (
+            config("T5ForConditionalGeneration", "t5"),
+            SEG,
+            "no",
+            "T5ForConditionalGeneration is for text, sound or pictures, not for image-segmentation",
+        ),
+        (
+            {**config("BertForMaskedLM", "bert"), "pipeline_tag": "fill-mask"},
+            "text-classification",
+            "no",
+            "BertForMaskedLM is for fill-mask, not for text-classification",
+        ),
+        (
+            {"pipeline_tag": SEG},
+            SEG,
+            "unknown",
+            (
+                "tagged image-segmentation; transformers loads it, and its architecture is not told"
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_models_as_they_are_published(
+    told: dict[str, Any], task: str, level: str, reason: str | None
+) -> None:
+    name = told.pop("id", "a/b")
+    found = judge(read_model(entry(name, **told), ()), task)
+    assert found.level == level, found
+    assert reason is None or found.reason == reason
+
+
+def test_a_protocol_is_named_only_where_the_segmentation_benchmark_asks_by_it() -> None:
+    from candlemark.models.inference.base import Described
+    from candlemark.models.inference.classes import tables, task_of_class
+    from candlemark.models.segmentation.choose import UNLISTED, choose_for
+
+    kinds = ("SEGMENTATION", "MASK_GENERATION", "ZERO_SHOT_IMAGE_CLASSIFICATION",
+             "FOR_IMAGE_CLASSIFICATION", "OBJECT_DETECTION", "FOR_IMAGE_MAPPING")  # fmt: skip
+    seen = set()
+    named = {
+        (kind, name)
+        for table, rows in tables().items()
+        if any(word in table for word in kinds)
+        for kind, names in rows.items()
+        for name in names
+        if not name.endswith("Backbone")
+    }
+    published = {("clipseg", "CLIPSegForImageSegmentation"), ("sam2_video", "Sam2VideoModel")}
+    for kind, name in sorted(named | published):
+        task, built = task_of_class(name, kind) or ("image-segmentation", UNLISTED.get(name, name))
+        described = Described(id="a/b", library="transformers", model_task=task,
+                              model_class=built, weights="pretrained")  # fmt: skip
+        found = judge(read_model(entry("a/b", **config(name, kind)), ()), SEG)
+        if found.protocol is not None:
+            assert found.protocol == choose_for(described).protocol, (kind, name, found)
+            seen.add(found.protocol)
+    assert seen == {"native_head", "linear_probe", "clip_dense", "sam_auto"}

@@ -75,15 +75,26 @@ _HEADS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Ends of architectures' names by the task that their trained head is for."""
 
-SAM = frozenset(
-    {
-        "sam", "sam2", "sam2_video", "sam3", "sam3_tracker", "sam3_video", "sam_hq", "edgetam",
-        "edgetam_video",
-    }
-)  # fmt: skip
-CLIP = frozenset({"clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2"})
+_SHARED = frozenset(end for ends in _HEADS.values() for end in ends
+                    if sum(end in others for others in _HEADS.values()) > 1)  # fmt: skip
+"""Ends that heads for several tasks have: which of them, only the tag says."""
+
+_ALIKE = frozenset(
+    {"image-text-to-text", "image-to-text", "visual-question-answering", "any-to-any"}
+)
+"""Tasks that one head does, whichever of them it is tagged with."""
+
+_ASKED_SAM = frozenset({"sam", "sam2", "sam2_video"})
+_ASKED_CLIP = frozenset({"clip", "siglip"})
+"""Of the models below, those that `candlemark segment` asks."""
+
+SAM = _ASKED_SAM | {"sam3", "sam3_tracker", "sam3_video", "sam_hq", "edgetam", "edgetam_video"}
+CLIP = _ASKED_CLIP | {"siglip2", "altclip", "chinese_clip", "metaclip_2"}
 _COMPARES = CLIP | {"align", "blip"}
 """Models that hold a picture against a text, by their `model_type`."""
+
+_OF_OBJECTS = frozenset({"rf_detr", "videomt"})
+"""Models with a head for masks, of objects or films, by their `model_type`."""
 
 _SEES = frozenset(
     {
@@ -101,8 +112,9 @@ _SEES = frozenset(
 )  # fmt: skip
 """Vision encoders by their `model_type`."""
 
-_WRITES = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForSequenceClassification",
-           "ForTokenClassification", "ForCTC", "ForSpeechSeq2Seq")  # fmt: skip
+_NOT_PROBED = frozenset({"Tipsv2Model"})
+"""Of their classes, those that hold a text encoder too and are not probed."""
+
 _ELSEWHERE: dict[str, str] = {
     "monai": "MONAI runs its bundle",
     "nnunet": "nnU-Net runs it",
@@ -110,6 +122,7 @@ _ELSEWHERE: dict[str, str] = {
     "ultralytics": "Ultralytics runs it",
     "segmentation-models-pytorch": "segmentation_models_pytorch runs it",
     "keras": "Keras runs it",
+    "keras-hub": "Keras runs it",
     "tf-keras": "Keras runs it",
     "fastai": "fastai runs it",
     "paddleseg": "PaddleSeg runs it",
@@ -130,8 +143,37 @@ _ELSEWHERE: dict[str, str] = {
     "stable-baselines3": "Stable-Baselines3 runs it",
     "lerobot": "LeRobot runs it",
     "sklearn": "scikit-learn runs it",
+    "setfit": "SetFit runs it",
+    "ctranslate2": "CTranslate2 runs it",
+    "mlx": "MLX runs it",
+    "gguf": "llama.cpp or another runtime of GGUF files runs it",
 }
 """Libraries that candlemark does not load, and who runs their models."""
+
+_DRAWS = frozenset(
+    {
+        "monai", "nnunet", "nnunetv2", "ultralytics", "segmentation-models-pytorch", "keras",
+        "keras-hub", "tf-keras", "fastai", "paddleseg", "mmsegmentation", "sam2", "coreml",
+    }
+)  # fmt: skip
+"""Those of them whose models may draw masks; of others, "segmentation" means sound or sentences."""
+
+_LOADED = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_FORMATS: dict[str, str] = {
+    ".onnx": "ONNX",
+    ".ts": "TorchScript",
+    ".gguf": "GGUF",
+    ".h5": "TensorFlow",
+    ".keras": "Keras",
+    ".pb": "TensorFlow",
+    ".msgpack": "Flax",
+    ".tflite": "LiteRT",
+    ".mlmodel": "Core ML",
+    ".ot": "Rust",
+    ".pdparams": "Paddle",
+    ".pdiparams": "Paddle",
+}
+"""Weights that neither transformers nor timm loads, by their names' ends."""
 
 
 def judge(model: TrackedModel, task: str | None) -> Capability:
@@ -143,8 +185,13 @@ def judge(model: TrackedModel, task: str | None) -> Capability:
         if found is not None:
             return found
     tagged = f"tagged {model.task}" if model.task else "without a task"
-    told = ", ".join(model.architectures) or model.model_type or model.library
-    what = f"{told} is nothing known here" if told else "neither architecture nor library is told"
+    told = ", ".join(model.architectures) or model.model_type
+    if not told and model.library in {"transformers", "timm", "transformers.js"}:
+        what = f"{model.library} loads it, and its architecture is not told"
+    elif told or model.library:
+        what = f"{told or model.library} is nothing known here"
+    else:
+        what = "neither architecture nor library is told"
     return _of("unknown", f"{tagged}; {what}")
 
 
@@ -181,13 +228,41 @@ def _custom_code(model: TrackedModel, task: str) -> Capability | None:
     return _of("elsewhere", f"runs code of its author's from the repository{then}")
 
 
+def _another_format(model: TrackedModel, task: str) -> Capability | None:
+    """Weights of a kind that neither transformers nor timm loads, and no others."""
+    weights = [name for name in model.files or () if is_weights(name)]
+    if _library(model) is not None or any(name.lower().endswith(_LOADED) for name in weights):
+        return None
+    found = ((end, name) for name in weights for end in _FORMATS if name.lower().endswith(end))
+    end, file = next(found, ("", ""))
+    if not file:
+        return None
+    if model.task != task and _named_head(model, task) is None:
+        other = f"it is tagged {model.task}, not {task}" if model.task else "it has no task"
+        return _of("unknown", f"its only weights are {_FORMATS[end]} ({file}), and {other}")
+    if end in {".onnx", ".ts"} and task in SEGMENTATION:
+        return _of("elsewhere", f"{_FORMATS[end]} file {file}: give it to --model once downloaded")
+    reason = f"its only weights are {_FORMATS[end]} ({file}), which need a runtime of their own"
+    return _of("elsewhere", reason)
+
+
+def _named_head(model: TrackedModel, task: str) -> str | None:
+    """The name of its class, where that ends in a head for the task."""
+    ends = _HEADS.get(task)
+    names = [*model.architectures, *([model.auto_class] if model.auto_class else [])]
+    return next((name for name in names if name.endswith(ends)), None) if ends else None
+
+
 def _has_head(model: TrackedModel, task: str) -> Capability | None:
     """A trained head for the task, by the architecture's name."""
-    ends = _HEADS.get(task, ())
-    names = [*model.architectures, *([model.auto_class] if model.auto_class else [])]
-    named = next((name for name in names if name.endswith(ends)), None) if ends else None
-    if named is None or (model.model_type in SAM):
+    named = _named_head(model, task)
+    if named is None or model.model_type in SAM or model.library == "mlx":
         return None
+    if model.task not in {None, task} and not {model.task, task} <= _ALIKE:
+        end = next(end for end in _HEADS[task] if named.endswith(end))
+        if end in _SHARED:
+            return _of("unknown", f"{named} may do one of several tasks, and it is tagged "
+                       f"{model.task}, not {task}")  # fmt: skip
     if named not in model.architectures:
         reason = f"the Hub loads it with {named}, which ends in a head for {task}"
     else:
@@ -195,7 +270,10 @@ def _has_head(model: TrackedModel, task: str) -> Capability | None:
     if task not in SEGMENTATION:
         return _of("ready", reason)
     if model.model_type == "clipseg":
-        return _of("prompted", f"{named} segments what a text names")
+        return _of("prompted", f"{named} segments what a text names", "clip_dense")
+    if model.model_type in _OF_OBJECTS:
+        return _of("ready", f"{reason}; its masks are of single objects or films, and are not "
+                   "asked for here")  # fmt: skip
     return _of(
         "ready", f"{reason}; the classes are its own and have to be mapped to yours", "native_head"
     )
@@ -204,17 +282,19 @@ def _has_head(model: TrackedModel, task: str) -> Capability | None:
 def _promptable(model: TrackedModel, task: str) -> Capability | None:
     kind = model.model_type or ""
     if kind in SAM and task in SEGMENTATION:
+        protocol = "sam_auto" if kind in _ASKED_SAM else None
         if task == "mask-generation":
-            return _of("ready", f"{kind} makes masks, of whatever it is pointed at", "sam_auto")
+            return _of("ready", f"{kind} makes masks, of whatever it is pointed at", protocol)
         reason = (
             f"{kind} outlines what a box or a point shows it and names no class; with a grid of "
             "points it needs no prompt"
         )
-        return _of("prompted", reason, "sam_auto")
-    if kind in CLIP and task in SEGMENTATION:
+        return _of("prompted", reason, protocol)
+    classifies = any(name.endswith("ForImageClassification") for name in model.architectures)
+    if kind in CLIP and task in SEGMENTATION and not classifies:
         reason = f"{kind} compares patches with texts: rough maps of what prompts name"
-        return _of("prompted", reason, "clip_dense")
-    if task == "zero-shot-image-classification" and kind in _COMPARES:
+        return _of("prompted", reason, "clip_dense" if kind in _ASKED_CLIP else None)
+    if task == "zero-shot-image-classification" and kind in _COMPARES and not classifies:
         return _of("ready", f"{kind} compares pictures with texts")
     return None
 
@@ -228,11 +308,11 @@ def _elsewhere(model: TrackedModel, task: str) -> Capability | None:
     if library == "open_clip" and task in SEGMENTATION:
         return _of("backbone", "open_clip's vision tower sees; a head has to be trained on it",
                    "linear_probe")  # fmt: skip
-    says = library.startswith("nnunet") or _says_segmentation(model)
+    says = library.startswith("nnunet") or (library in _DRAWS and _says_segmentation(model))
     fits = model.task == task or (task in SEGMENTATION and says)
     if not fits:
-        other = f"tagged {model.task}" if model.task else "not tagged with a task"
-        return _of("unknown", f"{_ELSEWHERE[library]}, but it is {other}, not {task}")
+        other = f"tagged {model.task}, not {task}" if model.task else "not tagged with a task"
+        return _of("unknown", f"{_ELSEWHERE[library]}, but it is {other}")
     then = ""
     if task in SEGMENTATION:
         then = "; let it write masks and compare the folder (--model FOLDER)"
@@ -262,7 +342,7 @@ def _says_segmentation(model: TrackedModel) -> bool:
 
 
 def _exported(model: TrackedModel, task: str) -> Capability | None:
-    """A file that runs by itself."""
+    """A file that runs by itself, beside weights that nothing known here loads."""
     if model.architectures or model.task != task or task not in SEGMENTATION:
         return None
     ready = [name for name in model.files or () if name.endswith((".onnx", ".ts"))]
@@ -277,7 +357,7 @@ def _sees(model: TrackedModel, task: str) -> Capability | None:
     timm = (model.library or "").lower() == "timm" or "timm" in model.tags
     if timm and task == "image-classification" and model.task in {None, task}:
         return _of("ready", "timm loads it with its trained classifier")
-    if not timm and model.model_type not in _SEES:
+    if not timm and model.model_type not in _SEES | CLIP:
         return None
     what = "timm's backbone" if timm else f"{model.model_type} encoder"
     if task == "image-feature-extraction":
@@ -285,7 +365,8 @@ def _sees(model: TrackedModel, task: str) -> Capability | None:
     head = next((name for name in model.architectures if "For" in name), None)
     trained = f", its head ({head}) is for something else" if head else ""
     if task in SEGMENTATION or task in {"image-classification", "object-detection"}:
-        protocol = "linear_probe" if task in SEGMENTATION else None
+        probed = task in SEGMENTATION and not _NOT_PROBED & set(model.architectures)
+        protocol = "linear_probe" if probed else None
         return _of("backbone", f"{what}{trained}: a head for {task} has to be trained", protocol)
     return None
 
@@ -307,12 +388,10 @@ def _made_for_else(model: TrackedModel, task: str) -> Capability | None:
     if model.task == task:
         return None
     for name in model.architectures:
-        other = next(
-            (one for one, ends in _HEADS.items() if one != task and name.endswith(ends)), None
-        )
-        if other is not None:
-            kind = "writes or reads text and sound" if name.endswith(_WRITES) else f"is for {other}"
-            return _of("no", f"{name} {kind}, not for {task}")
+        others = [one for one, ends in _HEADS.items() if one != task and name.endswith(ends)]
+        if others:
+            other = model.task or (others[0] if len(others) < 3 else "text, sound or pictures")
+            return _of("no", f"{name} is for {other}, not for {task}")
     return None
 
 
@@ -320,6 +399,7 @@ _RULES: tuple[Callable[[TrackedModel, str], Capability | None], ...] = (
     _nothing_to_load,
     _adapter,
     _custom_code,
+    _another_format,
     _has_head,
     _promptable,
     _elsewhere,

@@ -17,13 +17,14 @@ from candlemark.hub.leaderboard.claims import printable, read_claims
 from candlemark.results.tracked import TrackedModel, utc
 
 _WEIGHTS = re.compile(
-    r"\.(safetensors|bin|pt|pth|ckpt|onnx|h5|keras|tflite|gguf|msgpack|ts|pkl|joblib|pb|npz|zip|"
-    r"tar|gz|mlmodel|engine)$|\.mlpackage/",
+    r"\.(safetensors|bin|pt|pth|pt2|pte|th|pyth|ckpt|onnx|h5|keras|tflite|gguf|llamafile|litertlm|"
+    r"msgpack|ot|ts|nemo|pdparams|pdiparams|pkl|joblib|skops|cbm|ubj|pb|npz|zip|tar|gz|whl|"
+    r"mlmodel|engine|data-\d+-of-\d+)$|\.ml(package|modelc)/|/model$",
     re.IGNORECASE,
 )
 _NO_WEIGHTS = re.compile(
     r"(^|/)(training_args\.bin|optimizer\.(bin|pt)|scheduler\.(bin|pt)|rng_state.*\.pth|scaler\.pt|"
-    r"tokenizer\..*|vocab\..*)$"
+    r"tokenizer\..*|vocab\..*)$|\.(nii|nrrd|csv|tsv|txt|jsonl?|xml)\.gz$"
 )
 _MARKERS = re.compile(
     r"(^|/)(config\.json|adapter_config\.json|open_clip_config\.json|preprocessor_config\.json|"
