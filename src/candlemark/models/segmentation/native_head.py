@@ -14,11 +14,13 @@ model's classes wins first, and then becomes a label by the map, as its users wo
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from candlemark.errors import ModelError
 from candlemark.models.inference.tokens import load_tokenizer
@@ -33,6 +35,12 @@ SPARE: tuple[str, ...] = ("auxiliary_head.", "criterion.", "neck.auxiliary")
 
 TASK = "the task is semantic"
 """What OneFormer was trained to be told where it gives each pixel a class."""
+
+ENLARGED: Mapping[str, int | None] = {"mask2former": 384, "eomt": None, "eomt_dinov3": None}
+"""Side of the masks of queries when they become chances, by kind of model; None: of what it sees.
+
+Their image processors in the library enlarge the masks first, those of other kinds do not.
+"""
 
 
 class NativeHead:
@@ -50,6 +58,8 @@ class NativeHead:
         self._batch_size = batch_size
         self._options = dict(eye.sight.options)
         self._task = task_tokens(eye)
+        kind = eye.sight.config.model_type
+        self._enlarged = (ENLARGED[kind] or eye.side) if kind in ENLARGED else None
         self.facts = facts
 
     def segment(self, case: Case, watch: Stopwatch) -> Labels:
@@ -68,9 +78,11 @@ class NativeHead:
                 task = {name: ids.expand(len(pixels), -1) for name, ids in self._task.items()}
                 made = self._eye.module(pixels, **task, **self._options)
             with watch("postprocess"), torch.inference_mode():
-                scores = self._checked(class_scores(made))
-                whole = labels_of(scores, (side, side), table=self._table)
-                labels[start:stop] = crop(whole, size)
+                place = start
+                for scores in class_scores(made, self._enlarged):
+                    whole = labels_of(self._checked(scores), (side, side), table=self._table)
+                    labels[place : place + len(whole)] = crop(whole, size)
+                    place += len(whole)
         return labels
 
     def _checked(self, scores: Tensor) -> Tensor:
@@ -117,27 +129,31 @@ def class_names(config: Any) -> dict[int, str]:
     return {int(number): str(name) for number, name in dict(config.id2label).items()}
 
 
-def class_scores(made: Any) -> Tensor:
-    """Scores (n, C, h, w) from what a class of the library gives; the higher wins.
+def class_scores(made: Any, side: int | None = None) -> Iterator[Tensor]:
+    """Scores (m, C, h, w) of all slices in order, from what a class of the library gives.
 
-    Models that answer by query give each query a class and a mask; a pixel's score is the sum
-    over queries of both chances, as in the library's `post_process_semantic_segmentation` and
-    the papers of MaskFormer and Mask2Former.
+    The higher wins. Models that answer by query give each query a class and a mask; a pixel's
+    score is the sum over queries of both chances, as in the library's
+    `post_process_semantic_segmentation` and the papers of MaskFormer and Mask2Former. Such
+    scores come one slice at a time, because enlarged masks are large.
+
+    side: to which masks of queries are enlarged first; None: they are left as they are
 
     Raises ModelError: an output of another kind.
     """
     if "masks_queries_logits" in made:
-        return _by_query(made.class_queries_logits, made.masks_queries_logits)
+        yield from _by_query(made.class_queries_logits, made.masks_queries_logits, side)
+        return
     if "pred_masks" in made and "logits" in made:
-        return _by_query(made.logits, made.pred_masks)
+        yield from _by_query(made.logits, made.pred_masks, side)
+        return
     scores = made.logits if "logits" in made else None
     if scores is None or scores.ndim != 4:
         raise ModelError(
             f"{type(made).__name__} holds no scores of pixels ({', '.join(made)}); "
             "ask the model by another protocol"
         )
-    result: Tensor = scores
-    return result
+    yield scores
 
 
 def task_tokens(eye: Eye) -> dict[str, Tensor]:
@@ -164,10 +180,13 @@ def task_tokens(eye: Eye) -> dict[str, Tensor]:
     return {"task_inputs": ids.to(eye.device)}
 
 
-def _by_query(classes: Tensor, masks: Tensor) -> Tensor:
-    """(n, Q, C + 1) and (n, Q, h, w) -> (n, C, h, w); the last class is "none"."""
-    chances = classes.float().softmax(-1)[..., :-1]
-    return torch.einsum("nqc,nqhw->nchw", chances, masks.float().sigmoid())
+def _by_query(classes: Tensor, masks: Tensor, side: int | None) -> Iterator[Tensor]:
+    """(n, Q, C + 1) and (n, Q, h, w) -> n times (1, C, h, w); the last class is "none"."""
+    for chances, answered in zip(classes.float().softmax(-1), masks.float(), strict=True):
+        shown = answered[None]
+        if side is not None:
+            shown = interpolate(shown, size=(side, side), mode="bilinear", align_corners=False)
+        yield torch.einsum("qc,nqhw->nchw", chances[:, :-1], shown.sigmoid())
 
 
 def _check_head(eye: Eye) -> None:
