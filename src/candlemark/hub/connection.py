@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from threading import Event
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -35,6 +36,9 @@ class Connection:
 
     Raises HubError: the endpoint is no address.
     """
+
+    writes = True
+    """Whether anything is sent there; one that only reads is not told to get such a token."""
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         given = endpoint or os.environ.get("HF_ENDPOINT") or ENDPOINT
@@ -102,7 +106,9 @@ class Connection:
     def _headers(self, api: HfApi) -> dict[str, str]:
         from huggingface_hub.utils._headers import build_hf_headers
 
-        return build_hf_headers(token=api.token, library_name="candlemark")
+        return build_hf_headers(
+            token=api.token, library_name="candlemark", library_version=version("candlemark")
+        )
 
     def _ask(
         self,
@@ -116,7 +122,14 @@ class Connection:
     ) -> ResultT:
         """Do something at the Hub; every failure is a HubError."""
         api, token = self._connection()
-        errand = Errand(doing=doing, endpoint=self.endpoint, repo=repo, token=token, stop=stop)
+        errand = Errand(
+            doing=doing,
+            endpoint=self.endpoint,
+            repo=repo,
+            token=token,
+            stop=stop,
+            writes=self.writes,
+        )
         with quietly(token):
             return persist(lambda: action(api), errand, attempts=attempts, retry_lost=retry_lost)
 
@@ -131,6 +144,7 @@ class Connection:
                 # False: no token at all, rather than one that the library finds by itself.
                 token=token or False,
                 library_name="candlemark",
+                library_version=version("candlemark"),
             )
             self._found = api, token
             if token and self._in_clear:

@@ -60,6 +60,7 @@ class Errand:
     repo: "dataset user/name", or "" where no repo is asked for
     token: kept out of every message; None: none is sent
     stop: set where nobody waits for it any more; None: somebody always does
+    writes: whether it may need a token that may write
     """
 
     doing: str
@@ -67,6 +68,7 @@ class Errand:
     repo: str = ""
     token: str | None = None
     stop: threading.Event | None = None
+    writes: bool = True
 
     def __repr__(self) -> str:
         return f"Errand({self.doing!r})"
@@ -258,7 +260,7 @@ def _may_help(error: BaseException, *, retry_lost: bool) -> bool:
 def _wait_s(error: BaseException, attempt: int) -> float:
     headers: Any = getattr(getattr(error, "response", None), "headers", {})
     asked = str(headers.get("retry-after", "")).strip()
-    if asked.isdigit():
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", asked, re.ASCII):
         return float(asked)
     if asked:
         return _until(asked)
@@ -369,6 +371,9 @@ def _next(error: BaseException, errand: Errand) -> str:
 
 def _about_token(status: int | None, errand: Errand) -> str:
     tokens = f"{errand.endpoint}/settings/tokens"
+    if status == 403 and (errand.token is None or not errand.writes):
+        who = "nobody may do that without a token" if errand.token is None else "the token may not"
+        return f"{who}, or a proxy stands between: look at HF_ENDPOINT, and for a token at {tokens}"
     if status == 403:
         return (
             f"the token may not do that: make one that may write at {tokens} and export "

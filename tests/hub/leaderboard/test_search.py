@@ -142,12 +142,80 @@ def test_a_next_page_elsewhere_is_refused_and_nothing_is_sent_there(hub_with_mod
     )
 
 
+def test_a_next_page_may_be_told_without_the_host(hub_with_models: Any) -> None:
+    query = Query(task="image-segmentation", limit=1)
+    path = ModelSearch(cache=PageCache())._pages(query)
+    hub_with_models.models_headers = {"Link": '</api/models?search=sam>; rel="next"'}
+    next(path)
+    page, _ = next(path)
+    assert page.address == f"{hub_with_models.url}/api/models?search=sam"
+    assert names(page.items) == ["facebook/sam-vit-base"]
+
+
+def test_a_next_page_that_is_no_address_is_told(hub_with_models: Any) -> None:
+    hub_with_models.models_headers = {"Link": '<http://[::1>; rel="next"'}
+    with pytest.raises(HubError, match=r"cannot search the models of .*Invalid IPv6 URL"):
+        ModelSearch(cache=PageCache()).find(SEGMENTATION)
+
+
+def test_a_model_on_two_pages_is_one_model(hub_with_models: Any) -> None:
+    hub_with_models.models_page = 2
+    hub_with_models.models.insert(0, hub_with_models.models[0])
+    query = Query(task="image-segmentation", limit=3)
+    found = ModelSearch(cache=PageCache()).find(query)
+    assert names(found.items) == [
+        "nvidia/segformer-b0", "lab/mask2former-skin", "clinic/segformer-lesion",
+    ]  # fmt: skip
+
+
+def test_an_etag_that_no_header_can_hold_is_not_sent(hub_with_models: Any) -> None:
+    hub_with_models.models_headers = {"ETag": '"\xe9"'}
+    ModelSearch(cache=PageCache()).find(SEGMENTATION)
+    found = ModelSearch(cache=PageCache(), refresh=True).find(SEGMENTATION)
+    assert (found.requests, found.unchanged) == (1, 0)
+
+
+@pytest.mark.parametrize("asked", ["\xb2", "-5", "9" * 400, "soon"])
+def test_a_wait_that_nobody_can_read_is_a_pause(hub_with_models: Any, asked: str) -> None:
+    hub_with_models.fail(429, on="/api/models", retry_after=asked)
+    ModelSearch(cache=PageCache()).find(SEGMENTATION)
+    assert hub_with_models.waits == [8.0]
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("hf_someTokenThatIsLongEnough", "the token may not"),
+        (None, "nobody may do that without a token"),
+    ],
+)
+def test_a_search_that_is_forbidden_is_not_told_how_to_write(
+    hub_with_models: Any, token: str | None, said: str
+) -> None:
+    hub_with_models.fail(403, on="/api/models", message="no")
+    with pytest.raises(HubError) as error:
+        ModelSearch(cache=PageCache(), token=token).find(SEGMENTATION)
+    assert str(error.value) == (
+        "cannot search the models of task=image-segmentation limit=20: "
+        f"{hub_with_models.url} answered 403: no; {said}, or a proxy stands between: look at "
+        f"HF_ENDPOINT, and for a token at {hub_with_models.url}/settings/tokens"
+    )
+
+
+def test_the_hub_is_told_which_candlemark_asks(hub_with_models: Any) -> None:
+    from importlib.metadata import version
+
+    search = ModelSearch(cache=PageCache())
+    headers = search._headers(search._connection()[0])
+    assert headers["user-agent"].startswith(f"candlemark/{version('candlemark')};")
+
+
 def test_pages_that_never_end_are_left(hub_with_models: Any, told: list[str]) -> None:
     address = f"{hub_with_models.url}/api/models?task=x"
     hub_with_models.models_headers = {"Link": f'<{address}>; rel="next"'}
     hub_with_models.models = [entry("a/b", pipeline_tag="fill-mask")]
     found = ModelSearch(cache=PageCache()).find(Query(task="fill-mask"))
-    assert len(found.items) == 2
+    assert found.requests == len(hub_with_models.lists()) == 2
     assert "task=fill-mask limit=20: the Hub's pages never end; the rest is left out" in told
 
 
@@ -211,6 +279,7 @@ def test_the_librarys_offline_switch_is_obeyed(
         b"[]",
         b'{"version": 99}',
         b'{"version": 1, "address": "x", "items": 3}',
+        b'{"version": 1, "address": "ADDRESS", "items": [3], "fetched_at": 9e9}',
         b"\xff\xfe",
     ],
 )
@@ -219,7 +288,8 @@ def test_a_damaged_page_is_as_good_as_none(
 ) -> None:
     ModelSearch(cache=PageCache()).find(SEGMENTATION)
     (page,) = (tmp_path / "cache" / "leaderboard").glob("*.json")
-    page.write_bytes(damage)
+    address = json.loads(page.read_bytes())["address"].encode()
+    page.write_bytes(damage.replace(b"ADDRESS", address))
     assert ModelSearch(cache=PageCache()).find(SEGMENTATION).requests == 1
     assert sum("asked for anew" in text for text in told) <= 1
     assert ModelSearch(cache=PageCache()).find(SEGMENTATION).requests == 0

@@ -64,7 +64,7 @@ class PageCache:
             told = json.loads(path.read_bytes())
             if told.pop("version") != _VERSION or told["address"] != address:
                 return None
-            page = Page(**{**told, "items": tuple(told["items"])})
+            page = Page(**{**told, "items": tuple(dict(item) for item in told["items"])})
             return replace(page, fetched_at=float(page.fetched_at))
         except FileNotFoundError:
             return None

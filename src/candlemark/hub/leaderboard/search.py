@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 from candlemark.errors import HubError
 from candlemark.hub import faults
@@ -58,6 +58,8 @@ class ModelSearch(Connection):
     refresh: ask the Hub about every page, however young; one that is unchanged is not sent again
     """
 
+    writes = False
+
     def __init__(
         self,
         endpoint: str | None = None,
@@ -76,7 +78,8 @@ class ModelSearch(Connection):
 
         Raises HubError: the Hub refuses, cannot be reached, or answers what no Hub does.
         """
-        found: list[Mapping[str, Any]] = []
+        # By name: models move from page to page while they are counted.
+        found: dict[str, Mapping[str, Any]] = {}
         requests = unchanged = unreadable = 0
         oldest = time.time()
         for page, how in self._pages(query):
@@ -85,7 +88,7 @@ class ModelSearch(Connection):
             oldest = min(oldest, page.fetched_at)
             for item in page.items:
                 if is_model(item):
-                    found.append(item)
+                    found.setdefault(item["id"], item)
                 else:
                     unreadable += 1
             if len(found) >= query.limit:
@@ -95,7 +98,7 @@ class ModelSearch(Connection):
                 f"{query.asked}: {unreadable} entries name no model and are left out", task="hub"
             )
         return Answer(
-            items=tuple(found[: query.limit]),
+            items=tuple(found.values())[: query.limit],
             requests=requests,
             unchanged=unchanged,
             fetched_at=oldest,
@@ -137,7 +140,7 @@ class ModelSearch(Connection):
         from huggingface_hub import get_session, hf_raise_for_status
 
         headers = self._headers(api)
-        if etag is not None:
+        if etag is not None and etag.isascii():
             headers["If-None-Match"] = etag
         response = get_session().get(address, headers=headers, timeout=TIMEOUT_S)
         self._wait_s = min(faults.spent_for_s(response.headers) or 0.0, faults.LONGEST_WAIT_S)
@@ -151,13 +154,14 @@ class ModelSearch(Connection):
                 "models; look at HF_ENDPOINT, which may be no Hub"
             )
         told = [kept_facts(item) for item in items]
+        link = response.links.get("next", {}).get("url")
         return Page(
             address=address,
             # Private models are the token's alone: they are in no cache and no table.
             items=tuple(item for item in told if item.get("private") is not True),
             fetched_at=time.time(),
             etag=response.headers.get("etag"),
-            next=response.links.get("next", {}).get("url"),
+            next=urljoin(address, link) if link else None,
         )
 
     def _refuse_strangers(self, address: str, doing: str) -> None:
