@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -71,6 +72,15 @@ def test_a_stopped_process_takes_no_call():
     worker.stop()
     with pytest.raises(RuntimeError, match=f"process {worker.pid} was stopped"):
         worker.call(abs, -1)
+
+
+def test_a_call_that_asks_somebody_gets_no_answer_and_takes_no_request():
+    with WorkerProcess() as worker:
+        asked = worker.call(eval, "input('give: ')", timeout_s=60)
+        assert asked.failure.reason == "EOFError: EOF when reading a line"
+        program = [sys.executable, "-c", "import sys; print(len(sys.stdin.read()))"]
+        assert worker.call(subprocess.check_output, program, timeout_s=60).value.strip() == b"0"
+        assert worker.call(abs, -1).value == 1
 
 
 def test_one_call_at_a_time():

@@ -2,9 +2,10 @@
 
 Requests arrive as pickles on standard input: first the path to import from, then for each call
 the lease that its caller holds and the call. Answers leave as pickles on what was standard
-output. Before any work starts, file descriptor 1 is pointed at standard error, so a library
-that prints cannot break a frame. When the parent goes away, however it ends, standard input
-closes and this process ends at once: an orphan never writes beside its successor.
+output. Before any work starts, file descriptor 1 is pointed at standard error and 0 at nothing,
+so what prints cannot break a frame and what asks, a program that it starts too, cannot take one
+or wait for it. When the parent goes away, however it ends, standard input closes and this process
+ends at once: an orphan never writes beside its successor.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ class FrameReporter:
 
 def main() -> None:
     """Answer requests until the parent closes the pipe."""
-    answers = os.fdopen(os.dup(1), "wb")
+    answers, source = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     # A terminal sends Ctrl-C to the whole group; the parent decides when a worker ends.
     import signal
 
@@ -56,7 +59,7 @@ def main() -> None:
     progress.set_reporter(reporter)
     leases.on_wait(partial(reporter.send, "waiting"))
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    threading.Thread(target=_read_requests, args=(source, requests), daemon=True).start()
     while True:
         lease, (function, item) = requests.get()
         with leases.under(lease):
@@ -64,9 +67,8 @@ def main() -> None:
         reporter.send("answer", answer)
 
 
-def _read_requests(requests: queue.SimpleQueue[Any]) -> None:
+def _read_requests(source: BinaryIO, requests: queue.SimpleQueue[Any]) -> None:
     """Queue what the parent sends; end the process when the parent is gone."""
-    source = sys.stdin.buffer
     try:
         path = pickle.load(source)  # noqa: S301 - from our own parent
         if path is not None:  # another interpreter keeps its own

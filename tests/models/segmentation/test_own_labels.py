@@ -33,6 +33,8 @@ def test_probabilities_and_truth_values_mean_the_one_class_whatever_its_number()
     assert answered(row(0.1, 0.5, 0.6, 1.0), threshold=0.9) == [0, 0, 0, 2]
     assert answered(row(False, True, True, False)) == [0, 2, 2, 0]
     assert answered(row(0.1, 0.5, 0.6, 1.0)[None]) == [0, 0, 2, 2]
+    assert answered(row(-1e-6, 0.5, 0.6, 1.0005, dtype=np.float16)) == [0, 0, 2, 2]
+    assert answered(row(0.0, 255.0, 0.0, 255.0)) == [0, 2, 0, 2]
 
 
 def test_whole_numbers_are_labels_as_they_are_or_by_the_map() -> None:
@@ -63,6 +65,9 @@ def test_scores_by_class_are_won_by_the_highest() -> None:
         (row(0, -1, 0, 0), "wrong_labels", "holds -1"),
         (row(0.2, np.nan, 0.9, 0.1), "wrong_labels", "the scores hold NaN, which is no answer"),
         (np.full((2, *SHAPE), np.nan, np.float16), "wrong_labels", "the scores hold NaN"),
+        (row(-3.5, 0.2, 7.25, 0.0), "wrong_labels", "float64 from -3.5 to 7.25, and a probability"),
+        (row(0.0, 1.0, 2.0, 0.0), "wrong_labels", "return labels as integers, or put logits"),
+        (row(0.0, 1.0, np.inf, 0.0), "wrong_labels", "from 0 to inf"),
         (row(1j, 0, 0, 0), "wrong_labels", "complex128; labels are integers"),
     ],
 )

@@ -28,6 +28,9 @@ from candlemark.models.segmentation.pixels import mapped
 WHITE = 255
 """What a mask saved as a picture has instead of 1."""
 
+ROUNDING = 1e-3
+"""By which a probability of 16 bits may leave 0 to 1."""
+
 
 def own_map(class_map: Mapping[Any, Any] | None, classes: Mapping[int, str]) -> dict[int, int]:
     """Label of the reference by the model's own label; empty where no map was given.
@@ -135,12 +138,24 @@ def answer_labels(
         won = answer.argmax(axis=0)
         return np.asarray(channel_table(len(answer), classes, mapping)[won])
     if np.issubdtype(answer.dtype, np.floating):
+        _refuse_no_probability(answer)
         return np.where(answer > threshold, one_class(classes, mapping), 0).astype(np.uint8)
     if answer.dtype == np.bool_:
         return np.where(answer, one_class(classes, mapping), 0).astype(np.uint8)
     if not mapping and len(classes) == 1 and WHITE not in classes and _is_white(answer):
         mapping = {WHITE: next(iter(classes))}
     return whole_labels(answer, mapping)
+
+
+def _refuse_no_probability(answer: npt.NDArray[Any]) -> None:
+    """CaseError where floats leave 0 to 1; a mask of 0 and 255 alone may be of any type."""
+    low, high = float(answer.min(initial=0)), float(answer.max(initial=0))
+    if (low < -ROUNDING or high > 1 + ROUNDING) and not _is_white(answer):
+        raise CaseError(
+            "wrong_labels",
+            f"the answer is {answer.dtype} from {low:.4g} to {high:.4g}, and a probability is 0 to "
+            "1; return labels as integers, or put logits through a sigmoid",
+        )
 
 
 def _is_white(answer: npt.NDArray[Any]) -> bool:
