@@ -290,6 +290,46 @@ def test_a_picture_scores_as_a_picture_of_monais(monai: Any) -> None:
     same(scores("monai", one, other), {name: float(x) for name, x in theirs.items()})
 
 
+def one_voxel_aside(step: float) -> ClassMeasure:
+    """A line and the same line beside it, voxels being so far apart."""
+    one, other = np.zeros((2, 1, 4, 6), np.uint8)
+    one[0, 1], other[0, 2] = 1, 1
+    return measure(one, other, 1, (step, step, step))
+
+
+@pytest.mark.parametrize("step", [0.3, 0.8, 1.1])
+def test_a_step_that_a_nifti_rounds_is_within_a_tolerance_of_that_step(step: float) -> None:
+    """NIfTI keeps 0.8 mm as 0.800000012; one voxel aside is still one voxel aside."""
+    for spacing in (step, float(np.float32(step))):
+        nsd = CONVENTIONS["candlemark"].score(
+            "nsd", one_voxel_aside(spacing), EXTENT, tolerance_mm=step
+        )
+        assert nsd == 1
+    nsd = CONVENTIONS["candlemark"].score(
+        "nsd", one_voxel_aside(step * 1.001), EXTENT, tolerance_mm=step
+    )
+    assert nsd is not None
+    assert nsd < 1
+
+
+@pytest.mark.parametrize("steps", [(0.1, 0.3, 0.7), tuple(map(float, np.float32([0.3, 0.7, 1.1])))])
+@pytest.mark.parametrize("tolerance", [0.3, 0.7, 1.1])
+def test_monai_holds_distances_against_the_tolerance_in_single_precision(
+    monai: Any, steps: Spacing, tolerance: float
+) -> None:
+    for seed in range(4):
+        one, other = pair("both", seed)
+        other = np.roll(one, 1, axis=seed % 3) if seed else other
+        found = measure(one, other, 1, steps)
+        ours = CONVENTIONS["monai"].score("nsd", found, EXTENT, tolerance_mm=tolerance)
+        asked = {"include_background": True, "spacing": list(steps)}
+        truth, guess = tensor(one)[None], tensor(other)[None]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = float(monai.compute_surface_dice(guess, truth, [tolerance], **asked))
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
 # TorchMetrics
 
 

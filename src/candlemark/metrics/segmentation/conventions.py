@@ -23,6 +23,7 @@ from candlemark.metrics.segmentation.rules import (
     Reduce,
     Rule,
     distance,
+    in_single_precision,
     larger_area_percentile,
     larger_percentile,
     mean_of_means,
@@ -30,6 +31,7 @@ from candlemark.metrics.segmentation.rules import (
     pooled_mean,
     pooled_percentile,
     relative_volume,
+    rounded,
     share,
     surface_share,
 )
@@ -129,7 +131,7 @@ _OURS = Convention(
         "hd95": distance(larger_percentile(95), both_empty=0.0, one_empty=None),
         "hd": distance(larger_percentile(100), both_empty=0.0, one_empty=None),
         "assd": distance(pooled_mean, both_empty=0.0, one_empty=None),
-        "nsd": surface_share("areas", both_empty=1.0),
+        "nsd": surface_share("areas", both_empty=1.0, within=rounded),
         "volume_difference": relative_volume("mean", both_empty=0.0, no_reference=2.0),
     },
     absent=dict.fromkeys(_LESIONS, _COUNTED),
@@ -143,7 +145,8 @@ _MONAI = Convention(
         "monai.metrics 1.6 with its defaults (DiceMetric, MeanIoU, ConfusionMatrixMetric,"
         " HausdorffDistanceMetric, SurfaceDistanceMetric with symmetric=True, SurfaceDiceMetric),"
         " background left out: a case without the class is left out of the mean, a miss is"
-        " infinitely far and has no percentile"
+        " infinitely far and has no percentile. Where every case is left out MONAI's mean is 0,"
+        " which for a distance would be the best; here it is unknown"
     ),
     rules={
         "dice": share("dice", no_reference=math.nan),
@@ -154,7 +157,7 @@ _MONAI = Convention(
         "hd95": distance(larger_percentile(95), one_empty=math.nan),
         "hd": distance(larger_percentile(100)),
         "assd": distance(pooled_mean),
-        "nsd": surface_share("voxels"),
+        "nsd": surface_share("voxels", within=in_single_precision),
     },
     absent={
         "volume_difference": "its difference of volumes is in voxels, of no scan the share",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from candlemark.metrics.segmentation.catalog import Extent
 from candlemark.metrics.segmentation.measure import ClassMeasure, Directed, Histogram
@@ -23,6 +24,9 @@ Rule = Callable[[ClassMeasure, Extent, float], float]
 """(measure, extent of the scan, tolerance in mm) -> the score; NaN where the tool says NaN."""
 
 Elements = Literal["voxels", "areas"]
+
+ROUNDING = 1e-6
+"""Share of a length that the formats lose which keep spacing in single precision (NIfTI)."""
 
 _SHARES: dict[str, Callable[[ClassMeasure], tuple[int, int]]] = {
     "dice": lambda m: (2 * m.true_positive, m.reference + m.prediction),
@@ -109,8 +113,34 @@ def distance(
     return rule
 
 
+Within = Callable[[npt.NDArray[np.float64], float], npt.NDArray[np.bool_]]
+"""(distances, tolerance) -> which are within it: a question where a distance is the tolerance."""
+
+
+def exactly(value: npt.NDArray[np.float64], tolerance_mm: float) -> npt.NDArray[np.bool_]:
+    """Compared as they are."""
+    return value <= tolerance_mm
+
+
+def rounded(value: npt.NDArray[np.float64], tolerance_mm: float) -> npt.NDArray[np.bool_]:
+    """One voxel of 0.8 mm is 0.8 mm, though a NIfTI says 0.800000012."""
+    return value <= tolerance_mm * (1 + ROUNDING)
+
+
+def in_single_precision(
+    value: npt.NDArray[np.float64], tolerance_mm: float
+) -> npt.NDArray[np.bool_]:
+    """Compared as MONAI's tensors are."""
+    near: npt.NDArray[np.bool_] = value.astype(np.float32) <= np.float32(tolerance_mm)
+    return near
+
+
 def surface_share(
-    elements: Elements = "areas", *, both_empty: float = math.nan, one_empty: float = 0.0
+    elements: Elements = "areas",
+    *,
+    both_empty: float = math.nan,
+    one_empty: float = 0.0,
+    within: Within = exactly,
 ) -> Rule:
     """Share of both surfaces that lies within the tolerance of the other (normalised Dice)."""
 
@@ -120,7 +150,7 @@ def surface_share(
         if there is None or back is None:
             return one_empty if measure.reference + measure.prediction else both_empty
         both = (_of(there, elements), _of(back, elements))
-        near = sum(float(h.weight[h.value <= tolerance_mm].sum()) for h in both)
+        near = sum(float(h.weight[within(h.value, tolerance_mm)].sum()) for h in both)
         return near / sum(float(h.weight.sum()) for h in both)
 
     return rule
