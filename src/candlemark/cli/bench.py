@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from candlemark.cli.options import AsJson, OutputDir, Resume, whole_numbers, words
+
 if TYPE_CHECKING:
     from candlemark.benchmark.config import BenchmarkConfig
     from candlemark.benchmark.fusion.config import FusionBenchmarkConfig
     from candlemark.launch.suite import FinishedRun
-
-OutputDir = Annotated[
-    Path, typer.Option("--output-dir", help="Folder for datasets, results and reports.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume/--no-resume", help="Keep finished trials, or run them all again."),
-]
 
 DEFAULT_PERIOD = "365days"
 SHORT_PERIOD_DAYS = 31
@@ -312,24 +305,6 @@ def _default_interval(period: str | None, start: str | None, end: str | None) ->
         now_ms = int(datetime.now(UTC).timestamp() * 1000)
         length_ms = (end_ms or now_ms) - (first_ms or 0)
     return "1m" if length_ms <= SHORT_PERIOD_DAYS * 86_400_000 else "1h"
-
-
-def words(values: list[str] | None) -> list[str]:
-    """`["a,b", "c"]` as a, b, c."""
-    return [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
-
-
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """`--seeds 0,1` as 0, 1; ConfigError for anything else."""
-    from candlemark.errors import ConfigError
-
-    found = words([text])
-    if not found or not all(word.isascii() and word.isdigit() for word in found):
-        raise ConfigError(
-            f"--seeds '{text}' is not understood; write whole numbers from 0, separated by "
-            "commas, e.g. 0,1,2"
-        )
-    return tuple(int(word) for word in found)
 
 
 def _list_data(base_url: str | None, *, json: bool) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from candlemark.cli import fuse_predict
-from candlemark.cli.bench import AsJson, OutputDir, Resume, show_finished, whole_numbers, words
+from candlemark.cli.bench import show_finished
+from candlemark.cli.options import AsJson, OutputDir, Resume, whole_numbers, words
 
 if TYPE_CHECKING:
     from candlemark.benchmark.fusion.config import FusionBenchmarkConfig

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from candlemark.cli.bench import AsJson, Resume, whole_numbers, words
+from candlemark.cli.options import AsJson, Resume, whole_numbers, words
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,11 +14,12 @@ from typing import Any
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import SegmentationConfig
-from candlemark.benchmark.segmentation.plan import SegmentationWork, plan, shares_process
+from candlemark.benchmark.segmentation.plan import plan, shares_process
 from candlemark.benchmark.segmentation.prepare import Prepared, prepare
 from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.benchmark.segmentation.rows import rows_of
 from candlemark.benchmark.segmentation.scan_cases import kept_mask
+from candlemark.benchmark.segmentation.work import SegmentationWork
 from candlemark.errors import ConfigError
 from candlemark.execution.base import Executor, Outcome
 from candlemark.execution.local import LocalExecutor

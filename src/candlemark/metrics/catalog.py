@@ -11,7 +11,6 @@ the forecasts' and those of masks (`candlemark.metrics.segmentation.catalog`) as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -20,27 +19,10 @@ from candlemark.errors import ConfigError
 from candlemark.metrics import classification, regression
 from candlemark.metrics.classification import WeightedScore
 from candlemark.metrics.regression import WeightedError
+from candlemark.metrics.score import Score
+from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 
 ENTRY_POINTS = "candlemark.metrics"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """What is known of a score, whatever it is a score of.
-
-    low, high: the range of the score, both reachable; high is infinite for errors.
-    chance: class count -> what a blind guess scores, None where that depends on the cases.
-    degenerate: when the score is undefined, as the end of "... is undefined: ".
-    """
-
-    name: str
-    title: str
-    unit: str = ""
-    low: float = 0.0
-    high: float = 1.0
-    higher_is_better: bool = True
-    chance: Callable[[int], float | None] = lambda _classes: None
-    degenerate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,9 +185,6 @@ def all_scores() -> dict[str, Score]:
 
     `precision` is that of classifiers and of masks: of one unit, range and direction.
     """
-    # The table of masks is made of `Score` and so needs this file first.
-    from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
-
     return {**SEGMENTATION_METRICS, **all_metrics(), **FORECAST_METRICS}
 
 

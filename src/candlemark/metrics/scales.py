@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.metrics.catalog import Score
+from candlemark.metrics.score import Score
 
 FloatArray = npt.NDArray[np.float64]
 

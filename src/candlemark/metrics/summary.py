@@ -35,9 +35,10 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.catalog import Score, find
+from candlemark.metrics.catalog import find
 from candlemark.metrics.resampling import Scheme, resample_counts
 from candlemark.metrics.scales import scale_of
+from candlemark.metrics.score import Score
 from candlemark.records import Measurement, Predictions, Verdict
 
 FloatArray = npt.NDArray[np.float64]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from candlemark.metrics.catalog import FORECAST_METRICS, METRICS, Score
+from candlemark.metrics.catalog import FORECAST_METRICS, METRICS
+from candlemark.metrics.score import Score
 from candlemark.records import Measurement, Verdict
 
 _SCORES: dict[str, Score] = {**METRICS, **FORECAST_METRICS}

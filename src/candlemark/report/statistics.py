@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.catalog import FORECAST_METRICS, METRICS, Score
+from candlemark.metrics.catalog import FORECAST_METRICS, METRICS
 from candlemark.metrics.forecast import forecast_replicates_of
+from candlemark.metrics.score import Score
 from candlemark.metrics.summary import Interval, interval, replicates_of, time_order
 from candlemark.records import (
     Measurement,

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from candlemark.benchmark.segmentation.plan import SegmentationWork
 from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.benchmark.segmentation.timing import FINISHED_BEFORE
+from candlemark.benchmark.segmentation.work import SegmentationWork
 from candlemark.benchmark.tasks.base import History
 from candlemark.execution import leases
 from candlemark.models.segmentation.base import ORACLES, ByCase

@@ -28,7 +28,7 @@ from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.own_labels import own_map
 
 if TYPE_CHECKING:
-    from candlemark.benchmark.segmentation.plan import SegmentationWork
+    from candlemark.benchmark.segmentation.work import SegmentationWork
 
 LONGEST_LINE = 200
 LAST_BYTES = 4096

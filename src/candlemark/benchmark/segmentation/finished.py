@@ -26,8 +26,8 @@ from candlemark.scans.pairs import Match, predictions_of
 from candlemark.scans.volume import open_scan
 
 if TYPE_CHECKING:
-    from candlemark.benchmark.segmentation.plan import SegmentationWork
     from candlemark.benchmark.segmentation.scan_cases import References
+    from candlemark.benchmark.segmentation.work import SegmentationWork
 
 NNUNET_DATASET = "dataset.json"
 

@@ -8,45 +8,20 @@ random, or moves a prompt by chance runs once a seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from candlemark.benchmark.segmentation.finished import find_predictions
-from candlemark.benchmark.segmentation.folds import Fold
 from candlemark.benchmark.segmentation.identity import identity_of
 from candlemark.benchmark.segmentation.prepare import Prepared
 from candlemark.benchmark.segmentation.protocols import LEARNING
 from candlemark.benchmark.segmentation.rows import Row
-from candlemark.benchmark.segmentation.scan_cases import References, ScanCase
 from candlemark.benchmark.segmentation.stated import check_stated
+from candlemark.benchmark.segmentation.work import SegmentationWork
 from candlemark.benchmark.trial import Trial
-from candlemark.models.segmentation.base import ORACLES, SegmenterSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentationWork:
-    """A trial with what it reads and writes; pickles.
-
-    spec: what the segmenter is built from
-    test, train: the cases, the second for protocols that learn
-    folds: which of them each head learns from, and which it answers for
-    references: what their values mean
-    predictions: the folder of its masks
-    checkpoint_dir: where a killed training goes on
-    files: the mask of each case that has one, where the predictions are finished
-    """
-
-    trial: Trial
-    spec: SegmenterSpec
-    test: tuple[ScanCase, ...]
-    train: tuple[ScanCase, ...]
-    references: References
-    predictions: Path
-    checkpoint_dir: Path
-    files: Mapping[str, Path] = field(default_factory=dict)
-    folds: tuple[Fold, ...] = ()
+from candlemark.models.segmentation.base import ORACLES
 
 
 def plan(

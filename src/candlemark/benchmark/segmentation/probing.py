@@ -23,8 +23,8 @@ from candlemark.benchmark.segmentation.scan_cases import (
 from candlemark.benchmark.tasks.base import History
 
 if TYPE_CHECKING:
-    from candlemark.benchmark.segmentation.plan import SegmentationWork
     from candlemark.benchmark.segmentation.seen import TrainCase
+    from candlemark.benchmark.segmentation.work import SegmentationWork
     from candlemark.models.segmentation.base import Labels, Segmenter
 
 HEAD_OF_CONTROL = "linear_probe"

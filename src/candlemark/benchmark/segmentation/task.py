@@ -20,7 +20,6 @@ import numpy as np
 
 from candlemark import progress
 from candlemark.benchmark.segmentation.building import Built, build
-from candlemark.benchmark.segmentation.plan import SegmentationWork
 from candlemark.benchmark.segmentation.scan_cases import (
     OpenScan,
     ScanCase,
@@ -32,6 +31,7 @@ from candlemark.benchmark.segmentation.scan_cases import (
 )
 from candlemark.benchmark.segmentation.scoring import measured, scores_of, unanswered
 from candlemark.benchmark.segmentation.timing import CaseTimes
+from candlemark.benchmark.segmentation.work import SegmentationWork
 from candlemark.benchmark.tasks.base import TaskResult
 from candlemark.benchmark.tasks.steps import environment_of
 from candlemark.errors import CandlemarkError

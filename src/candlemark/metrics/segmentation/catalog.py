@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from candlemark.errors import ConfigError
-from candlemark.metrics.catalog import Score
+from candlemark.metrics.score import Score
 
 Needs = Literal["counts", "distances", "lesions"]
 
