@@ -17,6 +17,7 @@ from candlemark.scans.geometry import (
     compare_geometry,
     require_same_grid,
     resample_labels,
+    upright,
 )
 from candlemark.scans.masks import label_map, mask_to_file, open_mask
 from candlemark.scans.phantoms import ball
@@ -139,6 +140,39 @@ def test_a_written_grid_is_the_grid(tmp_path: Path) -> None:
     turned = replace(GRID, direction=(0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
     path = mask_to_file(np.ones(GRID.shape, np.uint8), turned, tmp_path / "a.nii.gz")
     assert compare_geometry(open_mask(path, label_map({1: "a"})).geometry, turned) == []
+
+
+def turned(*axes: str, shape: tuple[int, int, int] = (2, 2, 2)) -> Geometry:
+    """A grid whose x, y and z go to these sides of the patient."""
+    ways = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0)}
+    ways |= {"S": (0, 0, 1), "I": (0, 0, -1)}
+    direction = np.array([ways[axis] for axis in axes], float).T.ravel()
+    return Geometry(shape=shape, spacing_mm=(1.0, 1.0, 1.0), direction=tuple(direction))
+
+
+@pytest.mark.parametrize(
+    ("axes", "shown", "sides"),
+    [
+        ("LPS", [[0, 1], [2, 3]], ("R", "A")),  # DICOM's own
+        ("RAS", [[3, 2], [1, 0]], ("R", "A")),  # most NIfTI
+        ("LAS", [[2, 3], [0, 1]], ("R", "A")),
+        ("LSA", [[2, 3], [0, 1]], ("R", "S")),  # coronal
+        ("PSR", [[2, 3], [0, 1]], ("A", "S")),  # sagittal
+        ("AIL", [[1, 0], [3, 2]], ("A", "S")),
+    ],
+)
+def test_slices_are_turned_as_radiologists_look_at_them(
+    axes: str, shown: list[list[int]], sides: tuple[str, str]
+) -> None:
+    found = upright(turned(*axes))
+    assert found is not None
+    assert np.arange(8).reshape(2, 2, 2)[found[0]].tolist()[0] == shown
+    assert found[1] == sides
+
+
+def test_nobody_knows_the_sides_of_a_picture() -> None:
+    assert upright(turned("R", "A", "S", shape=(1, 2, 2))) is None
+    assert upright(Geometry(shape=(2, 2, 2))) is None
 
 
 def test_a_grid_without_place_has_no_corners() -> None:

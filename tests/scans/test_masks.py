@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -109,6 +110,14 @@ def test_whole_numbers_in_decimals_are_read_and_probabilities_are_not(tmp_path: 
     ):
         with pytest.raises(ScanError, match=message):
             open_mask(saved(tmp_path, np.array([[values]])), ONE)
+
+
+def test_a_nifti_mask_of_what_is_no_number_is_no_background(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(np.array([[[0.0, 1.0, np.nan]]], np.float32))
+    for name in ("a.nii", "a.nii.gz"):
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+        with pytest.raises(ScanError, match="has NaN or infinite values; a mask has whole numbers"):
+            open_mask(tmp_path / name, ONE)
 
 
 def test_labels_that_a_slope_in_the_header_rounded_are_labels(tmp_path: Path) -> None:
@@ -234,7 +243,7 @@ def test_a_picture_is_written_as_it_is(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     labels, grid = np.zeros((2, 2, 2), np.uint8), Geometry(shape=(2, 2, 2))
-    with pytest.raises(ScanError, match="no name for a mask of 2 slices"):
+    with pytest.raises(ScanError, match=r"no name for a mask of shape \(2, 2, 2\); give"):
         mask_to_file(labels, grid, tmp_path / "a.png")
     with pytest.raises(ScanError, match="and their grid"):
         mask_to_file(labels[:1], grid, tmp_path / "a.nii")

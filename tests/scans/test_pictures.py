@@ -23,7 +23,13 @@ def _stack(dtype: str) -> np.ndarray:
 
 
 def _write(
-    pages: np.ndarray, path: Path, *, tile: int = 0, apart: bool = False, order: str = "<"
+    pages: np.ndarray,
+    path: Path,
+    *,
+    tile: int = 0,
+    apart: bool = False,
+    order: str = "<",
+    depth: int = 1,
 ) -> Path:
     """A TIFF 6.0 without compression: pages (n, Y, X) or (n, Y, X, 3), by hand, because what
     Pillow and ITK write is what they read well."""
@@ -52,6 +58,7 @@ def _write(
             **({322: [tile], 323: [tile], 324: places, 325: sizes} if tile else {}),
             **({} if tile else {273: places, 278: [high], 279: sizes}),
             339: [{"b": 1, "u": 1, "i": 2, "f": 3}[page.dtype.kind]] * samples,
+            **({32997: [depth]} if depth > 1 else {}),
         }
         link = _directory(made, dict(sorted(tags.items())), link, order)
     path.write_bytes(made)
@@ -108,6 +115,7 @@ def test_colour_in_tiles_or_planes(tmp_path: Path, tile: int, apart: bool) -> No
     ("dtype", "shape", "apart"),
     [
         ("float64", (1, 16, 16), False),
+        ("float16", (1, 16, 16), False),
         ("uint16", (1, 16, 16, 3), True),
         ("int16", (1, 16, 16, 3), True),
     ],
@@ -125,6 +133,57 @@ def test_pages_of_two_sizes_are_refused(tmp_path: Path) -> None:
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(ScanError, match="pages of 32 x 32 and of 16 x 16 pixels"):
         open_scan(tmp_path / "a.tif").read()
+
+
+@pytest.mark.parametrize("kind", ["strips", "tiles", "lzw", "one bit"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.97])
+def test_a_stack_that_ends_too_early_is_not_a_shorter_stack(
+    tmp_path: Path, kind: str, share: float
+) -> None:
+    path, pages = tmp_path / "a.tif", _stack("bool" if kind == "one bit" else "uint8")
+    if kind == "lzw":
+        first, *rest = (Image.fromarray(page) for page in pages)
+        first.save(path, save_all=True, append_images=rest, compression="tiff_lzw")
+    else:
+        _write(pages, path, tile=16 if kind == "tiles" else 0)
+    np.testing.assert_array_equal(open_scan(path).read(), pages)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ScanError, match=r"a.tif ends too early, after [\d,]+ bytes; copy it again"):
+        open_scan(path)
+
+
+def test_slices_in_one_page_are_not_one_slice(tmp_path: Path) -> None:
+    path = _write(_stack("uint8")[:1], tmp_path / "a.tif", depth=4)
+    with pytest.raises(ScanError, match="keeps 4 slices in one page, which is not read; save each"):
+        open_scan(path)
+
+
+def test_truth_values_of_tifffile_are_not_turned_around(tmp_path: Path) -> None:
+    mask = np.zeros((9, 13), bool)
+    mask[1, 2:5] = True
+    Image.fromarray(mask).save(tmp_path / "a.tif", tiffinfo={305: "tifffile.py"})
+    written = (tmp_path / "a.tif").read_bytes()
+    black_is_zero = struct.pack("<HHIHH", 262, 3, 1, 1, 0)
+    assert black_is_zero in written
+    white_is_zero = struct.pack("<HHIHH", 262, 3, 1, 0, 0)
+    (tmp_path / "a.tif").write_bytes(written.replace(black_is_zero, white_is_zero))
+    np.testing.assert_array_equal(read_integers(tmp_path / "a.tif")[0][0], mask)
+
+
+def test_the_colours_of_a_palette_are_those_of_eight_bits(tmp_path: Path) -> None:
+    numbers = Image.fromarray(np.random.default_rng(0).integers(0, 3, (8, 9), dtype=np.uint8))
+    numbers.putpalette([0, 0, 0, 250, 0, 0, 0, 250, 0])
+    colours = np.asarray(numbers.convert("RGB"))
+    for name in ("a.tif", "a.png", "a.bmp"):
+        numbers.save(tmp_path / name)
+        np.testing.assert_array_equal(open_scan(tmp_path / name).read(), colours[None])
+
+
+def test_grey_with_alpha_is_grey(tmp_path: Path) -> None:
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 3, (8, 9), dtype=np.uint8))
+    Image.merge("LA", [grey, grey]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(open_scan(tmp_path / "a.png").read()[0], np.asarray(grey))
+    np.testing.assert_array_equal(read_integers(tmp_path / "a.png")[0][0], np.asarray(grey))
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.bmp", "a.png"])

@@ -20,6 +20,8 @@ from PIL import Image
 from candlemark.errors import ScanError
 from candlemark.scans import volume
 from candlemark.scans.geometry import Geometry, to_itk
+from candlemark.scans.masks import read_integers
+from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.volume import Scan, open_scan
 
 SPACING, ORIGIN = (3.0, 0.75, 0.5), (-10.0, 20.0, 4.5)
@@ -242,6 +244,23 @@ def _lost_offset(folder: Path) -> Path:
     return path
 
 
+def _backwards(folder: Path) -> Path:
+    np.save(folder / "a.npy", np.zeros((22, 30)))
+    written = (folder / "a.npy").read_bytes()
+    (folder / "a.npy").write_bytes(written.replace(b"(22, 30)", b"(-2, 30)"))
+    return folder / "a.npy"
+
+
+def _text_for_array(folder: Path) -> Path:
+    (folder / "a.npy").write_text("hello", encoding="utf-8")
+    return folder / "a.npy"
+
+
+def _no_meta(folder: Path) -> Path:
+    (folder / "a.mha").write_text("hello", encoding="utf-8")
+    return folder / "a.mha"
+
+
 def _archive(folder: Path) -> Path:
     np.savez(folder / "a.npz", values=np.zeros((2, 2)))
     return (folder / "a.npz").rename(folder / "a.npy")
@@ -320,6 +339,9 @@ def _other(folder: Path) -> Path:
         (_nifti_2, "is NIfTI-2, which is not read; write it as NIfTI-1"),
         (_lost_offset, "its voxels begin at byte nan; is it damaged"),
         (_archive, "is an archive of arrays"),
+        (_backwards, "must be positive; write it again with numpy.save"),
+        (_text_for_array, "it is no NPY file, or holds objects; write it again with numpy.save"),
+        (_no_meta, "File cannot be read: .*a.mha for reading; is it damaged, or misnamed"),
         (_five_axes, r"has shape \(2, 2, 2, 2, 2\)"),
         (_times, r"has 4 axes of sizes \(4, 3, 2, 3\)"),
         (_field, r"has 3 numbers a voxel \(float32\): a field, not a scan"),
@@ -355,6 +377,69 @@ def test_half_a_picture_is_refused(tmp_path: Path, name: str) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ScanError, match=r"ends too early|is it damaged"):
         open_scan(path).read()
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_no_number_is_not_made_zero(tmp_path: Path, name: str, dtype: str) -> None:
+    values = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(dtype)
+    values[0, 0, :3] = np.nan, np.inf, -np.inf
+    scan = open_scan(write(values, tmp_path / name))
+    assert scan.dtype == dtype
+    np.testing.assert_array_equal(scan.read(), values)
+    np.testing.assert_array_equal(scan.read(0, 1), values[:1])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_numbers_of_a_nifti_in_either_byte_order(tmp_path: Path, order: str) -> None:
+    values = np.random.default_rng(0).integers(-500, 2000, (3, 4, 5)).astype(order + "i2")
+    head = struct.pack(order + "i", 348) + bytes(36)
+    head += struct.pack(order + "8h", 3, 5, 4, 3, 1, 1, 1, 1) + bytes(14)
+    head += struct.pack(order + "2h", 4, 16) + bytes(2)
+    head += struct.pack(order + "8f", 1, 1, 1, 1, 1, 1, 1, 1)
+    head += struct.pack(order + "3f", 352, 0.5, -10)
+    path = tmp_path / "a.nii"
+    path.write_bytes(head.ljust(344, b"\0") + b"n+1\0" + bytes(4) + values.tobytes())
+    np.testing.assert_array_equal(open_scan(path).read(), values * 0.5 - 10)
+
+
+def test_a_row_of_voxels_is_a_scan(tmp_path: Path) -> None:
+    path = write(np.arange(4, dtype=np.int16).reshape(1, 1, 4), tmp_path / "a.nii")
+    head = bytearray(path.read_bytes())
+    head[40:42] = struct.pack("<h", 1)
+    path.write_bytes(head)
+    scan = open_scan(path)
+    assert scan.geometry.shape == (1, 1, 4)
+    assert scan.read().ravel().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.nhdr", "a.mha", "a.mhd"])
+@pytest.mark.parametrize("place", [0.3, 0.8])
+def test_one_wrong_bit_in_what_is_packed_is_noticed(
+    tmp_path: Path, name: str, place: float
+) -> None:
+    values = np.random.default_rng(0).integers(0, 300, (8, 32, 32)).astype(np.int16)
+    path = write(values, tmp_path / name, packed=True)
+    refuse_damaged(path)
+    packed = tmp_path / {"a.nhdr": "a.raw.gz", "a.mhd": "a.zraw"}.get(name, name)
+    damaged = bytearray(packed.read_bytes())
+    damaged[int(len(damaged) * place)] ^= 4
+    packed.write_bytes(damaged)
+    with pytest.raises(ScanError, match=r"cannot read .*; is it damaged\? Copy it again"):
+        refuse_damaged(path)
+    with pytest.raises(ScanError, match=r"cannot read .*; is it damaged"):
+        read_integers(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
+def test_what_is_not_packed_or_padded_is_not_damaged(tmp_path: Path, name: str) -> None:
+    values = np.random.default_rng(0).integers(0, 300, (8, 32, 32)).astype(np.int16)
+    path = write(values, tmp_path / name)
+    refuse_damaged(path)
+    with path.open("ab") as file:
+        file.write(bytes(100))
+    refuse_damaged(path)
+    np.testing.assert_array_equal(open_scan(path).read(), values)
 
 
 def test_a_nifti_compressed_in_blocks_is_whole(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ TOLERANCE_VOXELS = 0.1
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
+_ENDS = (("R", "L"), ("A", "P"), ("I", "S"))
+"""The sides of the patient that x, y and z of space come from and go to: right and left, front
+(anterior) and back, feet (inferior) and head."""
+
 Field = Literal["shape", "spacing", "origin", "direction"]
 
 
@@ -76,6 +80,26 @@ class Difference:
     def __str__(self) -> str:
         text = f"{self.field} {_numbers(self.image)} and {_numbers(self.reference)}"
         return text if self.moved_mm is None else f"{text} (up to {self.moved_mm:.3g} mm apart)"
+
+
+def upright(geometry: Geometry) -> tuple[tuple[slice, ...], tuple[str, str]] | None:
+    """What turns (Z, Y, X) the way radiologists look at slices, and what then lies where.
+
+    Returns the slices to index with, and the sides of the patient at the left and at the top: of
+    right and left the right one is at the left, and front or head are first. Rows and columns are
+    mirrored, never swapped, and slices keep their order. None where nobody knows: a single slice
+    may be no slice of a patient, and a file without spacing has no place.
+    """
+    if not geometry.placed or geometry.shape[0] == 1:
+        return None
+    turned, sides = [slice(None)], []
+    for axis in np.array(geometry.direction).reshape(3, 3).T[1::-1]:  # of rows, of columns
+        main = int(np.argmax(np.abs(axis)))
+        first, last = _ENDS[main] if axis[main] > 0 else _ENDS[main][::-1]
+        mirrored = first not in {"R", "A", "S"}
+        turned.append(slice(None, None, -1) if mirrored else slice(None))
+        sides.append(last if mirrored else first)
+    return tuple(turned), (sides[1], sides[0])
 
 
 def compare_geometry(image: Geometry, reference: Geometry) -> list[Difference]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from candlemark.errors import ScanError
 from candlemark.scans.geometry import Geometry, to_itk
+from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.reading import PLACED, ending, open_source
 from candlemark.scans.writing import write_image
 
@@ -200,6 +201,8 @@ def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     Raises ScanError for what cannot be read, colours, and decimal numbers.
     """
     source = open_source(path, indexed=True)
+    if ending(path) != ".nii.gz":  # of which reading itself tells
+        refuse_damaged(path)
     values = source.read(0, source.geometry.shape[0])
     source.release()
     if source.channels == 3:

@@ -395,7 +395,7 @@ def content_hash(match: Match) -> str:
     """SHA-256 in hex of the image and the reference; names do not count, contents do."""
     both = hashlib.sha256()
     for path in (match.image, match.reference):
-        for file in _files(path):
+        for file in files_of(path):
             one = hashlib.sha256()
             with file.open("rb") as stream:
                 while part := stream.read(1 << 20):
@@ -414,7 +414,7 @@ def stamp(match: Match) -> tuple[tuple[str, int, int], ...]:
         return tuple(
             (str(file), known.st_size, known.st_mtime_ns)
             for path in (match.image, match.reference)
-            for file in _files(path)
+            for file in files_of(path)
             for known in (file.stat(),)
         )
     except OSError as error:
@@ -426,13 +426,13 @@ def stamp(match: Match) -> tuple[tuple[str, int, int], ...]:
 def file_hash(path: Path) -> str:
     """SHA-256 in hex of all files of one scan or mask, a header's raw data among them."""
     hashes = []
-    for file in _files(path):
+    for file in files_of(path):
         with file.open("rb") as stream:
             hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """The files of a scan: the slices of a folder, a header and the raw data it names."""
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())

@@ -4,12 +4,15 @@
     pages.load()                                        # (n, Y, X) or (n, Y, X, 3)
 
 ITK makes eight bits of a tiled TIFF of sixteen, takes the planes of colour apart for rows, turns
-TIFFs of one bit around, reads no BMP of one bit, and gives the colours of a palette where a mask
-has numbers. Of all but the first two it says nothing at all.
+TIFFs of one bit around, reads no BMP of one bit and no grey with alpha, takes half decimals for
+whole numbers, and gives the colours of a palette where a mask has numbers. Of most of this it says
+nothing at all.
 """
 
 from __future__ import annotations
 
+import struct
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +25,17 @@ import numpy.typing as npt
 from candlemark.errors import ScanError
 
 BITS, PLANES, TILE_WIDTH, SAMPLE_KIND = 258, 284, 322, 339
-"""Tags of TIFF 6.0: bits of each sample, whether planes lie apart (2), tiles, kind of number."""
+MEANING, WRITER, DEPTH = 262, 305, 32997
+EXTENTS = ((273, 279), (324, 325))
+"""Tags of TIFF 6.0: bits of each sample, whether planes lie apart (2), tiles, kind of number;
+whether 0 is white (0), the program that wrote it, slices in one page; begin and length of strips
+and of tiles."""
 
 KINDS = {1: "u", 2: "i", 3: "f"}
 """What a TIFF calls unsigned, signed and decimal."""
+
+BROKEN = (OSError, SyntaxError, TypeError, ValueError, LookupError, EOFError, struct.error)
+"""What Pillow may raise of a damaged file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,36 +63,72 @@ def pages_of(path: Path, *, indexed: bool) -> Pages | None:
             dtype, channels = _kind(path, picture, indexed=indexed)
             count = getattr(picture, "n_frames", 1)
             wide, high = picture.size
+            turned = _turned(picture)
     except UnidentifiedImageError:
-        if _tiff_misread(tags := _first_tags(path)):
+        if _tiff_misread(tags := next(_directories(path), {})):
             raise _neither(path, max(tags.get(BITS, (1,)))) from None
         return None  # a kind of TIFF that ITK reads all the same, or no picture at all
+    except BROKEN as error:
+        raise ScanError(f"cannot read {path}: {error}; is it damaged? Copy it again") from None
 
     def load() -> npt.NDArray[Any]:
         shape = (count, high, wide) if channels == 1 else (count, high, wide, 3)
         values = np.empty(shape, dtype)
         with _opened(path) as picture:
             for page in range(count):
-                picture.seek(page)
+                try:
+                    picture.seek(page)
+                    if picture.size == (wide, high):
+                        values[page] = _values(picture, channels).astype(dtype)
+                except (*BROKEN, Image.DecompressionBombError) as error:
+                    raise ScanError(
+                        f"cannot read {path}: {error}; is it damaged? Copy it again"
+                    ) from None
                 if picture.size != (wide, high):
                     raise ScanError(
                         f"{path} has pages of {wide} x {high} and of {picture.size[0]} x "
                         f"{picture.size[1]} pixels; keep those of one size, each a slice"
                     )
-                colours = picture if channels == 1 else picture.convert("RGB")
-                try:
-                    values[page] = np.asarray(colours).astype(dtype)
-                except (OSError, ValueError, Image.DecompressionBombError) as error:
-                    raise ScanError(
-                        f"cannot read {path}: {error}; is it damaged? Copy it again"
-                    ) from None
-        return values
+        return 1 - values if turned else values
 
     return Pages(shape=(count, high, wide), dtype=dtype, channels=channels, load=load)
 
 
+def _values(picture: Any, channels: int) -> npt.NDArray[Any]:
+    if channels == 3:
+        return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture.getchannel("L") if picture.mode == "LA" else picture)
+
+
+def _turned(picture: Any) -> bool:
+    """Whether 1 is black and yet was meant as 1: tifffile writes arrays of truth values so."""
+    return (
+        picture.format == "TIFF"
+        and picture.mode == "1"
+        and picture.tag_v2.get(MEANING) == 0
+        and str(picture.tag_v2.get(WRITER, "")).startswith("tifffile")
+    )
+
+
 def refuse_truncated_picture(path: Path) -> None:
-    """Raise ScanError for half a JPEG or BMP, of which ITK fills up the rest and says nothing."""
+    """Raise ScanError for half a JPEG, BMP or TIFF: ITK fills up or leaves out what is not there.
+
+    And for a TIFF that keeps several slices in a page, of which only the first one would be read.
+    """
+    if path.suffix.lower() in {".tif", ".tiff"}:
+        size = path.stat().st_size
+        for tags in _directories(path):
+            parts = [
+                zip(tags.get(at, ()), tags.get(long, ()), strict=False) for at, long in EXTENTS
+            ]
+            if any(begin + length > size for part in parts for begin, length in part):
+                raise _too_short(path, size)
+            if tags.get(DEPTH, 1) > 1:
+                raise ScanError(
+                    f"{path} keeps {tags[DEPTH]} slices in one page, which is not read; save "
+                    "each slice as a page"
+                )
+        return
     data = path.read_bytes()
     if data[:2] == b"BM":
         whole = len(data) >= int.from_bytes(data[2:6], "little")
@@ -92,7 +138,11 @@ def refuse_truncated_picture(path: Path) -> None:
     else:
         return  # misnamed: ITK has its own words for it
     if not whole:
-        raise ScanError(f"{path} ends too early, after {len(data):,} bytes; copy it again")
+        raise _too_short(path, len(data))
+
+
+def _too_short(path: Path, size: int) -> ScanError:
+    return ScanError(f"{path} ends too early, after {size:,} bytes; copy it again")
 
 
 @contextmanager
@@ -110,9 +160,9 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _misread(picture: Any) -> bool:
-    if picture.format == "BMP":
-        return bool(picture.mode == "1")
-    return picture.format == "TIFF" and _tiff_misread(picture.tag_v2)
+    if picture.format == "TIFF":
+        return picture.mode == "P" or _tiff_misread(picture.tag_v2)
+    return (picture.format, picture.mode) in {("BMP", "1"), ("PNG", "LA")}
 
 
 def _tiff_misread(tags: Mapping[int, Any]) -> bool:
@@ -120,34 +170,48 @@ def _tiff_misread(tags: Mapping[int, Any]) -> bool:
         return False
     bits = tags.get(BITS, (1,))
     apart = tags.get(PLANES) == 2 and len(bits) > 1
-    return TILE_WIDTH in tags or apart or not set(bits) <= {8, 16, 32}
+    half = 3 in tags.get(SAMPLE_KIND, (1,)) and 16 in bits
+    return TILE_WIDTH in tags or apart or half or not set(bits) <= {8, 16, 32}
 
 
-def _first_tags(path: Path) -> Mapping[int, Any]:
-    """The tags of a TIFF's first page, also where Pillow knows no way to show it; else none."""
+def _directories(path: Path) -> Iterator[Mapping[int, Any]]:
+    """The tags of each page of a TIFF, also where Pillow knows no way to show it; else none.
+
+    Raises ScanError for one that points behind its own end.
+    """
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
         if head[:4] not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
-            return {}
+            return
         big = b"+" in head[2:4]
-        tags = ImageFileDirectory_v2(head + file.read(8) if big else head)
-        file.seek(tags.next)
-        tags.load(file)
-    return dict(tags)
+        try:
+            tags = ImageFileDirectory_v2(head + file.read(8) if big else head)
+            seen = {0}
+            while tags.next not in seen:
+                seen.add(tags.next)
+                file.seek(tags.next)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")  # what is cut off is only warned of
+                    tags.load(file)
+                yield dict(tags)
+        except (*BROKEN, UserWarning):
+            raise _too_short(path, size) from None
 
 
 def _neither(path: Path, bits: int) -> ScanError:
     return ScanError(
         f"{path} is a TIFF of {bits} bits a value that is not read without loss; save it with 8, "
-        "16 or 32 bits in strips, without tiles, and of colour each pixel's values side by side"
+        "16 or 32 bits (decimals: 32) in strips, without tiles, and of colour each pixel's values "
+        "side by side"
     )
 
 
 def _kind(path: Path, picture: Any, *, indexed: bool) -> tuple[np.dtype[Any], int]:
     """The type of its values as the file has them, and its channels."""
-    if picture.mode in {"1", "L"} or (picture.mode == "P" and indexed):
+    if picture.mode in {"1", "L", "LA"} or (picture.mode == "P" and indexed):
         signed = picture.format == "TIFF" and picture.tag_v2.get(SAMPLE_KIND, (1,))[0] == 2
         return np.dtype(np.int8 if signed else np.uint8), 1
     deepest = max(picture.tag_v2.get(BITS, (8,))) if picture.format == "TIFF" else 8

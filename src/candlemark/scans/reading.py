@@ -5,15 +5,11 @@
 
 An uncompressed NIfTI (in grey) or MetaImage, a DICOM folder and an NPY file are read slice by
 slice; every other file must be read at once, and stays in memory in its own type until `release`.
-A file that ends too early is refused, because ITK fills such a NIfTI up with zeros and says
-nothing.
 """
 
 from __future__ import annotations
 
-import gzip
-import struct
-import zlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +21,7 @@ import numpy.typing as npt
 from candlemark.errors import ScanError
 from candlemark.scans.dicom import is_dicom, open_series
 from candlemark.scans.geometry import Geometry
+from candlemark.scans.nifti import refuse_truncated_nifti, stored_type, voxels_of
 from candlemark.scans.pictures import Pages, pages_of, refuse_truncated_picture
 
 Voxels = npt.NDArray[Any]
@@ -82,7 +79,7 @@ def open_source(path: Path, *, indexed: bool = False) -> Source:
         )
     if known == ".npy":
         return _of_numpy(path)
-    if known in {".bmp", ".jpg", ".jpeg"}:
+    if known in {".bmp", ".jpg", ".jpeg", ".tif", ".tiff"}:
         refuse_truncated_picture(path)
     if known in {".png", ".bmp", ".tif", ".tiff"}:
         pages = pages_of(path, indexed=indexed)
@@ -121,9 +118,12 @@ def _of_itk(path: Path, *, placed: bool) -> Source:
     channels = 1 if parts < 3 else 3
     if parts > 1 and placed and ending(path) != ".dcm":
         _refuse_vectors(path, reader)
-    shape = _shape(size)
+    shape, dtype = _shape(size), _dtype(path, reader)
+    stored = stored_type(path) if parts == 1 and ending(path) in {".nii", ".nii.gz"} else None
 
     def extract(start: int, stop: int) -> Voxels:
+        if stored is not None:
+            return voxels_of(path, start, stop, shape=shape, dtype=dtype)
         part = _header(path)
         if len(size) >= 3:
             wanted = [size[0], size[1], stop - start] + [0] * (len(size) - 3)
@@ -141,7 +141,7 @@ def _of_itk(path: Path, *, placed: bool) -> Source:
     read, release = (extract, lambda: None) if streams else _kept(lambda: extract(0, shape[0]))
     return Source(
         geometry=_geometry(reader, shape) if placed else Geometry(shape=shape),
-        dtype=_dtype(path, reader),
+        dtype=dtype,
         channels=channels,
         read=read,
         release=release,
@@ -179,7 +179,10 @@ def _execute(path: Path, reader: Any) -> Any:
 def said(error: Exception) -> str:
     """The last sentence of an error, of ITK's without where it was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = lines[-1] if lines else "no reason was given"
+    told = [line for line in lines if not line.startswith("Reason: ")] or lines
+    last = (
+        re.sub(r"^ITK ERROR: \w+\(0x[0-9a-f]+\): ", "", told[-1]) if told else "no reason was given"
+    )
     return last.removeprefix("sitk::ERROR:").removeprefix("ITK ERROR:").strip().rstrip(".")
 
 
@@ -194,7 +197,7 @@ def _refuse_vectors(path: Path, reader: Any) -> None:
 
 
 def _shape(size: list[int]) -> tuple[int, int, int]:
-    return (size[2] if len(size) > 2 else 1, size[1], size[0])
+    return (size[2] if len(size) > 2 else 1, size[1] if len(size) > 1 else 1, size[0])
 
 
 def _geometry(reader: Any, shape: tuple[int, int, int]) -> Geometry:
@@ -204,8 +207,8 @@ def _geometry(reader: Any, shape: tuple[int, int, int]) -> Geometry:
     turned = np.eye(3)
     kept = min(axes, 3)
     turned[:kept, :kept] = np.array(reader.GetDirection()).reshape(axes, axes)[:kept, :kept]
-    x, y, z = (*spacing, 1.0)[:3]
-    ox, oy, oz = (*origin, 0.0)[:3]
+    x, y, z = (*spacing, 1.0, 1.0)[:3]
+    ox, oy, oz = (*origin, 0.0, 0.0)[:3]
     return Geometry(
         shape=shape,
         spacing_mm=(float(z), float(y), float(x)),
@@ -250,9 +253,11 @@ def _of_series(folder: Path) -> Source:
 def _of_numpy(path: Path) -> Source:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, OverflowError) as error:
+        # What has not its mark numpy takes for pickled, and tells how to trust it.
+        why = "it is no NPY file, or holds objects" if "pickle" in str(error) else error
         raise ScanError(
-            f"cannot read {path}: {error}; write it again with numpy.save, numbers only"
+            f"cannot read {path}: {why}; write it again with numpy.save, numbers only"
         ) from None
     if not isinstance(values, np.ndarray):
         raise ScanError(
@@ -288,68 +293,3 @@ def _of_pages(pages: Pages) -> Source:
         release=release,
         by_region=False,
     )
-
-
-def refuse_truncated_nifti(path: Path) -> None:
-    """Raise ScanError where the file is shorter than its header says.
-
-    Of a compressed one the length stands in its last four bytes; only where that disagrees
-    (some writers compress in blocks) is it decompressed to be counted.
-    """
-    packed = path.name.lower().endswith(".gz")
-    try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            head = file.read(348)
-        promised = _promised_bytes(path, head)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ScanError(f"cannot read {path}: {error}; is it damaged, or misnamed?") from None
-    if promised is None:
-        return  # a pair of header and image, or no NIfTI at all: ITK has its own words for it
-    if packed:
-        with path.open("rb") as file:
-            file.seek(-4, 2)
-            held = int.from_bytes(file.read(4), "little")
-        whole = held == promised % 2**32 or _unpacked_bytes(path, promised) >= promised
-    else:
-        held = path.stat().st_size
-        whole = held >= promised
-    if not whole:
-        raise ScanError(
-            f"{path} ends too early: its header promises {promised:,} bytes; copy it again"
-        )
-
-
-def _promised_bytes(path: Path, head: bytes) -> int | None:
-    """How long a NIfTI-1 file is by its header; None of what is none, or keeps its voxels apart."""
-    for order in "<>":
-        size = struct.unpack(order + "i", head[:4])[0] if len(head) >= 348 else 0
-        if size == 540:
-            raise ScanError(
-                f"{path} is NIfTI-2, which is not read; write it as NIfTI-1, NRRD or MetaImage"
-            )
-        if size == 348:
-            break
-    else:
-        return None
-    sizes = struct.unpack(order + "8h", head[40:56])
-    (bits,) = struct.unpack(order + "h", head[72:74])
-    (offset,) = struct.unpack(order + "f", head[108:112])
-    if head[344:347] != b"n+1" or not 1 <= sizes[0] <= 7:
-        return None
-    if not np.isfinite(offset):  # ITK would guess, and read from the wrong place
-        raise ScanError(
-            f"cannot read {path}: its voxels begin at byte {offset}; is it damaged? Copy it again"
-        )
-    voxels = int(np.prod([max(1, int(size)) for size in sizes[1 : 1 + sizes[0]]], dtype=object))
-    return int(offset) + voxels * int(bits) // 8
-
-
-def _unpacked_bytes(path: Path, enough: int) -> int:
-    count = 0
-    try:
-        with gzip.open(path, "rb") as file:
-            while count < enough and (part := file.read(1 << 20)):
-                count += len(part)
-    except (OSError, EOFError, zlib.error):
-        return -1
-    return count

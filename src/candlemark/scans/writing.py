@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from candlemark.errors import ScanError
-from candlemark.scans.reading import ending, refuse_truncated_nifti, said
+from candlemark.scans.nifti import refuse_truncated_nifti
+from candlemark.scans.reading import ending, said
 
 
 def write_image(image: Any, path: Path) -> Path:

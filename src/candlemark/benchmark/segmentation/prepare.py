@@ -22,6 +22,7 @@ from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
 from candlemark.scans.geometry import compare_geometry, require_same_grid
 from candlemark.scans.masks import LabelMap, discover_labels, label_map, open_mask
+from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pairs, stamp
 from candlemark.scans.phantoms import make_phantoms
 from candlemark.scans.reading import open_source
@@ -209,6 +210,7 @@ def _hashed(matches: Sequence[Match]) -> list[ScanCase]:
                 reference=match.reference.absolute(),
             )
             stamped = stamp(known)
+            refuse_damaged(known.image)  # the reference was looked at with its labels
             cases.append(
                 ScanCase(
                     id=match.case,
