@@ -83,6 +83,20 @@ def test_a_call_that_asks_somebody_gets_no_answer_and_takes_no_request():
         assert worker.call(abs, -1).value == 1
 
 
+def test_a_call_whose_parent_is_gone_may_end_what_it_started(tmp_path):
+    told = tmp_path / "told"
+    code = (
+        f"end = lambda *_: (__import__('pathlib').Path({str(told)!r}).touch(), os._exit(3))\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+    )
+    with WorkerProcess() as worker:
+        assert worker.call(exec, code).failure is None
+        worker.begin(time.sleep, 60)
+        worker._requests.close()
+        assert worker.wait().failure.reason == "its process ended with exit status 3"
+    assert told.exists()
+
+
 def test_one_call_at_a_time():
     with WorkerProcess() as worker:
         worker.begin(time.sleep, 60)

@@ -13,11 +13,14 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
+import time
 import traceback
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from candlemark import progress
@@ -25,6 +28,9 @@ from candlemark.errors import CandlemarkError
 from candlemark.execution import leases
 from candlemark.execution.base import Failure, FailureKind
 from candlemark.progress import Event
+
+LAST_WORDS_S = 1.0
+"""For what a call does about SIGTERM when the parent is gone; by default that ends it at once."""
 
 
 class FrameReporter:
@@ -49,11 +55,9 @@ def main() -> None:
     """Answer requests until the parent closes the pipe."""
     answers, source = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
-    with open(os.devnull, "rb") as nothing:
+    with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     # A terminal sends Ctrl-C to the whole group; the parent decides when a worker ends.
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     reporter = FrameReporter(answers)
     progress.set_reporter(reporter)
@@ -88,6 +92,9 @@ def _read_requests(source: BinaryIO, requests: queue.SimpleQueue[Any]) -> None:
             requests.put((lease, request if refused is None else (_refuse, refused)))
             first = refused is not None
     except EOFError:
+        # What would live on, such as a command of the user's, is ended by whoever started it.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LAST_WORDS_S)
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a request that cannot be read must be seen
         traceback.print_exc()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +134,26 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(
     assert raised.value.outcome == "timed_out"
     assert time.monotonic() - began < 30
     assert _has_ended(int(child.read_text(encoding="utf-8")))
+
+
+def test_a_run_that_is_ended_leaves_no_command_and_no_file(
+    run: Callable[..., Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    child, told = tmp_path / "child", []
+    code = f"sleep 60 & echo $! > {shlex.quote(str(child))}; kill -TERM $PPID; wait"
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("the process"))
+    try:
+        with pytest.raises(CaseError, match="told to end"):
+            run(f"sh -c {shlex.quote(code)} tool {{input}} {{output}}")
+        assert _has_ended(int(child.read_text(encoding="utf-8")))
+        assert told == ["the process"]
+        signal.raise_signal(signal.SIGTERM)
+        assert told == ["the process"] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def _has_ended(process: int) -> bool:

@@ -4,7 +4,7 @@
 
 {input} becomes the scan's own file and {output} a `.nii.gz` (`.png` of a picture) that does not
 exist yet. No shell reads the words: each stays one argument, whatever letters a path has. A
-command that takes too long is ended with all that it started.
+command that takes too long is ended with all that it started, and so is one whose run is ended.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ class CommandSegmenter:
 
         Raises CaseError: it failed, took too long, or wrote no mask of the scan's grid.
         """
-        with tempfile.TemporaryDirectory(prefix="candlemark-") as scratch:
+        with _no_orphan(), tempfile.TemporaryDirectory(prefix="candlemark-") as scratch:
             picture = case.shape[0] == 1 and case.spacing_mm is None
             output = Path(scratch) / f"mask{'.png' if picture else '.nii.gz'}"
             places = {"input": str(case.path.absolute()), "output": str(output)}
@@ -129,6 +130,34 @@ def split_command(command: str) -> list[str]:
             "path, or the interpreter before it: python tool.py {input} {output}"
         )
     return words
+
+
+class _ToldToEnd(BaseException):
+    """This process got SIGTERM while a command ran."""
+
+
+@contextmanager
+def _no_orphan() -> Iterator[None]:
+    """Let SIGTERM end what runs inside, and only then this process.
+
+    A command is a session of its own, which no Ctrl-C and no end of this process would reach.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+
+    def told(*_: object) -> None:
+        raise _ToldToEnd
+
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    except _ToldToEnd:
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise CaseError("crashed", "the process was told to end") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(started: subprocess.Popen[bytes]) -> None:
