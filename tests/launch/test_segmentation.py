@@ -8,20 +8,31 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import candlemark
+from candlemark.benchmark.segmentation.scan_cases import (
+    References,
+    ScanCase,
+    keep_mask,
+    open_scan_case,
+)
 from candlemark.errors import ConfigError, ScanError
 from candlemark.execution.base import Failure, FailureKind, Outcome
 from candlemark.launch import segmentation
 from candlemark.launch.run import as_config
 from candlemark.launch.segmentation import run_segmentation
-from candlemark.launch.segmentation_report import show_report, write_report
+from candlemark.launch.segmentation_report import loader_of, show_report, write_report
 from candlemark.records import Status
 from candlemark.results.store import open_results
+from candlemark.scans.geometry import Geometry, to_itk
+from candlemark.scans.masks import label_map
+from candlemark.scans.writing import write_image
 
 OWN_MODELS = Path(__file__).parents[1] / "benchmark" / "segmentation"
 BRIGHT = [{"source": "own_models:bright"}]
@@ -148,6 +159,27 @@ def test_the_report_has_every_case_a_page_and_pictures(tmp_path):
     show_report(report, console, cases=True)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count("phantom_000") == 4
+
+
+def test_pictures_show_scans_as_radiologists_look_at_them(tmp_path):
+    """Most NIfTI run to the patient's right and front: shown as they lie they are upside down."""
+    image = np.zeros((3, 4, 6), np.int16)
+    image[1, 3, 5] = 9  # the patient's left and front
+    direction = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+    grid = Geometry(shape=image.shape, spacing_mm=(3.0, 2.0, 1.0), direction=direction)
+    for name, values in (("scan", image), ("mask", (image > 0).astype(np.uint8))):
+        write_image(to_itk(values, grid), tmp_path / f"{name}.nii.gz")
+    case = ScanCase(
+        id="a", image=tmp_path / "scan.nii.gz", reference=tmp_path / "mask.nii.gz", sha256=""
+    )
+    place = tmp_path / segmentation.PREDICTIONS / "trial"
+    keep_mask((image > 0).astype(np.uint8), open_scan_case(case), place, "a")
+    prepared = SimpleNamespace(test=(case,), references=References(labels=label_map({1: "x"})))
+    seen = loader_of(SimpleNamespace(prepared=prepared), tmp_path)("a", {"row": "trial"})
+    assert seen is not None
+    for shown in (seen.image, seen.reference, seen.predictions["row"]):
+        assert np.argwhere(shown).tolist() == [[1, 0, 0]]
+    assert seen.sides == ("R", "A")
 
 
 def test_masks_are_dropped_where_they_are_not_to_be_kept(tmp_path):

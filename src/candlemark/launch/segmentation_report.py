@@ -39,6 +39,7 @@ from candlemark.report.segmentation.page import write_page
 from candlemark.report.segmentation.terminal import show
 from candlemark.report.segmentation.views import CaseView, Loader
 from candlemark.results.store import Suite, open_results
+from candlemark.scans.geometry import upright
 from candlemark.scans.masks import read_integers
 
 if TYPE_CHECKING:
@@ -182,13 +183,15 @@ def loader_of(finished: FinishedSegmentation, folder: Path) -> Loader:
             return None
         try:
             scan = open_scan_case(case)
+            turned, sides = upright(scan.scan.geometry) or ((), None)
             return CaseView(
                 case=case_id,
-                image=scan.scan.read(),
+                image=scan.scan.read()[turned],
                 window=scan.case.window(),
                 spacing_mm=scan.case.spacing_mm,
-                reference=read_reference(case, scan, prepared.references),
-                predictions={row: read_integers(path)[0] for row, path in kept.items()},
+                reference=read_reference(case, scan, prepared.references)[turned],
+                predictions={row: read_integers(path)[0][turned] for row, path in kept.items()},
+                sides=sides,
             )
         except ScanError as error:
             progress.warning(f"case {case_id} is not shown: {error}")

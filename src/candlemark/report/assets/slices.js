@@ -100,8 +100,23 @@
     const labels = Object.fromEntries(Object.keys(shown).map((which) => [which, labelsOf(one, which, slice)]));
     if (shown.reference.checked && labels.reference) fill(pen, labels.reference, one.size, box);
     if (shown.prediction.checked && labels.prediction) outline(pen, labels.prediction, one.size, box);
+    if (one.sides) letters(pen, one.sides, box, ratio);
     tell(one, slice, labels);
     travel(one, slice);
+  }
+
+  // Which side of the patient lies to the left, and which at the top.
+  function letters(pen, [left, top], [wide, tall], ratio) {
+    pen.font = `bold ${13 * ratio}px sans-serif`;
+    pen.textAlign = "center";
+    pen.textBaseline = "middle";
+    pen.lineWidth = 3 * ratio;
+    pen.strokeStyle = "#000";
+    pen.fillStyle = "#fff";
+    for (const [letter, x, y] of [[left, 11 * ratio, tall / 2], [top, wide / 2, 11 * ratio]]) {
+      pen.strokeText(letter, x, y);
+      pen.fillText(letter, x, y);
+    }
   }
 
   function tell(one, slice, labels) {
@@ -116,7 +131,8 @@
     part("where").textContent = one.of === 1 ? "a picture" : `slice ${number} of ${one.of}${thinned}`;
     const count = (which) => (labels[which] ? labels[which].reduce((sum, label) => sum + (label > 0), 0) : 0);
     view.setAttribute("aria-label", `${text}; slice ${number} of ${one.of}: reference ` +
-      `${count("reference")} pixels, prediction ${count("prediction")} pixels`);
+      `${count("reference")} pixels, prediction ${count("prediction")} pixels` +
+      (one.sides ? `; ${one.sides[0]} is to the left, ${one.sides[1]} at the top` : ""));
   }
 
   // How much of each slice reference and prediction take: where it is worth looking.

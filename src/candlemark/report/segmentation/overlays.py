@@ -24,6 +24,7 @@ from candlemark.report.format import UNKNOWN, short
 from candlemark.report.segmentation.board import Board, CaseScore, Row
 from candlemark.report.segmentation.text import head
 from candlemark.report.segmentation.views import (
+    SIDES,
     CaseView,
     Labels,
     Loader,
@@ -45,6 +46,16 @@ if TYPE_CHECKING:
 CLASS_COLOURS = ("#56b4e9", "#e69f00", "#2fd6a1", "#f08cc0", "#f2e14c", "#ff8a65", "#b39ddb")
 """Of classes in their order; light, because scans are dark."""
 
+_LETTER: Mapping[str, Any] = {
+    "color": "white",
+    "fontsize": 9,
+    "fontweight": "bold",
+    "ha": "center",
+    "va": "center",
+    "bbox": {"boxstyle": "round,pad=0.15", "facecolor": "black", "alpha": 0.6, "linewidth": 0},
+}
+"""How the side of the patient is written on a slice."""
+
 LINE_OF_ONE = "#ffb000"
 """The prediction where there is one class: its area is blue, so that both can be told apart."""
 
@@ -56,6 +67,7 @@ class Panel:
     which: "best", "median" or "worst"
     pixels: uint8 (Y, X) or (Y, X, 3); reference, prediction: uint8 (Y, X)
     place, slices: which slice of how many, from 1
+    sides: letters to the left and at the top
     """
 
     which: str
@@ -66,6 +78,7 @@ class Panel:
     place: int
     slices: int
     aspect: float
+    sides: tuple[str, str] | None
 
 
 def draw_overlays(board: Board, load: Loader, folder: Path, *, prefix: str) -> list[Path]:
@@ -132,6 +145,7 @@ def _panel(which: str, scored: CaseScore, seen: CaseView, row: Row) -> Panel:
         place=place + 1,
         slices=seen.reference.shape[0],
         aspect=seen.pixel_aspect,
+        sides=seen.sides,
     )
 
 
@@ -164,6 +178,8 @@ def draw_overlay(board: Board, row: Row, panels: Sequence[Panel]) -> Figure:
             _draw(axes[line][column], panel, colours, near=near)
         axes[0][column].set_title(_title(board, panel), fontsize=9, fontweight="normal", pad=6)
         axes[1][column].set_xlabel("close up", fontsize=8, color=MUTED)
+        for letter, x, y in zip(panel.sides or (), (0.03, 0.5), (0.5, 0.97), strict=False):
+            axes[0][column].text(x, y, letter, transform=axes[0][column].transAxes, **_LETTER)
     marks = [row.protocol, *(["ORACLE"] if row.oracle else [])]
     marks += ["UNTRAINED"] if row.untrained else []
     figure.suptitle(
@@ -179,6 +195,7 @@ def draw_overlay(board: Board, row: Row, panels: Sequence[Panel]) -> Figure:
     )
     seeds = "  ·  first seed" if len(row.seeds) > 1 else ""
     note = f"{board.title}  ·  the slice where the reference is largest{seeds}{failed}"
+    note += f"\n{SIDES}" if any(panel.sides for panel in panels) else ""
     _legend(figure, board, panels, colours, note)
     return figure
 

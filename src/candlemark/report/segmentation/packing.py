@@ -120,6 +120,7 @@ def _case(board: Board, seen: CaseView) -> dict[str, Any]:
     size: [rows, columns] of what is shown; shrunk: by how much each side is smaller than the scan
     aspect: how much taller than wide a pixel is; slices: which are shown, from 1; of: how many
     start: the place in `slices` where the reference is largest
+    sides: letters to the left and at the top, or null
     images: JPEG by slice; reference: runs by slice; masks: the same by row, or null where the
         mask is too ragged; told: what stands below the picture, by row
     """
@@ -137,6 +138,7 @@ def _case(board: Board, seen: CaseView) -> dict[str, Any]:
         "slices": [place + 1 for place in kept],
         "of": depth,
         "start": areas.index(max(areas)) if any(areas) else len(kept) // 2,
+        "sides": None if seen.sides is None else list(seen.sides),
         "images": [_jpeg(shrink(grey(seen.image[place], seen.window), shrunk)) for place in kept],
         "reference": reference,
         "masks": {

@@ -19,6 +19,7 @@ from candlemark.report.segmentation.board import Board
 from candlemark.report.segmentation.packing import Packed
 from candlemark.report.segmentation.tables import FOOTER, section
 from candlemark.report.segmentation.text import answer
+from candlemark.report.segmentation.views import SIDES
 from candlemark.results.files import write_text
 from candlemark.results.store import Suite
 
@@ -112,7 +113,7 @@ def _marks(board: Board, name: str) -> str:
 
 
 def _missing(packed: Packed) -> list[str]:
-    """What the viewer does not show, and why."""
+    """What the viewer does not show, and why; what its letters mean."""
     lines = []
     if packed.left_out:
         here = f"{len(packed.cases)} cases are here" if len(packed.cases) > 1 else "1 case is here"
@@ -120,6 +121,8 @@ def _missing(packed: Packed) -> list[str]:
         lines.append(f"{here}, the most telling; {more} would make the page too large.")
     if packed.gone:
         lines.append(f"The files of {_some(packed.gone)} are not there any more.")
+    if any(case["sides"] for case in packed.cases):
+        lines.append(SIDES)
     if any(case["shrunk"] > 1 or len(case["slices"]) < case["of"] for case in packed.cases):
         lines.append(
             "Large scans are shown smaller and thinned out, as the line above the picture says; "

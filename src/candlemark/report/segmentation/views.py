@@ -31,6 +31,7 @@ class CaseView:
     window: (low, high), the intensities that are black and white
     spacing_mm: along Z, Y, X; None where the file has none
     reference: uint8 (Z, Y, X); predictions: the same by row, those that have an answer
+    sides: letters of what lies to the left and at the top of a slice; None where nobody knows
     """
 
     case: str
@@ -39,6 +40,7 @@ class CaseView:
     spacing_mm: tuple[float, float, float] | None
     reference: Labels
     predictions: Mapping[str, Labels] = field(default_factory=dict)
+    sides: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape[:3]
@@ -54,6 +56,9 @@ class CaseView:
         """How much taller than wide a pixel is."""
         return 1.0 if self.spacing_mm is None else self.spacing_mm[1] / self.spacing_mm[2]
 
+
+SIDES = "Letters: R and L the right and left of the patient, A front, P back, S head, I feet."
+"""What the letters beside a slice mean."""
 
 Loader: TypeAlias = Callable[[str, Mapping[str, str]], CaseView | None]
 """(case id, trial id by row) -> the case with what those trials answered, or None where its files

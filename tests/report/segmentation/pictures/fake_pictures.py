@@ -142,6 +142,7 @@ def loader(scans: Sequence[Phantom], *, classes: int = 1, asked: list[str] | Non
             spacing_mm=scan.geometry.spacing_mm,
             reference=reference,
             predictions={row: _answer(reference, scan.image, row) for row in trials},
+            sides=("R", "A"),
         )
 
     return load

@@ -128,6 +128,18 @@ def test_the_slice_shows_reference_and_prediction_and_hides_them(
     assert bluish(pixels(opened, tmp_path)) > 200
 
 
+def test_the_sides_of_the_patient_are_told(opened: Any, written: Path, tmp_path: Path) -> None:
+    assert "Letters: R and L the right and left of the patient" in written.read_text("utf-8")
+    label = opened.get_attribute("#slices-view", "aria-label")
+    assert label.endswith("; R is to the left, A at the top")
+    for box in ("reference", "prediction"):
+        opened.uncheck(f"#slices-{box}")
+    seen = pixels(opened, tmp_path)
+    height, width = seen.shape[:2]
+    for edge in (seen[height // 2 - 9 : height // 2 + 9, :20], seen[:20, width // 2 - 9 :][:, :18]):
+        assert near(edge, (255, 255, 255)) > 10  # a letter, on the black around the phantom
+
+
 def test_keys_and_the_slider_change_slice_row_and_case(opened: Any) -> None:
     def where() -> str:
         return str(opened.inner_text("#slices-where"))
