@@ -109,8 +109,8 @@ def test_an_order_that_all_share_is_said_to_be_shared(fake: Any) -> None:
     (sentence,) = board.stability.sentences()
     assert sentence == (
         "Rank stability: 2 models stand in the same order under every convention by Dice; by "
-        "Volume difference all are level, or no two have a number; Lesion F1 no other convention "
-        "has."
+        "Volume difference all are level, or no two have a number; no other convention orders them "
+        "by Lesion F1."
     )
 
 
@@ -118,7 +118,24 @@ def test_what_depends_is_told_from_what_does_not(fake: Any) -> None:
     board = build_board(disagreeing(fake), metrics=("dice", "specificity", "lesion_f1"))
     assert board.stability.sentences()[0] == (
         "Rank stability: the order of 2 models depends on the convention by Dice, not by "
-        "Specificity; Lesion F1 no other convention has."
+        "Specificity; no other convention orders them by Lesion F1."
+    )
+
+
+def test_tools_without_a_number_order_nothing(fake: Any) -> None:
+    """Nobody's order was once said to be the same as ours."""
+    _, prediction = fake.masks([10])
+    blank = np.zeros(fake.SHAPE, np.uint8)
+    invented = [fake.case_of_masks("blank", blank, prediction)]
+    models = [
+        fake.record(name, [fake.case_of(i, hits) for i in fake.ids(6)] + invented)
+        for name, hits in (("a", 9), ("b", 5))
+    ]
+    stability = build_board(models, metrics=("dice", "volume_difference", "hd")).stability
+    assert all(ranking.order == () for ranking in stability.of("volume_difference")[1:])
+    assert stability.sentences()[0] == (
+        "Rank stability: 2 models stand in the same order under every convention by Dice and HD; "
+        "no other convention orders them by Volume difference."
     )
 
 

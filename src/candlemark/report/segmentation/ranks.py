@@ -192,6 +192,7 @@ def _summary(stability: RankStability, metrics: Sequence[str]) -> str:
         title = SEGMENTATION_METRICS[metric].title
         asked = _asked(stability, metric)
         others = [one for one in asked if one.convention != stability.convention]
+        others = [one for one in others if len(one.order) > 1]
         if not others:
             alone.append(title)
         elif all(one.tau is None for one in asked):
@@ -211,7 +212,7 @@ def _summary(stability: RankStability, metrics: Sequence[str]) -> str:
     if tied:
         text += f"; by {listed(tied)} all are level, or no two have a number"
     if alone and (by[True] or by[False]):
-        text += f"; {listed(alone)} no other convention has"
+        text += f"; no other convention orders them by {listed(alone)}"
     return f"Rank stability: {text}."
 
 
