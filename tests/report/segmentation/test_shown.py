@@ -175,6 +175,22 @@ def test_one_case_is_no_mean_and_no_test(fake: Any) -> None:
     assert "an interval needs" not in shown(one, 80)
 
 
+def test_means_of_a_tool_that_leaves_cases_out_are_not_said_to_be_over_all(fake: Any) -> None:
+    found = {
+        name: note_lines(build_board([fake.scored("net", [9] * 6)], convention=name))[0]
+        for name in ("candlemark", "monai", "surface-distance")
+    }
+    assert found["monai"] == (
+        "Means over all 6 cases, but for those that MONAI leaves out or adds up; a case without an "
+        "answer scores the worst."
+    )
+    assert (
+        found["candlemark"]
+        == found["surface-distance"]
+        == ("Means over all 6 cases; a case without an answer scores the worst.")
+    )
+
+
 def test_withheld_times_say_what_was_seen_and_which_flag_gives_them(fake: Any) -> None:
     assert time_lines(board_of(fake)) == [
         "Times: p95 needs 59 timed passes of a row, 6 were made; --repeats 10 makes enough."

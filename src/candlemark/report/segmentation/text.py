@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from candlemark.metrics.segmentation.aggregate import MINIMUM_CASES
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
+from candlemark.metrics.segmentation.conventions import CONVENTIONS
+from candlemark.metrics.segmentation.scores import OURS
 from candlemark.records import Measurement, Verdict
 from candlemark.report.format import UNKNOWN, listed, p_value, short
 from candlemark.report.segmentation.board import Board, Row
@@ -236,16 +238,23 @@ def note_lines(board: Board) -> list[str]:
 def _of_cases(board: Board) -> list[str]:
     """What the numbers are means of, and what is said of their chance."""
     count = len(board.cases)
+    convention = CONVENTIONS[board.settings.convention]
+    leaves_out = convention.name != OURS and convention.nan == "skip"
     if count == 1:
         first = "Of 1 case, as it is; without an answer it scores the worst."
     else:
-        first = f"Means over all {count} cases; a case without an answer scores the worst."
+        means = f"Means over all {count} cases"
+        if leaves_out:
+            means += f", but for those that {convention.title} leaves out or adds up"
+        first = f"{means}; a case without an answer scores the worst."
     if count < MINIMUM_CASES:
         why = "below that no paired test can reach p = 0.05"
         return [first, f"No interval and no test: both need {MINIMUM_CASES} cases; {why}."]
+    freedom = "one degree of freedom less than cases with a number"
     chance = (
         "Intervals: bootstrap of cases, 95 %. p-values: paired bootstrap of the same cases with "
-        f"Student's t of {count - 1} degrees of freedom, corrected by Holm."
+        f"Student's t of {freedom if leaves_out else f'{count - 1} degrees of freedom'}, "
+        "corrected by Holm."
     )
     return [first, chance]
 
