@@ -52,6 +52,12 @@ def test_a_known_picture() -> None:
     assert found.f1("iou") == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("kind", ["bool", ">i2", ">u4", "<i8", "f4"])
+def test_masks_of_any_type_and_order_of_bytes_are_counted(kind: str) -> None:
+    known = count_lesions(REFERENCE, PREDICTION)
+    assert count_lesions(REFERENCE.astype(kind), PREDICTION.astype(kind)) == known
+
+
 def test_corners_of_volumes_hang_together() -> None:
     scan = np.zeros((2, 2, 2), np.uint8)
     scan[0, 0, 0] = scan[1, 1, 1] = 1

@@ -46,6 +46,8 @@ class Parts:
 
 def parts_of(labels: npt.NDArray[Any], label: int) -> Parts:
     """The connected parts of the voxels of one label; labels: any integers (Z, Y, X)."""
+    # Compiled code reads numbers in this machine's order of bytes alone.
+    labels = labels.astype(labels.dtype.newbyteorder("="), copy=False)
     rows = labels.reshape(-1, labels.shape[2])
     first = _count_runs(rows, label)
     start, stop = np.empty(first[-1], np.int64), np.empty(first[-1], np.int64)
