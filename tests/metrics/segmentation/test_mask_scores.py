@@ -225,6 +225,36 @@ def test_a_perfect_distance_has_no_interval_but_a_reason() -> None:
     assert m.reason == ("every case has the best score there is; how far off one may be is unseen")
 
 
+@pytest.mark.parametrize(("hits", "wrong"), [(3, 0), (3, 2), (0, 3)])
+def test_cases_that_score_the_same_leave_room_for_those_not_seen(hits: int, wrong: int) -> None:
+    """Six cases of one Dice had it for certain: from 0.750 to 0.750."""
+    alike = results(*(stored(str(n), (hits, wrong, 3 - hits)) for n in range(6)))
+    found = aggregate(alike, labels=("1",), metrics=("dice", "hd95")).overall
+    dice, unseen = found["dice"], 1 - 0.05 ** (1 / 6)
+    assert dice.value is not None
+    assert dice.low == pytest.approx(dice.value * (1 - unseen))
+    assert dice.high == pytest.approx(dice.value + unseen * (1 - dice.value))
+    assert found["hd95"].low is None
+    assert str(found["hd95"].reason).startswith("every case has the ")
+
+
+def test_cases_that_a_tool_leaves_out_bear_no_interval() -> None:
+    """MONAI's Dice of eight cases, of which five have the class, is that of five."""
+    blank = [stored(f"blank {n}", (0, 1, 0)) for n in range(3)]
+    held = [stored(str(n), (3, n % 3, 1)) for n in range(6)]
+    five, six = (results(*held[:count], *blank) for count in (5, 6))
+    for cases, verdict in ((five, Verdict.TOO_FEW), (six, Verdict.VALID)):
+        m = aggregate(cases, labels=("1",), metrics=("dice",), convention="monai").overall["dice"]
+        assert (m.sample_count, m.verdict) == (len(cases) - 3, verdict)
+        assert (m.low is None) == (verdict is Verdict.TOO_FEW)
+    ours = aggregate(five, labels=("1",), metrics=("dice",)).overall["dice"]
+    assert (ours.sample_count, ours.verdict) == (8, Verdict.VALID)
+    monai = CONVENTIONS["monai"]
+    seeds = [sample(c, labels=("1",), metric="dice", convention=monai) for c in (six, five)]
+    both = over_seeds(seeds)
+    assert (both.case_count, both.replicates.size) == (5, 0)
+
+
 def test_the_spread_over_seeds_widens_the_interval() -> None:
     drawn = np.random.default_rng(0).normal(0.6, 0.02, 500)
     one, two = (Sampled(value=value, replicates=drawn, case_count=20) for value in (0.5, 0.7))

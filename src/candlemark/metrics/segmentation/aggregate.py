@@ -49,6 +49,7 @@ from candlemark.records import Measurement, Verdict
 MINIMUM_CASES = 6
 REPLICATES = 2000
 _DIGITS = 10
+_LEVEL_DISTANCE = "every case has the same score; how far off another may be is unseen"
 _PERFECT = "every case has the best score there is; how far off one may be is unseen"
 
 
@@ -58,6 +59,7 @@ class Sampled:
 
     value: NaN or infinite where the convention says so
     replicates: float64[B], empty where there are too few cases
+    case_count: cases that have a number; a tool that leaves cases out has fewer than there are
     seed_variance: of the mean over training seeds, 0 where there is one
     reason: why the value is unknown
     """
@@ -141,11 +143,12 @@ def sample(
         replicates=replicates if count >= MINIMUM_CASES else 1,
         seed=seed,
     )
-    kept = drawn if count >= MINIMUM_CASES else np.empty(0)
+    known = table.case_count(label)
+    kept = drawn if known >= MINIMUM_CASES else np.empty(0)
     # Sums in another order differ in the last bits: taken for spread, they would make a difference
     # that is the same in every case look surer than the cases can make it.
     return Sampled(
-        value=round(value, _DIGITS), replicates=np.round(kept, _DIGITS), case_count=count
+        value=round(value, _DIGITS), replicates=np.round(kept, _DIGITS), case_count=known
     )
 
 
@@ -157,10 +160,13 @@ def over_seeds(seeds: Sequence[Sampled]) -> Sampled:
     if unknown is not None:
         return unknown
     values = np.asarray([one.value for one in seeds])
+    fewest = min(seeds, key=lambda one: one.case_count)
     return replace(
-        seeds[0],
+        fewest,
         value=float(values.mean()),
-        replicates=np.mean([one.replicates for one in seeds], axis=0),
+        replicates=np.mean([one.replicates for one in seeds], axis=0)
+        if fewest.replicates.size
+        else fewest.replicates,
         seed_variance=float(values.var(ddof=1) / len(values)),
     )
 
@@ -202,9 +208,9 @@ def bounds_of(metric: SegmentationMetric, sampled: Sampled, *, level: float = LE
     count = sampled.case_count
     if count < MINIMUM_CASES:
         return Interval(reason=too_few(count))
-    perfect = np.isinf(metric.high) and sampled.value == metric.low
-    if perfect and sampled.seed_variance == 0:
-        return Interval(reason=_PERFECT)
+    drawn = sampled.replicates[np.isfinite(sampled.replicates)]
+    if sampled.seed_variance == 0 and drawn.size and np.ptp(drawn) == 0:
+        return _of_one_score(metric, sampled.value, count, level)
     return interval(
         sampled.value,
         sampled.replicates,
@@ -213,6 +219,20 @@ def bounds_of(metric: SegmentationMetric, sampled: Sampled, *, level: float = LE
         block_length=1,
         level=level,
         extra_variance=sampled.seed_variance,
+    )
+
+
+def _of_one_score(metric: SegmentationMetric, value: float, count: int, level: float) -> Interval:
+    """Bounds where every case has the same score: as far as cases that were not seen may move it.
+
+    Had a share q of all cases another score, `count` cases would all be free of it with
+    (1 - q)^count; it may be as bad or as good as the metric goes (the rule of three).
+    """
+    if np.isinf(metric.high):
+        return Interval(reason=_PERFECT if value == metric.low else _LEVEL_DISTANCE)
+    unseen = 1 - (1 - level) ** (1 / count)
+    return Interval(
+        low=value - unseen * (value - metric.low), high=value + unseen * (metric.high - value)
     )
 
 

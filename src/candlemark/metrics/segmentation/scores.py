@@ -236,6 +236,13 @@ class ScoreTable:
             return self._pooled(weight, self.counts[:, place])
         return self._weighted(self.scores[:, place], weight)
 
+    def case_count(self, label: str | None = None) -> int:
+        """How many cases have a number, of one class or of any."""
+        if self.counts is not None:
+            return len(self.cases)
+        chosen = self.scores if label is None else self.scores[:, [self.labels.index(label)]]
+        return int((~np.isnan(chosen)).any(axis=1).sum())
+
     def per_case(self) -> FloatArray:
         """Mean over the classes of each case, float64[N]."""
         return self._over(list(self.scores.T))

@@ -104,18 +104,16 @@ def compare(first: Row, second: Row, metric: str) -> Difference:
     reason = one.reason or two.reason
     if reason is not None:
         return Difference(metric=metric, value=None, reason=reason)
-    if one.case_count < MINIMUM_CASES:
+    count = min(one.case_count, two.case_count)
+    if count < MINIMUM_CASES:
         return Difference(
-            metric=metric,
-            value=one.value - two.value,
-            case_count=one.case_count,
-            reason=too_few(one.case_count),
+            metric=metric, value=one.value - two.value, case_count=count, reason=too_few(count)
         )
     return difference(
         (one.value, one.replicates),
         (two.value, two.replicates),
         metric=SEGMENTATION_METRICS[metric],
-        case_count=one.case_count,
+        case_count=count,
         block_length=1,
         extra_variance=one.seed_variance + two.seed_variance,
     )
