@@ -15,7 +15,7 @@ from candlemark.benchmark.segmentation import probe, task
 from candlemark.benchmark.segmentation.folds import Fold
 from candlemark.benchmark.segmentation.probe import train_probe
 from candlemark.benchmark.segmentation.seen import TrainCase
-from candlemark.errors import DatasetError, ModelError
+from candlemark.errors import ConfigError, DatasetError, ModelError
 from candlemark.models.segmentation.backbones import Backbone
 from candlemark.models.segmentation.base import Case, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.probe import FoldedSegmenter, Head
@@ -300,6 +300,5 @@ def test_one_file_under_two_ids_is_refused_before_anything_is_learnt(
     drawn[1, :3] = 1
     grid = Geometry(shape=drawn.shape, spacing_mm=(3.0, 1.0, 1.0))
     mask_to_file(drawn, grid, masks / "case_2.nii.gz")
-    (work,) = works_of(config_of(given, **probes()))
-    with pytest.raises(DatasetError, match="one file under two ids"):
-        task.run(work)
+    with pytest.raises(ConfigError, match="'case_2' of the test split shows the same image as"):
+        works_of(config_of(given, **probes()))

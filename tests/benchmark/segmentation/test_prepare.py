@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from candlemark.benchmark.segmentation.folds import Fold
 from candlemark.benchmark.segmentation.prepare import find_cases, prepare
@@ -136,7 +137,22 @@ def test_a_split_that_names_a_case_that_was_cut_off_is_told_so(config_of, tmp_pa
 def test_one_scan_under_two_names_is_not_learnt_and_tested(config_of, tmp_path, write_scan, scans):
     write_scan(scans, "case_4", seed=1)  # what case_1 is
     splits = {"train": ["case_1"], "test": ["case_2", "case_4"]}
-    with pytest.raises(ConfigError, match="'case_4' of the test split holds the same files as"):
+    with pytest.raises(ConfigError, match="'case_4' of the test split shows the same image as"):
+        prepare(config_of({"splits": splits}), tmp_path, learns=True)
+
+
+def test_an_image_that_was_copied_and_drawn_anew_is_not_learnt_and_tested(
+    config_of, tmp_path, write_scan, scans
+):
+    """Saved by another program, with the mask of another reader: no byte of both is the same."""
+    images = scans / "images"
+    copy = SimpleITK.Cast(SimpleITK.ReadImage(images / "case_1.nii.gz"), SimpleITK.sitkFloat32)
+    (images / "case_4.nii.gz").unlink()
+    SimpleITK.WriteImage(copy, images / "case_4.nii")
+    for fold in prepare(config_of({"folds": 3}), tmp_path, learns=True).folds:
+        assert ("case_1" in fold.test) == ("case_4" in fold.test)
+    splits = {"train": ["case_1"], "test": ["case_2", "case_4"]}
+    with pytest.raises(ConfigError, match="'case_4' of the test split shows the same image as"):
         prepare(config_of({"splits": splits}), tmp_path, learns=True)
 
 

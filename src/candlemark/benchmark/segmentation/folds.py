@@ -68,10 +68,10 @@ def deal(cases: Sequence[ScanCase], *, folds: int, seed: int) -> tuple[Fold, ...
 
 
 def _alike(cases: Sequence[ScanCase]) -> list[list[str]]:
-    """Ids by scan: those that share an image file or all content are of one."""
+    """Ids by scan: those that share an image, as a file or by its voxels, are of one."""
     groups: list[tuple[set[object], list[str]]] = []
     for case in sorted(cases, key=lambda one: one.id):
-        keys: set[object] = {case.sha256, case.image.resolve()}
+        keys: set[object] = {case.sha256, case.image.resolve(), _image_of(case)}
         same = [one for one in groups if one[0] & keys]
         ids = [one for _, held in same for one in held]
         groups = [one for one in groups if one not in same]
@@ -125,13 +125,18 @@ def declared(
 
 def _refuse_copies(train: Sequence[ScanCase], test: Sequence[ScanCase]) -> None:
     """One scan under two names would be learnt by heart."""
-    learnt = {case.sha256: case.id for case in train}
+    learnt = {_image_of(case): case.id for case in train}
     for case in test:
-        if case.sha256 in learnt:
+        if _image_of(case) in learnt:
             raise ConfigError(
-                f"case '{case.id}' of the test split holds the same files as case "
-                f"'{learnt[case.sha256]}' of the training split; take one of them out"
+                f"case '{case.id}' of the test split shows the same image as case "
+                f"'{learnt[_image_of(case)]}' of the training split; take one of them out"
             )
+
+
+def _image_of(case: ScanCase) -> str:
+    """What its image is known by, however it is called and whoever drew the reference."""
+    return case.image_sha256 or case.sha256
 
 
 def audit_split(
@@ -139,7 +144,7 @@ def audit_split(
 ) -> None:
     """Refuse a split in which a case is on both sides: by id, by file, or by content.
 
-    contents: hash of each case's content by its id, where it is known
+    contents: hash of each case's image by its id, where it is known
 
     Raises DatasetError: names the cases; or a side is empty.
     """

@@ -17,7 +17,12 @@ from pathlib import Path
 from candlemark import progress
 from candlemark.benchmark.segmentation.config import ScansConfig, SegmentationConfig
 from candlemark.benchmark.segmentation.folds import Fold, deal, declared
-from candlemark.benchmark.segmentation.scan_cases import References, ScanCase, labels_in
+from candlemark.benchmark.segmentation.scan_cases import (
+    References,
+    ScanCase,
+    labels_in,
+    voxels_sha256,
+)
 from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
 from candlemark.scans.geometry import compare_geometry, require_same_grid
@@ -109,7 +114,7 @@ def prepare(
     _compare_grids(found.matches, data)
     labels = _labels(found.matches, data)
     references = References(labels=labels, geometry=data.geometry)
-    cases = _hashed(found.matches)
+    cases = _hashed(found.matches, images=learns)
     test, folds = split_cases(cases, data, learns=learns, cut=found.cut)
     learnt = {one for fold in folds for one in fold.train}
     train = tuple(case for case in cases if case.id in learnt)
@@ -199,7 +204,7 @@ def _require_known(matches: Iterable[Match], labels: LabelMap) -> None:
         )
 
 
-def _hashed(matches: Sequence[Match]) -> list[ScanCase]:
+def _hashed(matches: Sequence[Match], *, images: bool) -> list[ScanCase]:
     cases = []
     with progress.track("hashing scans", total=len(matches), unit="cases") as bar:
         for match in matches:
@@ -217,6 +222,7 @@ def _hashed(matches: Sequence[Match]) -> list[ScanCase]:
                     image=known.image,
                     reference=known.reference,
                     sha256=content_hash(known),
+                    image_sha256=voxels_sha256(known.image) if images else "",
                     stamp=stamped,
                 )
             )

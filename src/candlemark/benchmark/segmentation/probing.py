@@ -62,7 +62,7 @@ def _audit(work: SegmentationWork) -> None:
         audit_split(
             [seen[one] for one in fold.train],
             [seen[one] for one in fold.test],
-            contents={name: case.sha256 for name, case in both.items()},
+            contents={name: case.image_sha256 or case.sha256 for name, case in both.items()},
         )
 
 

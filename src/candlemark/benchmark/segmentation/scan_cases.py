@@ -11,7 +11,7 @@ only where that was asked for.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -38,6 +38,7 @@ class ScanCase:
     """Two files that belong together.
 
     sha256: of the content of both
+    image_sha256: of the image's voxels; empty: nobody learns, so that no copy needs to be known
     stamp: their sizes and times when they were hashed; empty: nobody looks whether they change
     """
 
@@ -45,6 +46,7 @@ class ScanCase:
     image: Path
     reference: Path
     sha256: str
+    image_sha256: str = field(default="", compare=False)
     stamp: tuple[tuple[str, int, int], ...] = ()
 
     @property
@@ -79,6 +81,20 @@ def require_unchanged(case: ScanCase) -> None:
             f"the files of case {case.id} changed while the run was on ({case.image}, "
             f"{case.reference}); the same command begins again with what they are now"
         )
+
+
+def voxels_sha256(image: Path) -> str:
+    """SHA-256 in hex of shape and voxels: the same of a copy that was packed or saved otherwise.
+
+    Raises ScanError: the image cannot be read.
+    """
+    scan = open_scan(image)
+    shape = scan.geometry.shape
+    found = hashlib.sha256(f"{shape} {scan.channels}".encode())
+    for place in range(shape[0]):
+        found.update(np.ascontiguousarray(scan.read(place, place + 1), np.float64).data)
+    scan.release()
+    return found.hexdigest()
 
 
 def open_scan_case(case: ScanCase) -> OpenScan:
