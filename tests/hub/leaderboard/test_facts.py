@@ -48,6 +48,23 @@ def test_no_metadata_is_fatal(told: dict[str, Any]) -> None:
         assert count is None or count >= 0
 
 
+def test_a_text_in_place_of_a_word_is_cut() -> None:
+    told = {"cardData": {"license": "l" * 500}, "library_name": "x" * 5000, "tags": ["t" * 500]}
+    model = read_model(kept_facts(entry("a/b", **told)), ())
+    for text in (model.license, model.library, *model.tags):
+        assert text is not None
+        assert len(text) == 100
+        assert text.endswith("...")
+
+
+def test_what_an_author_writes_is_not_verified_by_the_hub() -> None:
+    told = {"cardData": {"model-index": index(0.9, verified=True)}}
+    claims, problems = read_claims(told)
+    assert ([one.verification for one in claims], problems) == (["claimed"], ())
+    signed = {"cardData": {"model-index": index(0.9, verifyToken="e.y.J")}}
+    assert [one.verification for one in read_claims(signed)[0]] == ["signed"]
+
+
 @given(anything)
 def test_what_is_no_entry_is_none(told: Any) -> None:
     assert isinstance(is_model(kept_facts(told)), bool)

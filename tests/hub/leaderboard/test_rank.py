@@ -159,10 +159,23 @@ def test_downloads_nobody_told_come_after_none() -> None:
         ("hd95 (HD95 in mm)", 12.0, 3.0),
         ("mean_squared_error", 2.0, 1.0),
         ("psnr", 20.0, 30.0),
+        ("wer (Test WER)", 0.05, 2.01),
+        ("answer order", 0.5, 2.0),
+        ("dsc", 0.871, 87.2),
+        ("auroc", 91.0, 0.92),
+        ("normalised_surface_distance (NSD)", 0.7, 0.8),
+        ("average_surface_distance", 3.0, 2.0),
+        ("edit_similarity", 0.7, 0.8),
+        ("ppl", 12.0, 3.0),
     ],
 )
 def test_which_way_a_metric_is_better(metric: str, worse: float, better: float) -> None:
     assert worth(metric, better) > worth(metric, worse)
+
+
+def test_a_per_cent_sign_is_read_whatever_the_number() -> None:
+    assert worth("wer", 0.9, "0.9%") == pytest.approx(-0.009)
+    assert worth("psnr", 0.9, "0.9%") == 0.9
 
 
 @given(st.permutations(range(5)))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from candlemark.results.tracked import Claim, Verification
@@ -28,10 +29,14 @@ def read_claims(item: Mapping[str, Any]) -> tuple[tuple[Claim, ...], tuple[str, 
     """All that is claimed, each once, and what could not be read, in words."""
     card = item.get("cardData")
     index = item.get(MODEL_INDEX)
-    if index is None and isinstance(card, dict):
-        index = card.get(MODEL_INDEX)
     problems: list[str] = []
-    found = [*_from_index(index, problems), *_from_files(item.get("evalResults"), problems)]
+    if index is None and isinstance(card, dict):
+        # As its author wrote it: the Hub did not read it, so it verified nothing.
+        stated = _from_index(card.get(MODEL_INDEX), problems)
+        claims = [replace(one, verification=_unverified(one)) for one in stated]
+    else:
+        claims = list(_from_index(index, problems))
+    found = [*claims, *_from_files(item.get("evalResults"), problems)]
     if len(found) > _MOST:
         problems.append(f"{len(found)} results are claimed; the first {_MOST} are kept")
     return tuple(dict.fromkeys(found[:_MOST])), tuple(dict.fromkeys(problems))
@@ -123,6 +128,10 @@ def _of_file(entry: Mapping[str, Any], data: Mapping[str, Any]) -> Claim:
         date=_word(data.get("date")),
         notes=_word(data.get("notes")),
     )
+
+
+def _unverified(claim: Claim) -> Verification:
+    return "claimed" if claim.verification == "verified" else claim.verification
 
 
 def _signed(token: Any) -> Verification:

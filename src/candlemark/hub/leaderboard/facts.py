@@ -33,6 +33,8 @@ _MARKERS = re.compile(
 _MOST_FILES = 60
 _MOST_TAGS = 80
 _MOST_COUNT = 10**18
+_LONGEST = 100
+"""Characters of a word: names of the Hub are shorter, and a licence's text is no name."""
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -80,7 +82,7 @@ class _Reader:
         if value is None:
             return None
         if isinstance(value, str) and printable(value):
-            return printable(value)
+            return _cut(printable(value))
         self.complain(name, value, "a word")
         return None
 
@@ -112,11 +114,13 @@ class _Reader:
         if value is None:
             return ()
         if isinstance(value, str):
-            return (printable(value),) if printable(value) else ()
+            return (_cut(printable(value)),) if printable(value) else ()
         if not isinstance(value, list):
             self.complain(name, value, "a list")
             return ()
-        return tuple(printable(one) for one in value if isinstance(one, str) and printable(one))
+        return tuple(
+            _cut(printable(one)) for one in value if isinstance(one, str) and printable(one)
+        )
 
     def time(self, name: str) -> str | None:
         value = self.item.get(name)
@@ -183,7 +187,7 @@ def _license(read: _Reader, tags: Sequence[str]) -> str | None:
     found = ", ".join(dict.fromkeys(word for word in (stated or tagged) if word.strip()))
     if found == "other" and named:
         return f"other ({named})"
-    return found or None
+    return _cut(found) or None
 
 
 def _gated(read: _Reader) -> str | None:
@@ -219,6 +223,10 @@ def _files(read: _Reader) -> tuple[tuple[str, ...] | None, int | None]:
 def is_weights(name: str) -> bool:
     """Whether a file of this name may hold a trained model."""
     return bool(_WEIGHTS.search(name)) and not _NO_WEIGHTS.search(name)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _short(value: Any) -> str:

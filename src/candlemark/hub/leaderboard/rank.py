@@ -17,6 +17,7 @@ The order, each only where all before it tie:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,15 +30,21 @@ from candlemark.results.tracked import Claim, TrackedModel
 LOWER_IS_BETTER = (
     "loss", "perplexity", "wer", "cer", "mer", "mae", "mse", "rmse", "mape", "fid", "hd95", "hd",
     "hausdorff", "assd", "asd", "eer", "der", "error", "distance", "lpips", "kid", "abs_rel",
-    "brier", "ece", "latency", "edit",
+    "brier", "ece", "latency", "edit", "ppl", "nll", "bpb", "entropy", "fvd", "masd", "rmsd",
+    "smape", "mase", "wape", "wql", "crps", "nrmse", "fpr", "fnr", "rvd", "epe", "ter",
 )  # fmt: skip
 """Words in a metric's name that mean the less the better; all others are taken the other way."""
 
+_HIGHER_IS_BETTER = ("accuracy", "similarity", "sim", "correlation", "nsd")
+"""Words that mean the more the better, whatever stands beside them ("edit similarity")."""
+
 _SHARES = (
     "accuracy", "dice", "f1", "iou", "precision", "recall", "auc", "sensitivity", "specificity",
-    "jaccard", "map", "rouge", "kappa", "mcc", "score",
+    "jaccard", "map", "rouge", "kappa", "mcc", "score", "auroc", "auprc", "pearson", "spearman",
+    "ndcg", "exact_match", "bleu",
 )  # fmt: skip
-"""Metrics of 0 to 1 that some write in per cent."""
+_SHORT_SHARES = ("wer", "cer", "mer", "eer", "der", "dsc", "nsd", "pq", "ap", "acc", "em", "mrr")
+"""Metrics of 0 to 1 that some write in per cent; the short ones are whole words."""
 
 _CHECKED = {"verified": 0, "signed": 1, "claimed": 2}
 
@@ -138,7 +145,7 @@ def _rivalries(models: Iterable[TrackedModel]) -> dict[str, Rivalry]:
             group = groups.setdefault(claim.about, {})
             held = group.get(model.id)
             if held is None or _CHECKED[claim.verification] < _CHECKED[held[1].verification]:
-                group[model.id] = worth(claim.metric, claim.value), claim
+                group[model.id] = worth(claim.metric, claim.value, claim.told), claim
     found: dict[str, Rivalry] = {}
     for group in groups.values():
         if len(group) < 2:
@@ -156,14 +163,18 @@ def _share(rivalry: Rivalry) -> float:
     return (rivalry.of - rivalry.place) / (rivalry.of - 1)
 
 
-def worth(metric: str, value: float) -> float:
+def worth(metric: str, value: float, told: str = "") -> float:
     """A claim as a number that is better when higher; shares in per cent as shares."""
     name = metric.lower()
-    if any(word in name for word in _SHARES) and 1 < value <= 100:
+    words = re.split(r"[\W_]+", name)
+    share = any(word in name for word in _SHARES) or any(word in _SHORT_SHARES for word in words)
+    if share and (1 < value <= 100 or told.endswith("%")):
         value /= 100
-    words = name.replace("-", "_").replace("(", " ").replace(")", " ").replace("_", " ").split()
+    # A normalised surface distance is the share of a surface that is near enough.
+    normalised = "surface" in words and any(word.startswith("normali") for word in words)
+    higher = normalised or any(word in _HIGHER_IS_BETTER for word in words)
     lower = any(word in LOWER_IS_BETTER for word in words) or name in LOWER_IS_BETTER
-    return -value if lower else value
+    return -value if lower and not higher else value
 
 
 def _why(
