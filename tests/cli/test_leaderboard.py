@@ -29,6 +29,19 @@ def hub_with_models(hub_double: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return hub_double
 
 
+@pytest.fixture
+def told() -> Any:
+    """What is reported while a test runs."""
+    from candlemark import progress
+
+    texts: list[str] = []
+    before = progress.set_reporter(
+        SimpleNamespace(handle=lambda event: texts.append(event.text))  # type: ignore[arg-type]
+    )
+    yield texts
+    progress.set_reporter(before)
+
+
 def run(*words: str) -> Result:
     return CliRunner().invoke(hub.app, ["leaderboard", *words])
 
@@ -149,6 +162,29 @@ def test_offline_and_diff_ask_nothing(hub_with_models: Any) -> None:
     assert hub_with_models.requests == []
 
 
+def test_a_difference_of_a_snapshot_from_itself_is_said_to_be_none(
+    hub_with_models: Any, told: list[str]
+) -> None:
+    call("--task", "image-segmentation")
+    shown = call("--task", "image-segmentation", "--diff", "9999-12-31")
+    taken_at = shown.split()[2]
+    assert (
+        f"9999-12-31 and now both mean the snapshot of {taken_at}, so nothing is compared; name an "
+        "earlier day, or a time of a day with several snapshots"
+    ) in told
+
+
+def test_a_reader_who_leaves_costs_no_report(
+    hub_with_models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("candlemark.report.leaderboard.text.show", gone)
+    assert run("--task", "image-segmentation", "--html", "page.html").exit_code != 0
+    assert "clinic/segformer-lesion" in Path("page.html").read_text(encoding="utf-8")
+
+
 def test_reports_are_written(hub_with_models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     call("--task", "image-segmentation", "--html", "b.html", "--markdown", "b.md")
     assert "clinic/segformer-lesion" in Path("b.html").read_text(encoding="utf-8")
@@ -222,6 +258,10 @@ def test_a_query_of_a_file_that_is_wrong_is_told_with_the_file(
         (("--set", "x"), "no set 'x'; known: medical, segmentation"),
         (("--max-age", "soon"), "--max-age soon is no age; write 30m, 6h or 2d"),
         (("--sort", "x"), "--sort x is not known: downloads, likes, trending, modified, created"),
+        (
+            ("--diff", "2026-01-01", "--html", "x.html", "--watch"),
+            "--diff prints what changed, and nothing else; leave out --html and --watch",
+        ),
         (("2026-01-01",), "'2026-01-01' stands alone; write --diff DATE 2026-01-01"),
         (
             ("--offline", "--watch"),
@@ -241,17 +281,10 @@ def test_what_is_wrong_is_said_in_one_line(
     assert hub_with_models.requests == []
 
 
-def test_a_task_that_may_be_misspelt_is_asked_for_with_a_warning(hub_with_models: Any) -> None:
-    from candlemark import progress
-
-    told: list[str] = []
-    before = progress.set_reporter(
-        SimpleNamespace(handle=lambda event: told.append(event.text))  # type: ignore[arg-type]
-    )
-    try:
-        shown = call("--task", "image-segmentaion")
-    finally:
-        progress.set_reporter(before)
+def test_a_task_that_may_be_misspelt_is_asked_for_with_a_warning(
+    hub_with_models: Any, told: list[str]
+) -> None:
+    shown = call("--task", "image-segmentaion")
     assert (
         "'image-segmentaion' is no task known here, the Hub is asked all the same; "
         "did you mean 'image-segmentation'?"

@@ -148,7 +148,7 @@ def _claim() -> dict[str, object]:
 
 
 def test_what_is_no_tracker_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="make the first with: candlemark hub leaderboard"):
+    with pytest.raises(ResultsError, match="make the first with the same command, without"):
         open_tracker(tmp_path, read_only=True)
 
     other = tmp_path / "other.duckdb"

@@ -139,7 +139,10 @@ def leaderboard(
         single, query or (), query_set, config, limit, (min_parameters, max_parameters)
     )
     if diff is not None or until is not None:
-        _check_diff(diff, until)
+        files = {"--html": html, "--markdown": markdown, "--trend": trend}
+        given = [*(name for name, path in files.items() if path is not None)]
+        given += ["--refresh"] * refresh + ["--watch"] * watch
+        _check_diff(diff, until, given)
         changes = watching.diff(
             queries, str(diff), until, tracker_dir=tracker_dir, own=_own(results)
         )
@@ -158,11 +161,13 @@ def leaderboard(
         own=_own(results),
     )
     # Told before it is written: what changed is told once, and a full disk must not keep it.
-    if watch:
-        _tell_watch(board, as_json=json)
-    else:
-        _tell(board, shown=show, as_json=json)
-    _write(board, html, markdown, trend)
+    try:
+        if watch:
+            _tell_watch(board, as_json=json)
+        else:
+            _tell(board, shown=show, as_json=json)
+    finally:  # who reads may have read enough and left, as `head` does
+        _write(board, html, markdown, trend)
     if watch and board.changes is not None and board.changes.news:
         raise typer.Exit(EXIT_CHANGED)
 
@@ -241,9 +246,13 @@ def _configured(
     return found, limit or stated, told.max_parameters if high is None else high
 
 
-def _check_diff(diff: str | None, until: str | None) -> None:
+def _check_diff(diff: str | None, until: str | None, given: list[str]) -> None:
     if diff is None:
         raise _usage(f"'{until}' stands alone; write --diff DATE {until}")
+    if given:
+        raise _usage(
+            f"--diff prints what changed, and nothing else; leave out {' and '.join(given)}"
+        )
 
 
 def _usage(text: str) -> Exception:

@@ -33,7 +33,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
-        "corrupt|checksum|replay|deserializ",
+        "corrupt|checksum|replay|deserializ|read enough bytes",
         "is damaged; restore a copy, or move it away and run the suite again",
     ),
 )

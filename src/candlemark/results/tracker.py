@@ -86,7 +86,8 @@ def open_tracker(path: str | Path, *, read_only: bool = False) -> Tracker:
     file = tracker_path(path)
     if read_only and not file.exists():
         raise ResultsError(
-            f"there are no snapshots at {file}; make the first with: candlemark hub leaderboard"
+            f"there are no snapshots at {file}; make the first with the same command, "
+            "without --offline and --diff"
         )
     connection = _connect(file, read_only=read_only)
     try:
@@ -266,7 +267,7 @@ class Tracker:
         others = f" (there are some of {'; of '.join(named)})" if named else ""
         return ResultsError(
             f"{self.path} has no snapshot of these queries at {endpoint}{others}; "
-            "make the first with: candlemark hub leaderboard"
+            "make the first with the same command, without --offline and --diff"
         )
 
     def _one(self, where: str, asked: str, order: str, values: list[Any]) -> Snapshot | None:

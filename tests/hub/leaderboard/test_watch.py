@@ -129,7 +129,8 @@ def test_offline_without_a_snapshot_says_what_to_do(see: Any, tmp_path: Path) ->
         see(offline=True)
     file = tmp_path / "tracker" / "leaderboard.duckdb"
     assert str(error.value) == (
-        f"there are no snapshots at {file}; make the first with: candlemark hub leaderboard"
+        f"there are no snapshots at {file}; make the first with the same command, "
+        "without --offline and --diff"
     )
     see()
     with pytest.raises(

@@ -125,6 +125,11 @@ def diff(
         after = tracker.at(hub, asked, until or "9999-12-31")
     if after.number < before.number:
         raise ResultsError(f"{until} is before {since}; write the earlier date first")
+    if after.number == before.number:
+        warning(
+            f"{since} and {until or 'now'} both mean the snapshot of {before.taken_at}, so nothing "
+            "is compared; name an earlier day, or a time of a day with several snapshots"
+        )
     return _compare(before, after, own)
 
 

@@ -63,7 +63,7 @@ def _header(board: Board) -> str:
     if first is not None:
         section = next(s for s in board.sections if first in s.recommended)
         answer = f"Look first at {first.model.id} for {section.title}."
-    old = " This is the last snapshot: the Hub was not asked." if board.offline else ""
+    old = " This is the last snapshot, and what the Hub said then." if board.offline else ""
     return (
         '<header class="wide"><div><p class="asked">Which models of the Hub can do the task, and '
         f"which are worth a measurement?</p><h1>{escape(answer)}</h1>"
@@ -222,7 +222,7 @@ def _changes(board: Board) -> str:
     head = '<section id="changes"><h2>Changes</h2>'
     if board.changes is None:
         first = len(board.snapshots) < 2 and not board.offline
-        why = "This is the first snapshot." if first else "Nothing was asked since the last one."
+        why = "This is the first snapshot." if first else "Nothing was learned since the last one."
         return f'{head}<p class="note">{why}</p></section>'
     changes = board.changes
     between = f"Between {escape(changes.before)} and {escape(changes.after)}"

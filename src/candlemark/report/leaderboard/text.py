@@ -64,7 +64,7 @@ def show(board: Board, console: Console | None = None, *, shown: int = SHOWN) ->
     target = console or Console()
     target.print(Text(f"Models of the Hub: {source_line(board)}", style="bold"))
     if board.offline:
-        target.print(Text(f"not asked: this is what the Hub said at {board.taken_at}", "yellow"))
+        target.print(Text(f"this is what the Hub said at {board.taken_at}", "yellow"))
     if board.trends_since is not None:
         target.print(Text(since_line(board), style="dim"))
     for section in board.found:
