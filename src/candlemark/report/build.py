@@ -36,6 +36,7 @@ from candlemark.report.segmentation.board import Board as MaskBoard
 from candlemark.report.segmentation.board import asked_of
 from candlemark.report.segmentation.board import build_boards as build_mask_boards
 from candlemark.report.segmentation.detailed import detailed as masks_detailed
+from candlemark.report.segmentation.reading import rescored
 from candlemark.report.segmentation.tables import page as masks_page
 from candlemark.report.segmentation.text import answer as masks_answer
 from candlemark.report.statistics import Board, Row, build_boards
@@ -123,6 +124,9 @@ def build_report(
         pictures = [*_figures(boards, out, name), *draw_cells(cells, out, prefix=name)]
         bar.advance(text="page")
         pages = _pages(boards, cells, gains, masks, suites=suites, out=out, prefix=prefix)
+        for board in masks:
+            labels, rows = tuple(board.class_names), (*board.rows, *board.oracles)
+            records = rescored(records, rows, labels=labels, settings=board.settings)
         parts = [text.detailed(boards, suites)] if boards else []
         parts += [detailed(cells, gains, () if boards else suites)] if cells else []
         parts += [masks_detailed(masks, () if boards or cells else suites)] if masks else []

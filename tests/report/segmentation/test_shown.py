@@ -396,6 +396,36 @@ def test_a_store_of_segmentation_alone_has_its_page_as_the_report(
     assert "segmentation, detailed report" in files.detailed.read_text(encoding="utf-8")
 
 
+def test_the_csv_of_a_report_follows_its_convention(fake: Any, tmp_path: Path) -> None:
+    """It had candlemark's numbers of the run beside a page of MONAI's."""
+    reference, prediction = fake.masks([10])
+    blank = [fake.case_of_masks("blank", 0 * reference, prediction)]
+    cases = [*(fake.case_of(name, 8) for name in fake.ids(6)), *blank]
+    carried = [Measurement(name=name, value=0.5) for name in ("dice", "load_s", "nsd")]
+    seeds = [fake.record("net", cases, seed=n, measurements=carried) for n in range(2)]
+    shown_it = fake.record("sam", cases, oracle=True, measurements=carried)
+    planned = [case["case"] for case in cases]
+    dead = fake.record("dead", [], planned=planned, status=Status.CRASHED, reason="it died")
+    with open_results(tmp_path / "results") as results:
+        results.add_suite("s1", {"task": "segmentation"}, fake.WHEN)
+        for record in (*seeds, shown_it, dead):
+            results.append(record, "s1")
+        found = {
+            name: build_report(results, tmp_path / name, convention=name).csv
+            for name in ("candlemark", "monai", "nnunet")
+        }
+    lines = {
+        name: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        for name, path in found.items()
+    }
+    for line in lines["monai"][:3]:
+        assert float(line["dice"]) == pytest.approx(0.8)
+    assert float(lines["candlemark"][0]["dice"]) == pytest.approx(0.8 * 6 / 7)
+    assert lines["nnunet"][0]["nsd"] == ""
+    assert [line["load_s"] for line in lines["monai"]] == ["0.5"] * 3 + [""]
+    assert [line["dice_verdict"] for line in lines["monai"]] == ["VALID", "VALID", "ORACLE", ""]
+
+
 def test_beside_other_tasks_the_page_is_linked(
     fake: Any, charts: Any, store: Path, tmp_path: Path
 ) -> None:

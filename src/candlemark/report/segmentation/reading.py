@@ -125,6 +125,45 @@ def build_rows(
     return rows, named
 
 
+def rescored(
+    records: Sequence[RunRecord],
+    rows: Sequence[Row],
+    *,
+    labels: Sequence[str],
+    settings: Settings,
+) -> list[RunRecord]:
+    """The records, those of `rows` with every score of masks as a board of `settings` takes it.
+
+    What a record carries from its run follows candlemark's convention and a tolerance of 1 mm. A
+    trial that failed as a whole carries none, and none is made for it.
+    """
+    seeds = {
+        trial: (row, seed)
+        for row in rows
+        if row.cases
+        for trial, seed in zip(
+            dict.fromkeys(case.trial_id for case in row.cases), row.results, strict=True
+        )
+    }
+
+    def scored(m: Measurement, row: Row, seed: Sequence[CaseResult]) -> Measurement:
+        if m.name not in SEGMENTATION_METRICS:
+            return m
+        sampled = _sampled((tuple(seed),), labels, m.name, None, settings)
+        found = measurement(m.name, sampled, unit=unit_of(m.name, seed))
+        return _marked(found, row.oracle, row.untrained)
+
+    return [
+        replace(
+            record,
+            measurements=tuple(scored(m, *seeds[record.trial_id]) for m in record.measurements),
+        )
+        if record.trial_id in seeds
+        else record
+        for record in records
+    ]
+
+
 def _lines(records: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
     """The records of each row under its name; only seeds of one config share a row."""
     named: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
