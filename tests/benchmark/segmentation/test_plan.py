@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -193,6 +194,23 @@ def test_the_raw_data_of_a_finished_mask_decides_and_not_its_header_alone(
         (work,) = works_of(config_of(models=[{"source": str(folder)}]))
         ids.append(work.trial.id)
     assert len(set(ids)) == 2
+
+
+def test_what_lies_beside_a_folder_s_weights_decides_too(config_of, works_of, tmp_path):
+    """Classes under other numbers, or pictures read in another way, are another model."""
+    config = {"model_type": "segformer", "architectures": ["SegformerForSemanticSegmentation"]}
+    asked = {"model_id": str(tmp_path), "class_map": {"tumor": "lesion"}}
+    ids = []
+    for names in ({"0": "liver", "1": "tumor"}, {"0": "tumor", "1": "liver"}):
+        written = json.dumps({**config, "id2label": names})
+        (tmp_path / "config.json").write_text(written, encoding="utf-8")
+        for size in (64, 64, 32):
+            settings = json.dumps({"image_processor_type": "SegformerImageProcessor", "size": size})
+            (tmp_path / "preprocessor_config.json").write_text(settings, encoding="utf-8")
+            (work,) = works_of(config_of(huggingface_models=[{**asked, "weights": "random"}]))
+            ids.append(work.trial.id)
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 4
 
 
 def test_masks_of_other_cases_alone_are_refused(config_of, works_of, scans, tmp_path):

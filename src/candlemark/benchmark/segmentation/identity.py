@@ -18,6 +18,9 @@ from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.weights import weights_sha256
 from candlemark.scans.pairs import file_hash
 
+SETTINGS = ("*.json", "*.txt")
+"""Files of a model's folder that are not its weights and that something reads."""
+
 
 def identity_of(spec: SegmenterSpec, files: Mapping[str, Path] | None = None) -> str:
     """The content that answers, in a word.
@@ -48,6 +51,10 @@ def _own_weights(path: Path) -> str:
 
 
 def _of_hub(spec: SegmenterSpec) -> str:
+    return ":".join(filter(None, (_hub_weights(spec), _settings(spec))))
+
+
+def _hub_weights(spec: SegmenterSpec) -> str:
     from candlemark.benchmark.inference.plan import weights_identity
     from candlemark.models.segmentation.choose import describe_segmenter, open_clip_vision
 
@@ -57,6 +64,19 @@ def _of_hub(spec: SegmenterSpec) -> str:
         return _sha256(_open_clip_weights(spec))
     described = describe_segmenter(spec.source, weights=spec.weights)
     return weights_identity(described, allow_pickle=spec.allow_pickle)
+
+
+def _settings(spec: SegmenterSpec) -> str:
+    """Of what lies beside the weights of a folder and decides too; "" of the Hub's.
+
+    Its classes, how pictures are read and the words of its tokenizer: edited between two runs,
+    the answers of the first are no longer the model's. On the Hub they belong to the weights.
+    """
+    named = [spec.source, *({spec.weights} - {"pretrained", "random"})]
+    known = [one if one.is_dir() else one.parent for one in map(Path, named) if one.exists()]
+    files = [one for place in known for kind in SETTINGS for one in sorted(place.glob(kind))]
+    told = [f"{one.name}:{_sha256(one)}" for one in files if one.is_file()]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest() if told else ""
 
 
 def _open_clip_weights(spec: SegmenterSpec) -> Path:
