@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import tracemalloc
 from pathlib import Path
@@ -266,6 +267,23 @@ def test_a_full_disk_leaves_no_half_a_mask(tmp_path: Path, name: str) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_that_write_one_mask_do_not_share_a_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, halves, write = np.ones((1, 2, 2), np.uint8), [], SimpleITK.WriteImage
+
+    def noted(image: object, path: str, **options: object) -> None:
+        halves.append(path)
+        write(image, path, **options)
+
+    monkeypatch.setattr(SimpleITK, "WriteImage", noted)
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        mask_to_file(labels, Geometry(shape=labels.shape), tmp_path / "a.nii.gz")
+    assert len(set(halves)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
 def test_real_masks(shared_data: Path) -> None:

@@ -8,6 +8,7 @@ before it takes its name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ def write_image(image: Any, path: Path) -> Path:
     import SimpleITK
 
     known = ending(path) or ""
-    partial = path.with_name(f".{path.name[: len(path.name) - len(known)]}.partial{known}")
+    # Two runs may make the same phantoms at once.
+    stem = path.name[: len(path.name) - len(known)]
+    partial = path.with_name(f".{stem}.{os.getpid()}.partial{known}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         SimpleITK.WriteImage(image, str(partial), useCompression=True)
