@@ -31,7 +31,7 @@ from candlemark.report.leaderboard.markdown import markdown
 from candlemark.report.leaderboard.page import page, write_page
 from candlemark.report.leaderboard.text import show, show_changes
 from candlemark.report.leaderboard.trend import lines, short_name, spread, trend_chart, write_trend
-from candlemark.report.leaderboard.words import ago, claims_cell, count, trend_cell
+from candlemark.report.leaderboard.words import ago, claim_text, claims_cell, count, trend_cell
 from candlemark.results.own_scores import OwnScore
 from candlemark.results.tracked import Claim, TrackedModel
 
@@ -348,3 +348,12 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         assert opened.evaluate("document.documentElement.scrollWidth") == 390
         browser.close()
     assert complaints == []
+
+
+def test_a_claim_names_the_part_of_the_data_it_is_about() -> None:
+    claim = Claim(
+        origin="model-index", task="automatic-speech-recognition", dataset="librispeech_asr",
+        metric="wer", value=2.01, told="2.01", config="clean", split="test",
+    )  # fmt: skip
+    assert claim_text(claim) == "wer 2.01 on librispeech_asr (clean, test)"
+    assert claim_text(replace(claim, config="default")) == "wer 2.01 on librispeech_asr (test)"

@@ -51,12 +51,13 @@ def ago(time: str, now: datetime | None = None) -> str:
 
 
 def claim_text(claim: Claim) -> str:
-    """`dice 0.91 on msd (test), verified`; told as it was written."""
+    """`dice 0.91 on msd (spleen, test), verified`; told as it was written."""
     value = claim.told if claim.value is not None else f"'{claim.told}'"
     text = f"{claim.metric or 'an unnamed metric'} {value}"
     text += f" on {claim.dataset}" if claim.dataset else " on unnamed data"
-    if claim.split:
-        text += f" ({claim.split})"
+    part = [word for word in (claim.config, claim.split) if word and word != "default"]
+    if part:
+        text += f" ({', '.join(part)})"
     return f"{text}, {claim.verification}" if claim.verification != "claimed" else text
 
 
