@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from candlemark.errors import ModelError
 from candlemark.models.segmentation.base import PROTOCOLS, Case, SegmenterSpec, Stopwatch
@@ -41,6 +44,61 @@ def test_a_control_is_built_and_asked(
     built = build_segmenter(make_spec("all_foreground", kind="control"), batch_size=2)
     assert hasattr(built, "segment")
     assert built.segment(make_case(np.zeros((1, 2, 2))), watch).all()
+
+
+def told(volume: Any, scan: Any) -> Any:
+    """A model of one's own that asks what is known of the scan."""
+    return volume > scan.window[1]
+
+
+def network() -> torch.nn.Module:
+    """One that sees shares of the window."""
+    return torch.nn.Conv2d(1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"source": "otsu", "kind": "control", "protocol": "otsu"},
+        {"source": f"{__name__}:told", "kind": "python", "protocol": "own"},
+        {"source": f"{__name__}:network", "kind": "python", "protocol": "own"},
+        {
+            "source": f"{__name__}:network",
+            "kind": "python",
+            "protocol": "own",
+            "options": {"patch": [1, 4, 4]},
+        },
+        {
+            "source": "tiny:segformer",
+            "protocol": "native_head",
+            "weights": "random",
+            "options": {"class_map": {"1": 1}},
+        },
+    ],
+    ids=["control", "function", "network", "patches", "hub"],
+)
+def test_a_scan_that_is_read_through_for_its_window_is_loaded(
+    make_spec: MakeSpec,
+    make_case: Callable[..., Case],
+    asked: dict[str, Any],
+) -> None:
+    """Whoever asks for it first: reading is no preprocessing, in whichever row."""
+    clock = [0]
+    found: list[tuple[float, float]] = []
+
+    def window() -> tuple[float, float]:
+        if not found:
+            clock[0] += 5_000_000
+            found.append((0.0, 1.0))
+        return found[0]
+
+    case = replace(make_case(np.random.default_rng(0).random((3, 8, 8))), window=window)
+    watch = Stopwatch(lambda: clock[0])
+    built = build_segmenter(make_spec(**asked), batch_size=2)
+    assert hasattr(built, "segment")
+    built.segment(case, watch)
+    assert watch.totals_ms["load"] == 5.0
+    assert sum(watch.totals_ms.values()) == 5.0
 
 
 @pytest.mark.parametrize(

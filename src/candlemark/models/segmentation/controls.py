@@ -88,6 +88,7 @@ class Otsu:
         for start, stop in batches(case, self._batch_size):
             with watch("load"):
                 raw = case.read(start, stop)
+                histogram.open_for(grey(raw[:0]).dtype)
             with watch("preprocess"):
                 histogram.add(grey(raw))
         with watch("forward"):
@@ -154,10 +155,8 @@ class _Histogram:
 
     def add(self, slices: npt.NDArray[Any]) -> None:
         """slices: (n, Y, X), one intensity a voxel."""
-        exact = slices.dtype.kind in "bui" and slices.dtype.itemsize <= 2
-        if not len(self.counts):
-            self._open(slices.dtype, exact=exact)
-        if exact:
+        self.open_for(slices.dtype)
+        if _exact(slices.dtype):
             places = slices.astype(np.int64) - self._lowest
         else:
             low, high = self.values[0], self.values[-1]
@@ -166,14 +165,21 @@ class _Histogram:
             places = np.clip(np.ceil(share), 0, BINS - 1).astype(np.int64)
         self.counts += np.bincount(places.ravel(), minlength=len(self.counts))
 
-    def _open(self, dtype: np.dtype[Any], *, exact: bool) -> None:
-        if exact:
+    def open_for(self, dtype: np.dtype[Any]) -> None:
+        """Once, before the first slices; reads the scan through where they are not counted."""
+        if len(self.counts):
+            return
+        if _exact(dtype):
             kind = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
             self._lowest = int(kind.min)
             self.values = np.arange(kind.min, kind.max + 1, dtype=np.float64)
         else:
             self.values = np.linspace(*self._case.window(), BINS)
         self.counts = np.zeros(len(self.values), np.int64)
+
+
+def _exact(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "bui" and dtype.itemsize <= 2
 
 
 def _facts(rule: str, spec: SegmenterSpec, label: int | None) -> dict[str, Any]:

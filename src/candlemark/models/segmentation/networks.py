@@ -120,6 +120,9 @@ class NetworkSegmenter:
         Raises ModelError: the network's answer has another form than those above, or is of one
         class where the references have several and no class map says which.
         """
+        if self._intensity == "window":
+            with watch("load"):
+                case.window()  # the scan is read through for it, once
         with torch.inference_mode():
             if self._patch is None and self._network.dimensions == 2:
                 return self._by_slices(case, watch)

@@ -122,16 +122,17 @@ class FunctionSegmenter:
                 volume[start:stop] = raw
         arguments: list[Any] = [volume]
         if self._wants_facts:
-            with watch("preprocess"):
-                arguments.append(
-                    ScanFacts(
-                        id=case.id,
-                        spacing_mm=case.spacing_mm,
-                        window=case.window(),
-                        classes=self._spec.classes,
-                        device=self._spec.device,
-                    )
+            with watch("load"):
+                window = case.window()
+            arguments.append(
+                ScanFacts(
+                    id=case.id,
+                    spacing_mm=case.spacing_mm,
+                    window=window,
+                    classes=self._spec.classes,
+                    device=self._spec.device,
                 )
+            )
         with watch("forward"), working_folder():  # for what the function imports as it runs
             answer = self._function(*arguments)
         with watch("postprocess"):
