@@ -152,6 +152,34 @@ def test_a_next_page_may_be_told_without_the_host(hub_with_models: Any) -> None:
     assert names(page.items) == ["facebook/sam-vit-base"]
 
 
+def test_a_next_page_elsewhere_that_nobody_wants_is_no_trouble(hub_with_models: Any) -> None:
+    hub_with_models.models_headers = {"Link": '<https://elsewhere.example/api/models>; rel="next"'}
+    query = Query(task="image-segmentation", limit=2)
+    assert len(ModelSearch(cache=PageCache()).find(query).items) == 2
+    with pytest.raises(HubError, match="nothing was sent there"):
+        list(ModelSearch(cache=PageCache())._pages(query))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address", "same"),
+    [
+        ("https://HuggingFace.co", "https://huggingface.co:443/api/models?cursor=1", True),
+        ("https://huggingface.co", "http://huggingface.co/api/models", False),
+        ("https://huggingface.co", "https://huggingface.co@evil.example/api", False),
+        ("https://huggingface.co", "https://huggingface.co:444/api/models", False),
+        ("https://huggingface.co", "https://huggingface.co:99999/api/models", False),
+        ("https://huggingface.co", "https://x:y@huggingface.co/api/models", False),
+    ],
+)
+def test_who_is_the_same_hub(endpoint: str, address: str, same: bool) -> None:
+    search = ModelSearch(endpoint, cache=PageCache())
+    if same:
+        search._refuse_strangers(address, "search")
+        return
+    with pytest.raises(HubError, match="nothing was sent there"):
+        search._refuse_strangers(address, "search")
+
+
 def test_a_next_page_that_is_no_address_is_told(hub_with_models: Any) -> None:
     hub_with_models.models_headers = {"Link": '<http://[::1>; rel="next"'}
     with pytest.raises(HubError, match=r"cannot search the models of .*Invalid IPv6 URL"):

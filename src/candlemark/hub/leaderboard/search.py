@@ -116,6 +116,9 @@ class ModelSearch(Connection):
             seen.add(address)
             page, how = self._page(address, query)
             yield page, how
+            # Only now: a mirror may name the Hub it mirrors after the last page that is wanted.
+            if page.next is not None:
+                self._refuse_strangers(page.next, f"search the models of {query.asked}")
             address = page.next
 
     def _page(self, address: str, query: Query) -> tuple[Page, str]:
@@ -131,8 +134,6 @@ class ModelSearch(Connection):
             return self.cache.confirm(kept), "unchanged"
         if page is None:
             raise HubError(f"cannot {doing}: {self.endpoint} answered 304 to what was never asked")
-        if page.next is not None:
-            self._refuse_strangers(page.next, doing)
         return self.cache.keep(page), "sent"
 
     def _fetch(self, api: HfApi, address: str, etag: str | None) -> Page | None:
@@ -166,8 +167,8 @@ class ModelSearch(Connection):
 
     def _refuse_strangers(self, address: str, doing: str) -> None:
         """The token goes to this Hub alone."""
-        here, there = urlsplit(self.endpoint), urlsplit(address)
-        if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        if _place(self.endpoint) != _place(address):
+            there = urlsplit(address)
             raise HubError(
                 f"cannot {doing}: the next page is said to be at {there.scheme}://{there.netloc}, "
                 f"which is not {self.endpoint}; nothing was sent there"
@@ -178,3 +179,13 @@ class ModelSearch(Connection):
             note(f"the Hub takes no more requests for {self._wait_s:g} s; waiting", task="hub")
             faults.pause(self._wait_s)
             self._wait_s = 0.0
+
+
+def _place(address: str) -> tuple[str, str | None, int | None] | None:
+    """Whom a request would go to; None: nobody."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return None
+    return None if parts.username else (parts.scheme, parts.hostname, port)
