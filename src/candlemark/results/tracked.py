@@ -19,6 +19,16 @@ Verification = Literal["verified", "signed", "claimed"]
 nobody here has checked; claimed: the author's word."""
 
 
+LOADERS = frozenset(
+    {
+        "imagefolder", "audiofolder", "videofolder", "csv", "json", "text", "parquet", "arrow",
+        "pandas", "webdataset", "generator", "custom", "private", "unknown", "none", "null",
+        "dataset", "image_folder", "audio_folder",
+    }
+)  # fmt: skip
+"""What cards call a data set that has no name: how its files were read. Two of them are not one."""
+
+
 def utc(text: str) -> str:
     """A time as snapshots write it: `2026-01-31T12:00:00Z`; without a zone it is UTC already.
 
@@ -56,6 +66,11 @@ class Claim:
     source_name: str | None = None
     date: str | None = None
     notes: str | None = None
+
+    @property
+    def names_data(self) -> bool:
+        """Whether another model can have been measured on the same data."""
+        return self.dataset is not None and self.dataset.casefold() not in LOADERS
 
     @property
     def about(self) -> tuple[str | None, ...]:

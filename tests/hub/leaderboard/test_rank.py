@@ -173,6 +173,22 @@ def test_which_way_a_metric_is_better(metric: str, worse: float, better: float) 
     assert worth(metric, better) > worth(metric, worse)
 
 
+def test_data_without_a_name_is_not_the_same_data() -> None:
+    section = rank(
+        segformer("a/a", model_index=index(0.5, dataset="imagefolder"), downloads=9),
+        segformer("b/b", model_index=index(0.9, dataset="ImageFolder"), downloads=1),
+    )
+    assert order(section) == ["a/a", "b/b"]
+    assert (
+        "claims dice 0.5 on IMAGEFOLDER (test), on data that nobody else can name"
+        in section.standings[0].why
+    )
+    named = index(0.5, dataset="imagefolder")
+    named[0]["results"][0]["dataset"]["name"] = "Chest X-ray"
+    (claim,) = read_model(segformer("a/a", model_index=named), ()).claims
+    assert (claim.dataset, claim.names_data) == ("Chest X-ray", True)
+
+
 def test_a_per_cent_sign_is_read_whatever_the_number() -> None:
     assert worth("wer", 0.9, "0.9%") == pytest.approx(-0.009)
     assert worth("psnr", 0.9, "0.9%") == 0.9

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from candlemark.results.tracked import Claim, Verification
+from candlemark.results.tracked import LOADERS, Claim, Verification
 
 MODEL_INDEX = "model-index"
 EVAL_RESULTS = ".eval_results"
@@ -75,7 +75,7 @@ def _of_index(result: Mapping[str, Any], metric: Mapping[str, Any]) -> Claim:
     return Claim(
         origin=MODEL_INDEX,
         task=_word(task.get("type")) or _word(task.get("name")),
-        dataset=_word(dataset.get("type")) or _word(dataset.get("name")),
+        dataset=_data(dataset),
         config=_word(dataset.get("config")),
         split=_word(dataset.get("split")),
         metric=_metric(metric),
@@ -85,6 +85,12 @@ def _of_index(result: Mapping[str, Any], metric: Mapping[str, Any]) -> Claim:
         source=_word(source.get("url")),
         source_name=_word(source.get("name")),
     )
+
+
+def _data(dataset: Mapping[str, Any]) -> str | None:
+    """The Hub's id of it; its name where the id is only how its files were read."""
+    kind, name = _word(dataset.get("type")), _word(dataset.get("name"))
+    return name if name and (kind is None or kind.casefold() in LOADERS) else kind
 
 
 def _from_files(entries: Any, problems: list[str]) -> Iterator[Claim]:

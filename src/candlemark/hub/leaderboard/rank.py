@@ -140,7 +140,7 @@ def _rivalries(models: Iterable[TrackedModel]) -> dict[str, Rivalry]:
     groups: dict[tuple[str | None, ...], dict[str, tuple[float, Claim]]] = {}
     for model in models:
         for claim in model.claims:
-            if claim.value is None or claim.metric is None or claim.dataset is None:
+            if claim.value is None or claim.metric is None or not claim.names_data:
                 continue
             group = groups.setdefault(claim.about, {})
             held = group.get(model.id)
@@ -212,6 +212,8 @@ def _why_measured(own: Sequence[OwnScore]) -> str:
 def _why_claimed(model: TrackedModel, rivalry: Rivalry | None) -> str:
     if not model.claims:
         return "claims no result"
+    if rivalry is None and not any(claim.names_data for claim in model.claims):
+        return f"claims {claim_text(model.claims[0])}, on data that nobody else can name"
     if rivalry is None:
         return f"claims {claim_text(model.claims[0])}, which no other model here claims too"
     rank = f"number {rivalry.place} of {rivalry.of} here that claim it"

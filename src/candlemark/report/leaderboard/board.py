@@ -167,7 +167,11 @@ class Board:
     @property
     def empty(self) -> tuple[str, ...]:
         """Tasks for which no public model was found."""
-        return tuple(section.title for section in self.sections if not section.standings)
+        return tuple(
+            section.task or "queries without a task"
+            for section in self.sections
+            if not section.standings
+        )
 
     @property
     def trends_since(self) -> str | None:
