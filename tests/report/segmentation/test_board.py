@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from candlemark.errors import ConfigError, ResultsError
@@ -156,6 +158,41 @@ def test_measured_times_stand_above_those_of_the_cases(fake: Any) -> None:
     assert (row.times[0].p50.value, row.times[0].p95.value) == (7.0, 9.0)
     assert row.peak_memory is not None
     assert row.peak_memory.value == 2e9
+
+
+def test_times_of_a_row_are_those_of_all_its_seeds(fake: Any) -> None:
+    """Of three seeds the first one's were shown, and too few where all together are enough."""
+
+    def seed(number: int, *, load: Verdict, memory: float | None) -> RunRecord:
+        passes = [10.0 * number + n for n in range(3)]
+        few = Measurement(
+            name="case_p50_ms", value=None, unit="ms", sample_count=3, reason="2 more"
+        )
+        stored = (
+            *(few, replace(few, name="case_p95_ms")),
+            Measurement(name="load_s", value=1.0, verdict=load, reason="a backup ran"),
+            Measurement(name="peak_memory_bytes", value=memory, reason="not seen"),
+        )
+        record: RunRecord = fake.scored("probe", [9] * 3, seed=number, measurements=stored)
+        return replace(record, samples={"case_ms": np.array(passes)})
+
+    records = [
+        seed(0, load=Verdict.VALID, memory=None),
+        seed(1, load=Verdict.VALID, memory=3e9),
+        seed(2, load=Verdict.VALID, memory=2e9),
+    ]
+    (row,) = board_of(records).rows
+    (time,) = row.times
+    assert (time.p50.value, time.p50.sample_count, time.p50.verdict) == (11.0, 9, Verdict.VALID)
+    assert (time.p95.value, time.p95.sample_count) == (None, 9)
+    assert row.peak_memory is not None
+    assert row.peak_memory.value == 3e9
+    crowded = seed(2, load=Verdict.CONTENDED, memory=2e9)
+    (row,) = board_of([*records[:2], crowded]).rows
+    assert (row.times[0].p50.verdict, row.times[0].p50.reason) == (
+        Verdict.CONTENDED,
+        "a backup ran",
+    )
 
 
 def test_a_missing_and_a_failed_case_keep_the_denominator(fake: Any) -> None:

@@ -247,7 +247,7 @@ def _row(
         results=results,
         sampled={metric: drawn[metric, None] for metric in units},
         times=_times(records, results),
-        peak_memory=next(filter(None, (r.measurement("peak_memory_bytes") for r in records)), None),
+        peak_memory=_most([record.measurement("peak_memory_bytes") for record in records]),
         bars=tuple(_bar(scores[metric], bar) for metric, bar in settings.thresholds.items()),
     )
 
@@ -356,7 +356,7 @@ def _times(records: Sequence[RunRecord], results: Results) -> tuple[StageTime, .
         both = []
         for percentile in ("p50", "p95"):
             name = f"{stage}_{percentile}_ms"
-            stored = next(filter(None, (record.measurement(name) for record in records)), None)
+            stored = _over_passes(records, name, percentile)
             if stored is None and len(samples):
                 stored = measure_quantile(name, samples, percentile, fault=None)
             both.append(stored)
@@ -364,6 +364,32 @@ def _times(records: Sequence[RunRecord], results: Results) -> tuple[StageTime, .
             seen = float(np.median(samples)) if len(samples) else None
             found.append(StageTime(stage=stage, p50=both[0], p95=both[1], seen_ms=seen))
     return tuple(found)
+
+
+def _over_passes(records: Sequence[RunRecord], name: str, percentile: str) -> Measurement | None:
+    """A percentile of the passes of all seeds together, to be quoted as the worst of theirs is."""
+    found = [(record, m) for record in records if (m := record.measurement(name)) is not None]
+    key = name.replace(f"_{percentile}", "")
+    passes = [record.samples[key] for record, _ in found if key in record.samples]
+    if len(found) < 2 or len(passes) < len(found):
+        return found[0][1] if found else None
+    measured = measure_quantile(name, np.concatenate(passes), percentile, fault=None)
+    # A percentile that was withheld bears no mark of the machine; the time of loading does.
+    marks = [
+        mark
+        for record, own in found
+        for mark in (own, record.measurement("load_s"))
+        if mark is not None and mark.verdict not in {Verdict.VALID, Verdict.TOO_FEW}
+    ]
+    if measured.value is None or not marks:
+        return measured
+    return replace(measured, verdict=marks[0].verdict, reason=marks[0].reason)
+
+
+def _most(found: Sequence[Measurement | None]) -> Measurement | None:
+    """The largest of what seeds measured, an unknown one where none has a value."""
+    known = [m for m in found if m is not None]
+    return max(known, key=lambda m: -1.0 if m.value is None else m.value, default=None)
 
 
 def _bar(m: Measurement, bar: float) -> Bar:
