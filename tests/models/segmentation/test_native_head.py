@@ -128,15 +128,49 @@ def test_weights_without_the_head_are_refused_by_name(tmp_path: Path, make_spec:
 def test_one_tensor_of_the_head_that_is_missing_is_enough(
     bright_segformer: Path, tmp_path: Path, make_spec: MakeSpec
 ) -> None:
+    source = edited(
+        bright_segformer, tmp_path, lambda state: state.pop("decode_head.classifier.weight")
+    )
+    with pytest.raises(ModelError, match=r"lack decode_head\.classifier\.weight of"):
+        build_native_head(make_spec(source, options=MAP), batch_size=1)
+
+
+def edited(folder: Path, to: Path, change: Callable[[dict[str, Any]], object]) -> str:
+    """A copy of a model's folder with other weights."""
     from safetensors.torch import load_file, save_file
 
-    state = load_file(bright_segformer / "model.safetensors")
-    del state["decode_head.classifier.weight"]
+    state = load_file(folder / "model.safetensors")
+    change(state)
     for name in ("config.json", "preprocessor_config.json"):
-        (tmp_path / name).write_bytes((bright_segformer / name).read_bytes())
-    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=r"lack decode_head\.classifier\.weight of"):
-        build_native_head(make_spec(str(tmp_path), options=MAP), batch_size=1)
+        (to / name).write_bytes((folder / name).read_bytes())
+    save_file(state, to / "model.safetensors", {"format": "pt"})
+    return str(to)
+
+
+def test_a_count_of_batches_is_no_part_of_a_trained_head(
+    bright_segformer: Path, tmp_path: Path, make_spec: MakeSpec, make_case: MakeCase
+) -> None:
+    counter = "decode_head.batch_norm.num_batches_tracked"
+    source = edited(bright_segformer, tmp_path, lambda state: state.pop(counter))
+    voxels = band((1, 64, 64), slice(16, 40))
+    segmenter = build_native_head(make_spec(source, options=MAP), batch_size=1)
+    assert np.array_equal(segmenter.segment(make_case(voxels), Stopwatch(lambda: 0)), voxels > 500)
+    assert segmenter.facts["new_parameters"] == []
+
+
+def test_a_head_of_other_classes_than_the_config_s_is_named(
+    bright_segformer: Path, tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    name = "decode_head.classifier.weight"
+    source = edited(
+        bright_segformer, tmp_path, lambda state: state.update({name: torch.zeros(9, 64, 1, 1)})
+    )
+    with pytest.raises(ModelError) as raised:
+        build_native_head(make_spec(source, options=MAP), batch_size=1)
+    assert str(raised.value) == (
+        f"{tmp_path / 'model.safetensors'} holds {name} of shape (9, 64, 1, 1), and by the config "
+        f"of {tmp_path} it has (2, 64, 1, 1); they do not belong together"
+    )
 
 
 def test_random_weights_are_called_untrained(

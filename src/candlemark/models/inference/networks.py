@@ -108,6 +108,7 @@ def _from_weights(
     options: dict[str, Any] = {
         "config": config,
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # told by name below, and not with a log that is silenced
         "local_files_only": True,
         "dtype": torch.float32,
     }
@@ -121,8 +122,14 @@ def _from_weights(
         module, info = chosen.from_pretrained(
             None, state_dict=load_state_dict(str(file)), **options
         )
-    missing = {str(name) for name in info["missing_keys"]}
-    missing |= {str(item[0]) for item in info["mismatched_keys"]}
+    for name, saved, built in sorted(info["mismatched_keys"]):
+        raise ModelError(
+            f"{file} holds {name} of shape {tuple(saved)}, and by the config of "
+            f"{request.described.id} it has {tuple(built)}; they do not belong together"
+        )
+    # Batch norms count their batches for training alone, and old files leave the count out.
+    names = {str(name) for name in info["missing_keys"]}
+    missing = {name for name in names if not name.endswith(".num_batches_tracked")}
     lost = sorted(name for name in missing if not name.startswith(optional))
     if lost:
         raise ModelError(
