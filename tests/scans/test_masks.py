@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,16 @@ def test_whole_numbers_in_decimals_are_read_and_probabilities_are_not(tmp_path: 
     ):
         with pytest.raises(ScanError, match=message):
             open_mask(saved(tmp_path, np.array([[values]])), ONE)
+
+
+def test_labels_that_jpeg_smeared_are_refused(tmp_path: Path) -> None:
+    mask = np.zeros((32, 32), np.uint8)
+    mask[5:20, 7:19] = 255
+    Image.fromarray(mask).save(tmp_path / "a.jpg")
+    with pytest.raises(ScanError, match=r"has \d+ values from 1 to 255: JPEG smears labels .* PNG"):
+        open_mask(tmp_path / "a.jpg", label_map({}, binary=True))
+    Image.fromarray(mask[:8, :4] | 255).save(tmp_path / "a.jpg")
+    assert open_mask(tmp_path / "a.jpg", ONE).labels.all()
 
 
 def test_a_nifti_mask_of_what_is_no_number_is_no_background(tmp_path: Path) -> None:
@@ -267,6 +278,19 @@ def test_a_full_disk_leaves_no_half_a_mask(tmp_path: Path, name: str) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mask_that_cannot_be_written_says_why_in_one_clause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Geometry(shape=(1, 2, 2))
+    (tmp_path / "file").touch()
+    with pytest.raises(ScanError, match=r"file/a\.nii: (File exists|Not a directory); is the disk"):
+        mask_to_file(np.ones(grid.shape, np.uint8), grid, tmp_path / "file" / "a.nii")
+    half = partial(Path.write_bytes, data=b"half")
+    monkeypatch.setattr(SimpleITK, "WriteImage", lambda _, path, **__: half(Path(path)))
+    with pytest.raises(ScanError, match=r"a\.nii: only a part of it arrived; is the disk full"):
+        mask_to_file(np.ones(grid.shape, np.uint8), grid, tmp_path / "a.nii")
 
 
 def test_two_processes_that_write_one_mask_do_not_share_a_half_one(

@@ -7,6 +7,7 @@ JSON is strict: a number that is not finite is refused, never written as NaN.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -48,7 +49,9 @@ def write_bytes(path: Path, content: bytes) -> Path:
     except OSError as error:
         if beside.exists():  # not so where a file stands in the place of the folder
             beside.unlink()
-        raise ResultsError(f"cannot write {path}: {error.strerror}") from error
+        full = error.errno in {errno.ENOSPC, errno.EFBIG}
+        hint = "; free some space and run the command again" if full else ""
+        raise ResultsError(f"cannot write {path}: {error.strerror}{hint}") from error
     return path
 
 

@@ -9,6 +9,7 @@ before it takes its name.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,16 @@ def write_image(image: Any, path: Path) -> Path:
             refuse_truncated_nifti(partial)
         partial.replace(path)
     except (RuntimeError, OSError, ScanError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where a file stands in the place of the folder
+            partial.unlink(missing_ok=True)
         raise ScanError(
-            f"cannot write {path}: {said(error)}; is the disk full, or the name taken?"
+            f"cannot write {path}: {_why(error)}; is the disk full, or the name taken?"
         ) from None
     return path
+
+
+def _why(error: Exception) -> str:
+    """Of the half file that nobody will see nothing is told but that it is one."""
+    if isinstance(error, ScanError):
+        return "only a part of it arrived"
+    return error.strerror or str(error) if isinstance(error, OSError) else said(error)
