@@ -97,6 +97,29 @@ def test_what_changed_since_the_last_snapshot_is_told(
     ]  # fmt: skip
 
 
+def test_of_many_claims_only_those_that_changed_are_told(see: Any, hub_with_models: Any) -> None:
+    def claim(values: Sequence[float]) -> None:
+        results = [index(value, metric=f"m{n}")[0]["results"][0] for n, value in enumerate(values)]
+        hub_with_models.models[0]["model-index"] = [{"name": "m", "results": results}]
+
+    def told() -> list[str]:
+        changes = see(refresh=True).changes
+        return [item.text for item in changes.items if item.kind == "claims"]
+
+    claim([0.5] * 100)
+    see()
+    claim([0.5] * 99 + [0.6])
+    assert told() == ["m99 0.5 on isic (test) -> m99 0.6 on isic (test)"]
+    claim([0.5] * 99 + [0.6, 0.7])
+    assert told() == ["also m100 0.7 on isic (test)"]
+    claim([0.5] * 95)
+    (text,) = told()
+    assert text == (
+        "no longer m100 0.7 on isic (test); m95 0.5 on isic (test); m96 0.5 on isic (test) "
+        "and 3 more"
+    )
+
+
 def test_a_look_that_meets_no_change_says_so_and_costs_one_line(
     see: Any, clock: Any, tmp_path: Path
 ) -> None:

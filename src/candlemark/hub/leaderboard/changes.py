@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from candlemark.report.leaderboard.board import Change, Changes, Section, Trend
-from candlemark.report.leaderboard.words import claim_text, count, gated_cell
+from candlemark.report.leaderboard.words import NONE_CLAIMED, claim_text, count, gated_cell
 from candlemark.results.tracked import Snapshot, TrackedModel
 
+_MOST_CLAIMS = 3
 MOVED = 0.1
 """Downloads that changed by less are not worth a line."""
 
@@ -64,14 +65,15 @@ def compare(before: Snapshot, after: Snapshot, first: Sequence[Change] = ()) -> 
 
 
 def _of_model(old: TrackedModel, new: TrackedModel) -> list[Change]:
+    claims = _claims(old, new)
     pairs = (
-        ("claims", *(_claims(model) for model in (old, new))),
         ("licence", old.license or "none stated", new.license or "none stated"),
         ("gated", gated_cell(old), gated_cell(new)),
         ("task", old.task or "none", new.task or "none"),
         ("size", count(old.parameters), count(new.parameters)),
     )
-    found = [
+    found = [Change(model=new.id, kind="claims", text=claims)] if claims else []
+    found += [
         Change(model=new.id, kind=kind, text=f"{was} -> {now}")
         for kind, was, now in pairs
         if was != now
@@ -86,8 +88,22 @@ def _of_model(old: TrackedModel, new: TrackedModel) -> list[Change]:
     return [*found, Change(model=new.id, kind="numbers", text=numbers)] if numbers else found
 
 
-def _claims(model: TrackedModel) -> str:
-    return "; ".join(sorted(claim_text(claim) for claim in model.claims)) or "none claimed"
+def _claims(old: TrackedModel, new: TrackedModel) -> str:
+    """What only one of them claims: some claim hundreds of results, of which one changes."""
+    was, now = ({claim_text(claim) for claim in model.claims} for model in (old, new))
+    gone, come = _few(was - now), _few(now - was)
+    if was == now:
+        return ""
+    if was and now and not gone:
+        return f"also {come}"
+    if was and now and not come:
+        return f"no longer {gone}"
+    return f"{gone or NONE_CLAIMED} -> {come or NONE_CLAIMED}"
+
+
+def _few(texts: set[str]) -> str:
+    more = f" and {len(texts) - _MOST_CLAIMS} more" if len(texts) > _MOST_CLAIMS else ""
+    return "; ".join(sorted(texts)[:_MOST_CLAIMS]) + more
 
 
 def _numbers(old: TrackedModel, new: TrackedModel) -> str:
