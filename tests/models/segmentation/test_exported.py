@@ -191,6 +191,15 @@ def test_the_threshold_is_of_the_probability_also_for_logits(
         assert (found == (probability > 0.9)).all()
 
 
+@pytest.mark.parametrize("option", [{"threshold": 0.9}, {"activation": "sigmoid"}])
+def test_what_one_channel_is_read_by_is_refused_for_several(
+    save_torchscript: Save, asked: Callable[..., Labels], case: Case, option: dict[str, Any]
+) -> None:
+    path = save_torchscript(nn.Conv2d(1, 2, 1))
+    with pytest.raises(ModelError, match=f"gives 2 channels, which reads no {next(iter(option))}"):
+        asked(path, case, **option)
+
+
 def test_a_network_in_half_precision_gets_what_it_takes(
     save_torchscript: Save, asked: Callable[..., Labels], case: Case, tmp_path: Path
 ) -> None:

@@ -56,6 +56,13 @@ def test_scores_by_class_are_won_by_the_highest() -> None:
     assert answered(scores[:2], classes={4: "x"}) == [0, 4, 0, 0]
 
 
+def test_a_threshold_is_of_probabilities_alone() -> None:
+    with pytest.raises(ModelError, match="gives labels, which reads no threshold; take threshold"):
+        answered(row(0, 2, 2, 0, dtype=np.int64), threshold=0.9)
+    with pytest.raises(ModelError, match="gives a score a class, which reads no threshold"):
+        answered(np.zeros((2, *SHAPE), np.float32), threshold=0.9)
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome", "told"),
     [

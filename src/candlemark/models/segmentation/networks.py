@@ -35,6 +35,7 @@ from candlemark.models.segmentation.own_labels import (
     channel_table,
     one_class,
     own_map,
+    refuse_unread,
     whole_labels,
 )
 from candlemark.models.segmentation.patches import Layout, sweep
@@ -240,7 +241,11 @@ class _Answer:
     def add(self, scores: Tensor, start: int, stop: int) -> None:
         """scores: (n, C, h, w) of slices `start` to `stop`, or labels (n, Y, X) of theirs."""
         shape = (stop - start, *self._labels.shape[1:])
-        if not scores.is_floating_point():
+        labels = not scores.is_floating_point()
+        if labels or (scores.ndim == 4 and scores.shape[1] > 1):
+            given = "labels" if labels else f"{scores.shape[1]} channels"
+            refuse_unread(given, threshold=self._threshold, activation=self._activation)
+        if labels:
             whole = scores.cpu().numpy()
             if whole.ndim == 4 and whole.shape[1] == 1:
                 whole = whole[:, 0]

@@ -28,6 +28,9 @@ from candlemark.models.segmentation.pixels import mapped
 WHITE = 255
 """What a mask saved as a picture has instead of 1."""
 
+UNCHANGED: Mapping[str, Any] = {"threshold": 0.5, "activation": "auto"}
+"""What decides of a single channel, as it is where nobody says otherwise."""
+
 ROUNDING = 1e-3
 """By which a probability of 16 bits may leave 0 to 1."""
 
@@ -109,6 +112,18 @@ def channel_table(
     return np.arange(channels, dtype=np.uint8)
 
 
+def refuse_unread(answer: str, **stated: Any) -> None:
+    """Refuse what is only read of a single channel, where it was changed for another answer.
+
+    answer: what the model gives instead; stated: threshold, activation
+
+    Raises ModelError: names what is to be taken out.
+    """
+    for name, value in stated.items():
+        if value != UNCHANGED[name]:
+            raise ModelError(f"the model gives {answer}, which reads no {name}; take {name} out")
+
+
 def answer_labels(
     answer: npt.NDArray[Any],
     shape: tuple[int, int, int],
@@ -134,6 +149,8 @@ def answer_labels(
         )
     if np.issubdtype(answer.dtype, np.floating) and np.isnan(answer.max()):
         raise not_a_number()
+    if scores or not np.issubdtype(answer.dtype, np.floating):
+        refuse_unread("a score a class" if scores else "labels", threshold=threshold)
     if scores:
         won = answer.argmax(axis=0)
         return np.asarray(channel_table(len(answer), classes, mapping)[won])
