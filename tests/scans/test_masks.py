@@ -287,10 +287,15 @@ def test_a_mask_that_cannot_be_written_says_why_in_one_clause(
     (tmp_path / "file").touch()
     with pytest.raises(ScanError, match=r"file/a\.nii: (File exists|Not a directory); is the disk"):
         mask_to_file(np.ones(grid.shape, np.uint8), grid, tmp_path / "file" / "a.nii")
-    half = partial(Path.write_bytes, data=b"half")
-    monkeypatch.setattr(SimpleITK, "WriteImage", lambda _, path, **__: half(Path(path)))
-    with pytest.raises(ScanError, match=r"a\.nii: only a part of it arrived; is the disk full"):
-        mask_to_file(np.ones(grid.shape, np.uint8), grid, tmp_path / "a.nii")
+    for name in ("a.nii", "a.nii.gz", "a.png"):
+        for there in (b"", b"half"):  # of a full disk ITK takes both for written
+            half = partial(Path.write_bytes, data=there)
+            monkeypatch.setattr(
+                SimpleITK, "WriteImage", lambda _, at, half=half, **__: half(Path(at))
+            )
+            with pytest.raises(ScanError, match=rf"{name}: only a part of it arrived; is the disk"):
+                mask_to_file(np.ones(grid.shape, np.uint8), grid, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_two_processes_that_write_one_mask_do_not_share_a_half_one(

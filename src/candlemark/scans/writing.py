@@ -32,8 +32,7 @@ def write_image(image: Any, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         SimpleITK.WriteImage(image, str(partial), useCompression=True)
-        if known in {".nii", ".nii.gz"}:
-            refuse_truncated_nifti(partial)
+        _refuse_half(partial, known)
         partial.replace(path)
     except (RuntimeError, OSError, ScanError) as error:
         with suppress(OSError):  # where a file stands in the place of the folder
@@ -42,6 +41,22 @@ def write_image(image: Any, path: Path) -> Path:
             f"cannot write {path}: {_why(error)}; is the disk full, or the name taken?"
         ) from None
     return path
+
+
+def _refuse_half(partial: Path, known: str) -> None:
+    """ScanError where the file is not all of its image: of a NIfTI its header and length tell."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(partial))
+    try:
+        if known in {".nii", ".nii.gz"}:
+            reader.ReadImageInformation()
+            refuse_truncated_nifti(partial)
+        else:
+            reader.Execute()
+    except RuntimeError:
+        raise ScanError(f"{partial} cannot be read again") from None
 
 
 def _why(error: Exception) -> str:
