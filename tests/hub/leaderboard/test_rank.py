@@ -173,6 +173,22 @@ def test_which_way_a_metric_is_better(metric: str, worse: float, better: float) 
     assert worth(metric, better) > worth(metric, worse)
 
 
+def test_who_claims_most_is_not_first_for_one_of_them() -> None:
+    def claims(values: list[float]) -> list[dict[str, Any]]:
+        results = [index(value, metric=f"m{n}")[0]["results"][0] for n, value in enumerate(values)]
+        return [{"name": "m", "results": results}]
+
+    section = rank(
+        segformer("a/many", model_index=claims([0.9, 0.1, 0.1, 0.1]), downloads=10**6),
+        segformer("b/good", model_index=claims([0.8, 0.7, 0.7, 0.7])),
+    )
+    assert order(section) == ["b/good", "a/many"]
+    assert (
+        "claims m3 0.7 on isic (test), number 1 of 2 here that claim it, and no worse than 75% of "
+        "such rivals in 4 claims" in section.standings[0].why
+    )
+
+
 def test_data_without_a_name_is_not_the_same_data() -> None:
     section = rank(
         segformer("a/a", model_index=index(0.5, dataset="imagefolder"), downloads=9),

@@ -9,8 +9,9 @@ The order, each only where all before it tie:
    then those measured and not above it. Oracle scores, untrained heads and other numbers that
    may not be quoted count for nothing;
 3. claims that can be compared: the same task, data set, split and metric as another model here
-   claims, by the share of those models that it beats; then claims that nothing can be held
-   against; then none. A verified claim stands before an unverified one that is as good;
+   claims, by the share of those models that it beats, the mean of all such claims; then claims
+   that nothing can be held against; then none. A verified claim stands before an unverified one
+   that is as good;
 4. popularity: downloads of the last 30 days, then likes. It is evidence of use, not of quality,
    so it comes last.
 """
@@ -19,7 +20,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import fsum
 
 from candlemark.hub.leaderboard.capability import SEGMENTATION, judge
 from candlemark.report.leaderboard.board import LEVELS, Capability, Section, Standing, Trend
@@ -100,7 +102,7 @@ def _key(
     own: Sequence[OwnScore],
     rivalry: Rivalry | None,
 ) -> tuple[float | str, ...]:
-    share = 0.0 if rivalry is None else -_share(rivalry) - 1.0
+    share = 0.0 if rivalry is None else -rivalry.share - 1.0
     checked = min((_CHECKED[claim.verification] for claim in model.claims), default=9)
     return (
         LEVELS.index(capability.level),
@@ -128,11 +130,17 @@ def _recommended(capability: Capability, own: Sequence[OwnScore]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rivalry:
-    """Where a model's claim stands among those that claim the same: the `place`-th `of`."""
+    """Where a model's best claim stands among those that claim the same: the `place`-th `of`.
+
+    share: of its rivals that it is at least as good as, the mean over all its `results` that
+        others claim too, so that who claims most is not first for one of them
+    """
 
     claim: Claim
     place: int
     of: int
+    share: float
+    results: int = 1
 
 
 def _rivalries(models: Iterable[TrackedModel]) -> dict[str, Rivalry]:
@@ -146,21 +154,24 @@ def _rivalries(models: Iterable[TrackedModel]) -> dict[str, Rivalry]:
             held = group.get(model.id)
             if held is None or _CHECKED[claim.verification] < _CHECKED[held[1].verification]:
                 group[model.id] = worth(claim.metric, claim.value, claim.told), claim
-    found: dict[str, Rivalry] = {}
+    found: dict[str, list[Rivalry]] = {}
     for group in groups.values():
         if len(group) < 2:
             continue
         for name, (mine, claim) in group.items():
             place = 1 + sum(other > mine for other, _ in group.values())
-            rivalry = Rivalry(claim=claim, place=place, of=len(group))
-            if name not in found or _share(rivalry) > _share(found[name]):
-                found[name] = rivalry
-    return found
+            share = (len(group) - place) / (len(group) - 1)
+            found.setdefault(name, []).append(
+                Rivalry(claim=claim, place=place, of=len(group), share=share)
+            )
+    return {name: _together(rivalries) for name, rivalries in found.items()}
 
 
-def _share(rivalry: Rivalry) -> float:
-    """Of its rivals that it is at least as good as."""
-    return (rivalry.of - rivalry.place) / (rivalry.of - 1)
+def _together(rivalries: Sequence[Rivalry]) -> Rivalry:
+    """The best, with the mean of all; the sum is exact, so that no order of models changes it."""
+    best = max(rivalries, key=lambda one: (one.share, one.of, str(one.claim.about)))
+    share = fsum(one.share for one in rivalries) / len(rivalries)
+    return replace(best, share=share, results=len(rivalries))
 
 
 def worth(metric: str, value: float, told: str = "") -> float:
@@ -217,6 +228,10 @@ def _why_claimed(model: TrackedModel, rivalry: Rivalry | None) -> str:
     if rivalry is None:
         return f"claims {claim_text(model.claims[0])}, which no other model here claims too"
     rank = f"number {rivalry.place} of {rivalry.of} here that claim it"
+    if rivalry.results > 1:
+        rank += (
+            f", and no worse than {rivalry.share:.0%} of such rivals in {rivalry.results} claims"
+        )
     return f"claims {claim_text(rivalry.claim)}, {rank}"
 
 
