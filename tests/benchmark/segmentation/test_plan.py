@@ -117,6 +117,11 @@ def test_a_config_names_what_does_not_fit(config_of, fields, said):
         config_of(**fields)
 
 
+def test_a_config_that_asks_nothing_is_refused(config_of):
+    with pytest.raises(ConfigError, match="no model is named and no control, so nothing would"):
+        rows_of(config_of())
+
+
 def test_a_home_is_written_as_in_a_shell(config_of, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

@@ -83,11 +83,16 @@ def rows_of(config: SegmentationConfig) -> list[Row]:
     """The rows that a config asks for: controls, own models, models of the Hub.
 
     Raises ConfigError: an option that the row's protocol does not read, a source or type that
-    nobody understands, or the same row twice. ModelError: nobody knows a model.
+    nobody understands, the same row twice, or no row at all. ModelError: nobody knows a model.
     """
     hub = [row for model in config.huggingface_models for row in _hub_rows(model)]
     own = [_own_row(model, config) for model in config.models]
     rows = [*_control_rows(config, hub), *own, *_told_apart(hub)]
+    if not rows:
+        raise ConfigError(
+            "no model is named and no control, so nothing would be asked; name one with "
+            "--hf-models or --model, or leave the controls in"
+        )
     names = [row.name for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
