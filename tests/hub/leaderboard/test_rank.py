@@ -173,6 +173,17 @@ def test_which_way_a_metric_is_better(metric: str, worse: float, better: float) 
     assert worth(metric, better) > worth(metric, worse)
 
 
+def test_scores_of_other_data_are_not_held_against_each_other() -> None:
+    entries = [segformer(name, downloads=9 - place) for place, name in enumerate(("a/a", "b/b"))]
+    easy = replace(SCORE, model="b/b", about="phantoms", value=0.99)
+    hard = replace(SCORE, model="a/a", about="clinic", value=0.75)
+    assert order(rank(*entries, own=[easy, hard])) == ["a/a", "b/b"], "by downloads"
+    both = [easy, hard, replace(easy, about="clinic", value=0.8)]
+    assert order(rank(*entries, own=both)) == ["b/b", "a/a"]
+    alone = [easy, replace(SCORE, model="a/a", about="clinic", value=0.75, control_value=0.9)]
+    assert order(rank(*entries, own=alone)) == ["b/b", "a/a"], "not above its control"
+
+
 def test_who_claims_most_is_not_first_for_one_of_them() -> None:
     def claims(values: list[float]) -> list[dict[str, Any]]:
         results = [index(value, metric=f"m{n}")[0]["results"][0] for n, value in enumerate(values)]

@@ -6,7 +6,7 @@ The order, each only where all before it tie:
 
 1. capability: ready, elsewhere, prompted, backbone, unknown, no;
 2. measured here: above the best control of the same data; then models that were not measured;
-   then those measured and not above it. Oracle scores, untrained heads and other numbers that
+   then those measured and not above it; scores are compared on the same data. Oracle scores, untrained heads and other numbers that
    may not be quoted count for nothing;
 3. claims that can be compared: the same task, data set, split and metric as another model here
    claims, by the share of those models that it beats, the mean of all such claims; then claims
@@ -60,12 +60,16 @@ def rank_section(
 ) -> Section:
     """The models ranked for a task, each with its reason."""
     scores, changes = _of_task(own or {}, task), trends or {}
+    shares = _measured_shares(scores)
     rivalries = _rivalries(models)
     judged = {model.id: judge(model, task) for model in models}
     ordered = sorted(
         models,
         key=lambda model: _key(
-            model, judged[model.id], scores.get(model.id, ()), rivalries.get(model.id)
+            model,
+            judged[model.id],
+            (_measured_place(scores.get(model.id, ())), -shares.get(model.id, -1.0)),
+            rivalries.get(model.id),
         ),
     )
     return Section(
@@ -99,15 +103,14 @@ def _of_task(own: Mapping[str, Sequence[OwnScore]], task: str | None) -> dict[st
 def _key(
     model: TrackedModel,
     capability: Capability,
-    own: Sequence[OwnScore],
+    measured: tuple[int, float],
     rivalry: Rivalry | None,
 ) -> tuple[float | str, ...]:
     share = 0.0 if rivalry is None else -rivalry.share - 1.0
     checked = min((_CHECKED[claim.verification] for claim in model.claims), default=9)
     return (
         LEVELS.index(capability.level),
-        _measured_place(own),
-        -max((one.value for one in own if one.quotable), default=0.0),
+        *measured,
         share,
         checked,
         -(model.downloads if model.downloads is not None else -1),
@@ -122,6 +125,27 @@ def _measured_place(own: Sequence[OwnScore]) -> int:
     if not told:
         return 1
     return 2 if all(one.beats_control is False for one in told) else 0
+
+
+def _measured_shares(own: Mapping[str, Sequence[OwnScore]]) -> dict[str, float]:
+    """By model: of those measured on the same data, how many it is at least as good as.
+
+    The mean over its data sets; scores of different data cannot be held against each other, and
+    a model that was measured alone has none.
+    """
+    groups: dict[tuple[str, str], dict[str, float]] = {}
+    for name, scores in own.items():
+        for one in scores:
+            if one.quotable:
+                group = groups.setdefault((one.about, one.metric), {})
+                group[name] = max(one.value, group.get(name, one.value))
+    found: dict[str, list[float]] = {}
+    for group in groups.values():
+        for name, mine in group.items():
+            if len(group) > 1:
+                beaten = sum(mine >= other for other in group.values()) - 1
+                found.setdefault(name, []).append(beaten / (len(group) - 1))
+    return {name: fsum(shares) / len(shares) for name, shares in found.items()}
 
 
 def _recommended(capability: Capability, own: Sequence[OwnScore]) -> bool:
