@@ -6,8 +6,8 @@ The order, each only where all before it tie:
 
 1. capability: ready, elsewhere, prompted, backbone, unknown, no;
 2. measured here: above the best control of the same data; then models that were not measured;
-   then those measured and not above it; scores are compared on the same data. Oracle scores, untrained heads and other numbers that
-   may not be quoted count for nothing;
+   then those measured and not above it; scores are compared on the same data. Oracle scores,
+   untrained heads and other numbers that may not be quoted count for nothing;
 3. claims that can be compared: the same task, data set, split and metric as another model here
    claims, by the share of those models that it beats, the mean of all such claims; then claims
    that nothing can be held against; then none. A verified claim stands before an unverified one
