@@ -15,6 +15,7 @@ from candlemark.errors import ScanError
 from candlemark.scans.geometry import (
     Geometry,
     compare_geometry,
+    require_overlap,
     require_same_grid,
     resample_labels,
     upright,
@@ -74,6 +75,29 @@ def test_a_tenth_of_a_voxel_is_the_limit() -> None:
     near, far = (replace(GRID, origin=(5.0 + move, -7.0, 11.0)) for move in (0.049, 0.051))
     assert compare_geometry(GRID, near) == []
     assert [one.field for one in compare_geometry(GRID, far)] == ["origin"]
+
+
+def test_small_differences_add_up(tmp_path: Path) -> None:
+    grid = Geometry(shape=(10, 20, 30), spacing_mm=(2.0, 1.0, 1.0))
+    longer, aside = (2.0, 1.0, 1.0 + 0.09 / 29), (0.09, 0.0, 0.0)
+    for one in (replace(grid, spacing_mm=longer), replace(grid, origin=aside)):
+        assert compare_geometry(grid, one) == []
+    found = compare_geometry(grid, replace(grid, spacing_mm=longer, origin=aside))
+    assert [one.field for one in found] == ["spacing", "origin"]
+    middle = replace(grid, spacing_mm=(2.0, 1.0, 1.0 + 0.15 / 29), origin=(-0.075, 0.0, 0.0))
+    assert compare_geometry(grid, middle) == []
+
+
+def test_a_mask_beside_its_image_is_not_made_empty() -> None:
+    grid = Geometry(
+        shape=(4, 6, 8), spacing_mm=(2.0, 1.0, 1.0), direction=(-1, 0, 0, 0, 1, 0, 0, 0, 1)
+    )
+    require_overlap(replace(grid, origin=(7.4, 0.0, 0.0)), grid, case="a")
+    require_overlap(replace(grid, shape=(1, 2, 2), spacing_mm=(50.0, 9.0, 9.0)), grid, case="a")
+    with pytest.raises(
+        ScanError, match="case a: the mask lies beside its image, and nothing of it"
+    ):
+        require_overlap(replace(grid, origin=(7.6, 0.0, 0.0)), grid, case="a")
 
 
 def test_a_place_that_is_not_a_number_is_a_difference() -> None:

@@ -11,7 +11,7 @@ nothing that moves a score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
@@ -113,12 +113,21 @@ def compare_geometry(image: Geometry, reference: Geometry) -> list[Difference]:
         found.append(Difference(field="shape", image=image.shape, reference=reference.shape))
     if image.spacing_mm is None or reference.spacing_mm is None:
         return found
-    finest = min(*image.spacing_mm, *reference.spacing_mm)
-    for field, here, there, moved in _parts(image, reference):
-        distance = float(np.linalg.norm(moved.corners() - image.corners(), axis=1).max())
-        if not distance <= TOLERANCE_VOXELS * finest:  # a NaN of a header is a difference
-            found.append(Difference(field=field, image=here, reference=there, moved_mm=distance))
-    return found
+    allowed = TOLERANCE_VOXELS * min(*image.spacing_mm, *reference.spacing_mm)
+    if _moved(image, replace(reference, shape=image.shape)) <= allowed:
+        return found
+    parts = [
+        Difference(field=field, image=here, reference=there, moved_mm=_moved(image, moved))
+        for field, here, there, moved in _parts(image, reference)
+    ]
+    # What is NaN in a header is a difference; several small ones are one that is not small.
+    far = [one for one in parts if one.moved_mm is None or not one.moved_mm <= allowed]
+    return found + (far or [one for one in parts if one.moved_mm])
+
+
+def _moved(image: Geometry, other: Geometry) -> float:
+    """Millimetres between the corners that lie farthest from their partners, of one shape."""
+    return float(np.linalg.norm(other.corners() - image.corners(), axis=1).max())
 
 
 def _parts(
@@ -156,6 +165,28 @@ def require_same_grid(image: Geometry, reference: Geometry, *, case: str) -> Non
         f"case {case}: image and reference lie on different grids: "
         f"{'; '.join(map(str, found))}; {cure}"
     )
+
+
+def require_overlap(own: Geometry, onto: Geometry, *, case: str) -> None:
+    """Raise ScanError where a mask on the grid `own` would leave nothing on an image's grid.
+
+    That is where no voxel of the image lies within the mask's; both grids have a spacing.
+    """
+    steps = np.diag((own.spacing_mm or (1.0, 1.0, 1.0))[::-1])
+    turned = np.array(own.direction).reshape(3, 3) @ steps
+    places = np.linalg.solve(turned, (onto.corners() - np.array(own.origin)).T).T
+    beyond = np.array(own.shape[::-1]) - 0.5
+    if (places.max(axis=0) < -0.5).any() or (places.min(axis=0) > beyond).any():
+        raise ScanError(
+            f"case {case}: the mask lies beside its image, and nothing of it would be left: it "
+            f"reaches from {_reach(own)}, the image from {_reach(onto)} mm in x, y, z; is it of "
+            "another scan, or is its origin wrong?"
+        )
+
+
+def _reach(geometry: Geometry) -> str:
+    corners = geometry.corners()
+    return f"{_numbers(corners.min(axis=0))} to {_numbers(corners.max(axis=0))}"
 
 
 def resample_labels(
@@ -208,5 +239,5 @@ def _place(image: Any, geometry: Geometry) -> None:
     image.SetDirection([float(part) for part in geometry.direction])
 
 
-def _numbers(values: Sequence[float]) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return f"({', '.join(f'{value:.6g}' for value in values)})"

@@ -189,6 +189,9 @@ def test_a_mask_that_lies_elsewhere_is_refused_or_resampled(
     with pytest.raises(CaseError, match=r"origin.*direction.*--geometry resample puts it on"):
         answer()
     assert (answer(geometry="resample") == MASK).all()
+    write(folder / "case_1.nii.gz", mirrored, origin=(400.0, 0.0, 0.0), direction=turned)
+    with pytest.raises(CaseError, match="lies beside its image, and nothing of it would be left"):
+        answer(geometry="resample")
 
 
 def test_a_case_without_a_mask_is_missing(case: ScanCase, folder: Path) -> None:

@@ -57,6 +57,30 @@ def test_another_grid_is_refused_or_resampled_where_asked(config_of, tmp_path, w
     with pytest.raises(ScanError, match=r"case_2: .*origin.*--geometry resample"):
         prepare(config_of(), tmp_path, learns=False)
     assert len(prepare(config_of({"geometry": "resample"}), tmp_path, learns=False).test) == 4
+    write_scan(scans, "case_2", origin=(200.0, 0.0, 0.0))
+    with pytest.raises(
+        ScanError, match=r"case case_2: the mask lies beside its image, and nothing"
+    ):
+        prepare(config_of({"geometry": "resample"}), tmp_path, learns=False)
+
+
+def test_scans_that_were_taken_for_masks_are_told(config_of, tmp_path, scans, reported):
+    prepare(config_of({"classes": None}), tmp_path, learns=False)
+    assert not any("are they scans?" in line for line in reported)
+    swapped = {"image_dir": scans / "masks", "seg_dir": scans / "images", "classes": None}
+    prepare(config_of(swapped), tmp_path, learns=False)
+    assert any("values beside 0, and each is taken for a class" in line for line in reported)
+
+
+def test_a_packed_scan_that_fails_its_checksum_is_refused_before_anything_runs(
+    config_of, tmp_path, scans
+):
+    path = scans / "images" / "case_2.nii.gz"
+    damaged = bytearray(path.read_bytes())
+    damaged[-6] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ScanError, match=r"cannot read .*case_2.nii.gz: .*; is it damaged"):
+        prepare(config_of(), tmp_path, learns=False)
 
 
 def test_labels_are_found_where_none_are_named(config_of, tmp_path, write_scan, scans):

@@ -20,7 +20,7 @@ from candlemark.errors import ModelError, ScanError
 from candlemark.models.segmentation.base import Case, Labels, Stopwatch
 from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.own_labels import own_map, whole_labels
-from candlemark.scans.geometry import compare_geometry, resample_labels
+from candlemark.scans.geometry import compare_geometry, require_overlap, resample_labels
 from candlemark.scans.masks import LabelMap, apply_labels, read_integers
 from candlemark.scans.pairs import Match, predictions_of
 from candlemark.scans.volume import open_scan
@@ -152,6 +152,10 @@ def mask_of(path: Path, case: Case, mapping: Mapping[int, int], references: Refe
     if not different:
         return labels
     if references.geometry == "resample" and wanted.placed and own.placed:
+        try:
+            require_overlap(own, wanted, case=case.id)
+        except ScanError as error:
+            raise CaseError("wrong_shape", str(error)) from error
         return resample_labels(labels, own, wanted)
     raise CaseError(
         "wrong_shape",

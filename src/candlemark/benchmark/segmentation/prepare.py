@@ -25,12 +25,15 @@ from candlemark.benchmark.segmentation.scan_cases import (
 )
 from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
-from candlemark.scans.geometry import compare_geometry, require_same_grid
+from candlemark.scans.geometry import compare_geometry, require_overlap, require_same_grid
 from candlemark.scans.masks import LabelMap, discover_labels, label_map, open_mask
 from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pairs, stamp
 from candlemark.scans.phantoms import make_phantoms
 from candlemark.scans.reading import open_source
+
+MANY_CLASSES = 50
+"""Classes nobody named above which masks may be scans of eight bits; told, not refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,6 +167,7 @@ def _compare_grids(matches: Sequence[Match], data: ScansConfig) -> None:
             if data.geometry == "refuse" or not (image.placed and reference.placed):
                 require_same_grid(image, reference, case=match.case)
             elif different := compare_geometry(image, reference):
+                require_overlap(reference, image, case=match.case)
                 progress.note(
                     f"case {match.case}: the reference is put on the image's grid "
                     f"({'; '.join(map(str, different))})"
@@ -181,9 +185,19 @@ def _labels(matches: Sequence[Match], data: ScansConfig) -> LabelMap:
                 bar.advance(1, match.case)
 
         if not data.binary and data.classes is None:
-            return discover_labels(match.reference for match in told())
+            return _not_too_many(discover_labels(match.reference for match in told()))
         labels = label_map(data.classes or {}, binary=data.binary)
         _require_known(told(), labels)
+    return labels
+
+
+def _not_too_many(labels: LabelMap) -> LabelMap:
+    if len(labels.names) > MANY_CLASSES:
+        progress.warning(
+            f"the references have {len(labels.names)} values beside 0, and each is taken for a "
+            "class: are they scans? Then give the folder of masks as --seg-dir, or name what "
+            "counts with --classes"
+        )
     return labels
 
 
