@@ -120,6 +120,43 @@ def test_a_missing_slice_is_named(tmp_path: Path) -> None:
         open_scan(folder)
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty"])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_slice_that_cannot_be_read_is_named(tmp_path: Path, place: int, damage: str) -> None:
+    folder = write_series(tmp_path / "ct")
+    broken = sorted(folder.iterdir())[place]
+    broken.write_bytes(broken.read_bytes()[:500] if damage == "cut" else b"")
+    (folder / "notes.txt").write_text("", encoding="utf-8")
+    with pytest.raises(ScanError, match=rf"cannot read .*{broken.name} as DICOM; is it damaged"):
+        open_scan(folder)
+
+
+def test_a_slice_of_other_spacing_is_named(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    path = sorted(folder.iterdir())[2]
+    image = SimpleITK.ReadImage(str(path))
+    image.SetSpacing((0.7, 0.7, 1.0))
+    image.EraseMetaData("0028|0030")
+    writer = SimpleITK.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(path))
+    writer.Execute(image)
+    with pytest.raises(ScanError, match="has other rows, columns, spacing or orientation than"):
+        open_scan(folder)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_dicom_without_a_spacing_has_none(tmp_path: Path, whole: bool) -> None:
+    folder = write_series(tmp_path / "ct", places=[(0, 0, 0)])
+    (path,) = folder.iterdir()
+    written = path.read_bytes()
+    at = written.index(b"\x28\x00\x30\x00")
+    end = at + 8 + int.from_bytes(written[at + 4 : at + 8], "little")
+    assert open_scan(folder if whole else path).geometry.spacing_mm is not None
+    path.write_bytes(written[:at] + written[end:])
+    assert open_scan(folder if whole else path).geometry.spacing_mm is None
+
+
 def test_two_series_are_refused(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "ct")
     write_series(folder, uid="1.2.4")

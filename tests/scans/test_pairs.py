@@ -239,6 +239,22 @@ def test_a_folder_of_dicom_slices_is_one_case(tmp_path: Path) -> None:
     assert as_names(found) == {"p1": ("p1", "p1_seg.nii"), "p2": ("p2", "p2.nii")}
 
 
+def test_a_folder_of_slices_may_hold_other_files_too(tmp_path: Path) -> None:
+    others = ["seg.nii.gz", "notes.txt", "._1.dcm", "DICOMDIR"]
+    folder = folder_of(tmp_path / "f", [f"p{at}/{name}" for at in (1, 2) for name in others])
+    for place in range(4):
+        slices = folder / f"p{place // 2 + 1}" / f"{place}.dcm"
+        slices.write_bytes(bytes(128) + b"DICM")
+        (folder / f"p{place // 2 + 1}" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    found = pair(folder, folder)
+    assert as_names(found) == {"p1": ("p1", "seg.nii.gz"), "p2": ("p2", "seg.nii.gz")}
+    assert not found.missing_reference
+    assert not found.missing_image
+    only = folder_of(tmp_path / "root", ["d/DICOMDIR"])
+    (only / "d" / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert scans_in(only) == []
+
+
 def test_folders_without_scans_are_refused(tmp_path: Path) -> None:
     full, empty = folder_of(tmp_path / "full", ["a.nii"]), folder_of(tmp_path / "e", ["a.txt"])
     with pytest.raises(ScanError, match=r"has no image: no file ends in \.nii\.gz"):
@@ -291,7 +307,8 @@ def test_two_finished_masks_of_one_case_are_a_doubt(tmp_path: Path) -> None:
 def test_pairs_from_a_csv_are_relative_to_it(tmp_path: Path) -> None:
     folder_of(tmp_path, ["i/one.nii", "m/first.nii", "i/two.nii", "m/second.nii"])
     (tmp_path / "pairs.csv").write_text(
-        "\ufeffcase,image,reference\ncase_10,i/two.nii,m/second.nii\ncase_2,i/one.nii,m/first.nii\n",
+        "\ufeffCase, Image,Reference\n"
+        "case_10,i/two.nii,m/second.nii\ncase_2,i/one.nii,m/first.nii\n",
         encoding="utf-8",
     )
     found = read_pairs(tmp_path / "pairs.csv")
@@ -307,15 +324,26 @@ def test_pairs_from_a_csv_are_relative_to_it(tmp_path: Path) -> None:
     [
         ("", "has no line; write case,image,reference"),
         ("case,image,reference\n", "has no line"),
-        ("id,image,mask\na,i.nii,m.nii\n", "line 2 has no case and no reference; the first line"),
+        (
+            "id,image,mask\na,i.nii,m.nii\n",
+            "no column case and no reference: its first line is 'id,image,mask'; write there: case",
+        ),
+        ("case;image;reference\na;i;m\n", "its first line is 'case;image;reference'; write there"),
+        (
+            "a,i.nii,m.nii\n",
+            "no column case and .*: its first line is 'a,i.nii,m.nii'; write there",
+        ),
+        (f'case,image,reference\na,i.nii,"{"m" * 300}\n', "line 2: .*mmm does not exist"),
+        ("case,image,reference\na,i.nii,./i.nii\n", "line 2 names .*i.nii as image and as refere"),
+        ("case,image,reference\ne\u0301,i.nii,m.nii\n\u00e9,i.nii,m.nii\n", "line 3 names case"),
         ("case,image,reference\na,i.nii,\n", "line 2 has no reference"),
         ("case,image,reference\n\n\na,i.nii,\n", "line 4 has no reference"),
         ("case,image,reference\na,i.nii,gone.nii\n", "line 2: .*gone.nii does not exist"),
-        ("case,image,reference\na,i.nii,i.nii\na,i.nii,i.nii\n", "line 3 names case a a second"),
+        ("case,image,reference\na,i.nii,m.nii\na,i.nii,m.nii\n", "line 3 names case a a second"),
     ],
 )
 def test_a_wrong_csv_is_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
-    folder_of(tmp_path, ["i.nii"])
+    folder_of(tmp_path, ["i.nii", "m.nii"])
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ScanError, match=message):
         read_pairs(tmp_path / "pairs.csv")

@@ -20,6 +20,9 @@ import numpy.typing as npt
 from candlemark.errors import ScanError
 from candlemark.scans.geometry import TOLERANCE_VOXELS, Geometry
 
+SPACINGS = ("0028|0030", "0018|1164", "0018|2010", "3002|0011")
+"""Tags of DICOM: spacing of pixels, at the detector, as scanned from film, of a plane of beams."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Series:
@@ -36,6 +39,7 @@ class Series:
 class _Head:
     size: tuple[int, int]
     spacing: tuple[float, float, float]
+    placed: bool
     origin: npt.NDArray[np.float64]
     turned: npt.NDArray[np.float64]
     dtype: np.dtype[Any]
@@ -49,8 +53,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether any file that lies in the folder itself is DICOM."""
-    return any(one.is_file() and is_dicom(one) for one in sorted(folder.iterdir()))
+    """Whether any file that lies in the folder itself is DICOM; a list of others is none."""
+    files = (one for one in sorted(folder.iterdir()) if one.is_file())
+    return any(is_dicom(one) for one in files if one.name.upper() != "DICOMDIR")
 
 
 def open_series(folder: Path) -> Series:
@@ -59,21 +64,24 @@ def open_series(folder: Path) -> Series:
     heads = [_head(file) for file in files]
     first = heads[0]
     for file, head in zip(files, heads, strict=True):
-        if (head.size, head.channels) != (first.size, first.channels) or not np.allclose(
-            head.turned, first.turned, atol=1e-4
+        if (head.size, head.channels) != (first.size, first.channels) or not (
+            np.allclose(head.turned, first.turned, atol=1e-4)
+            and np.allclose(head.spacing[:2], first.spacing[:2], rtol=1e-4)
         ):
             raise ScanError(
-                f"{file} has other rows, columns or orientation than {files[0]}; "
+                f"{file} has other rows, columns, spacing or orientation than {files[0]}; "
                 "move slices of other series (scouts, localisers) to a folder of their own"
             )
     step = _step(files, heads)
     dtype = np.result_type(*{head.dtype for head in heads})
+    shape = (len(files), first.size[1], first.size[0])
     geometry = Geometry(
-        shape=(len(files), first.size[1], first.size[0]),
+        shape=shape,
         spacing_mm=(step, first.spacing[1], first.spacing[0]),
         origin=(float(first.origin[0]), float(first.origin[1]), float(first.origin[2])),
         direction=tuple(float(part) for part in first.turned.ravel()),
     )
+    geometry = geometry if first.placed else Geometry(shape=shape)
 
     def read(start: int, stop: int) -> npt.NDArray[Any]:
         slices = [_slice(file, dtype, first.channels) for file in files[start:stop]]
@@ -102,7 +110,40 @@ def _files_of(folder: Path) -> tuple[Path, ...]:
         names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), found[0])
     finally:
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(warned)
-    return tuple(map(Path, names))
+    files = tuple(map(Path, names))
+    _refuse_left_out(folder, files)
+    return files
+
+
+def _refuse_left_out(folder: Path, files: tuple[Path, ...]) -> None:
+    """Refuse a slice that GDCM leaves out because it cannot read it, the last one above all."""
+    kind, taken = _storage_class(files[0]), {file.name for file in files}
+    for one in sorted(folder.iterdir()):
+        if one.name in taken or one.name.startswith(".") or not one.is_file():
+            continue
+        empty = one.suffix.lower() == ".dcm" and one.stat().st_size == 0
+        if empty or (kind is not None and _storage_class(one) == kind):
+            raise ScanError(f"cannot read {one} as DICOM; is it damaged? Copy it again")
+
+
+def _storage_class(path: Path) -> bytes | None:
+    """What kind of object the head of a DICOM file says it holds, such as a CT image."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    at = head.find(b"\x02\x00\x02\x00UI")
+    return (
+        None if at < 0 else head[at + 8 : at + 8 + int.from_bytes(head[at + 6 : at + 8], "little")]
+    )
+
+
+def says_spacing(reader: Any) -> bool:
+    """Whether a DICOM header that was read says how far its pixels lie apart.
+
+    ITK takes 1 mm where it does not, as of photographs and of screens.
+    """
+    return any(reader.HasMetaDataKey(key) for key in SPACINGS) or set(reader.GetSpacing()[:2]) != {
+        1.0
+    }
 
 
 def _head(file: Path) -> _Head:
@@ -125,6 +166,7 @@ def _head(file: Path) -> _Head:
     return _Head(
         size=(size[0], size[1]),
         spacing=(float(x), float(y), float(z)),
+        placed=says_spacing(reader),
         origin=np.array((*reader.GetOrigin(), 0.0)[:3]),
         turned=np.array(reader.GetDirection()).reshape(3, 3) if len(size) > 2 else np.eye(3),
         dtype=np.dtype(SimpleITK.GetArrayViewFromImage(one).dtype),

@@ -213,6 +213,11 @@ def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
                 "or as a PNG with a palette"
             )
         values = first
+    if ending(path) in {".jpg", ".jpeg"} and len(smeared := set(_counts(values)) - {0}) > 1:
+        raise ScanError(
+            f"{path} has {len(smeared)} values from {min(smeared)} to {max(smeared)}: JPEG smears "
+            "labels at their edges; save masks as PNG or TIFF"
+        )
     if values.dtype.kind == "f":
         values = _whole(path, values)
     elif values.dtype.kind == "b":

@@ -37,6 +37,12 @@ CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 _SEPARATORS = "_-. "
 
+COLUMNS = ("case", "image", "reference")
+"""Of a CSV of pairs."""
+
+MOST_TOLD = 200
+"""Characters of a file's own words that a message repeats."""
+
 MOST_SLICES = 2**16
 """Files that a header can count off; one that is damaged may count to anything."""
 
@@ -144,7 +150,8 @@ def pair(image_dir: Path, seg_dir: Path) -> Pairing:
             apart = apart if kind == "reference" else ""
             raise ScanError(
                 f"{folder} has no {kind}: no file{apart} ends in {', '.join(ENDINGS)}, and no "
-                "folder in it holds DICOM slices; give the folders, or --pairs pairs.csv"
+                "folder in it holds DICOM slices (none is looked into deeper than that); give "
+                "the folders, or --pairs pairs.csv"
             )
     image_ids = _cases_of_images(images, references)
     reference_ids = {path: case_id(path, "reference") for path in references}
@@ -262,6 +269,8 @@ def read_pairs(path: Path) -> Pairing:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.DictReader(file)
+            head = list(lines.fieldnames or ())
+            lines.fieldnames = [name.strip().lower() for name in head]
             rows = [(lines.line_num, row) for row in lines]
     except OSError as error:
         raise ScanError(f"cannot read {path}: {error.strerror or error}") from error
@@ -269,9 +278,16 @@ def read_pairs(path: Path) -> Pairing:
         raise ScanError(f"cannot read {path}: it is no text in UTF-8") from error
     except csv.Error as error:
         raise ScanError(f"cannot read {path}: {error}") from error
+    absent = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
+    if head and absent:
+        raise ScanError(
+            f"{path} has no column {' and no '.join(absent)}: its first line is "
+            f"{','.join(head)[:MOST_TOLD]!r}; write there: {','.join(COLUMNS)}"
+        )
     matches: dict[str, Match] = {}
     for number, row in rows:
-        cells = {name: (row.get(name) or "").strip() for name in ("case", "image", "reference")}
+        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        cells["case"] = unicodedata.normalize("NFC", cells["case"])
         empty = [name for name, cell in cells.items() if not cell]
         if empty:
             raise ScanError(
@@ -282,8 +298,13 @@ def read_pairs(path: Path) -> Pairing:
             raise ScanError(f"{path} line {number} names case {cells['case']} a second time")
         image, reference = (path.parent / cells[name] for name in ("image", "reference"))
         for one in (image, reference):
-            if not one.exists():
-                raise ScanError(f"{path} line {number}: {one} does not exist")
+            if not _exists(one):
+                raise ScanError(f"{path} line {number}: {str(one)[:MOST_TOLD]} does not exist")
+        if image.resolve() == reference.resolve():
+            raise ScanError(
+                f"{path} line {number} names {image} as image and as reference; a model would "
+                "be held against the scan itself"
+            )
         matches[cells["case"]] = Match(case=cells["case"], image=image, reference=reference)
     if not matches:
         raise ScanError(f"{path} has no line; write case,image,reference and a line for each case")
@@ -295,10 +316,18 @@ def read_pairs(path: Path) -> Pairing:
     )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no disk takes, such as lines that a quote left open ran into
+        return False
+
+
 def scans_in(folder: Path) -> list[Path]:
     """Files and folders below `folder` that are one scan each, sorted.
 
-    A folder of DICOM slices is one; of other folders the files are taken, one level deep.
+    A folder of DICOM slices is one, and other files in it (a mask) are each one too; of other
+    folders the files are taken, one level deep.
     """
     if not folder.is_dir():
         raise ScanError(f"{folder} is no folder")
@@ -314,10 +343,10 @@ def scans_in(folder: Path) -> list[Path]:
                 for file in sorted(one.iterdir())
                 if file.is_file() and ending(file) and not file.name.startswith(".")
             ]
-            if all(ending(file) == ".dcm" for file in inside) and holds_dicom(one):
+            if holds_dicom(one):
                 found.append(one)
-            else:
-                found.extend(inside)
+                inside = [file for file in inside if ending(file) != ".dcm"]
+            found.extend(inside)
     return found
 
 

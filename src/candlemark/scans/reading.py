@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ScanError
-from candlemark.scans.dicom import is_dicom, open_series
+from candlemark.scans.dicom import is_dicom, open_series, says_spacing
 from candlemark.scans.geometry import Geometry
 from candlemark.scans.nifti import refuse_truncated_nifti, stored_type, voxels_of
 from candlemark.scans.pictures import Pages, pages_of, refuse_truncated_picture
@@ -118,6 +118,8 @@ def _of_itk(path: Path, *, placed: bool) -> Source:
     channels = 1 if parts < 3 else 3
     if parts > 1 and placed and ending(path) != ".dcm":
         _refuse_vectors(path, reader)
+    if ending(path) in {".dcm", None}:
+        placed = placed and says_spacing(reader)
     shape, dtype = _shape(size), _dtype(path, reader)
     stored = stored_type(path) if parts == 1 and ending(path) in {".nii", ".nii.gz"} else None
 
