@@ -191,6 +191,23 @@ def test_means_of_a_tool_that_leaves_cases_out_are_not_said_to_be_over_all(fake:
     )
 
 
+def test_cases_that_a_tool_leaves_out_name_no_best_model(fake: Any) -> None:
+    """Four cases with a number in nine were a test of nine."""
+    reference, prediction = fake.masks([10])
+    blank = [fake.case_of_masks(f"b{n}", 0 * reference, prediction) for n in range(5)]
+    records = [
+        fake.record(name, [*(fake.case_of(i, hits) for i in fake.ids(4)), *blank], role=role)
+        for name, hits, role in (("a", 9, "model"), ("b", 5, "model"), ("c", 1, "control"))
+    ]
+    board = build_board(records, metrics=("dice",), convention="monai")
+    assert answer(board) == (
+        "4 cases with a number, of 9, are too few to name a best model: 6 are needed, 2 more. Dice "
+        "so far: a 0.900, c 0.100."
+    )
+    assert note_lines(board)[1].startswith("No interval and no test: both need 6 cases")
+    assert "an interval needs" not in shown(board, 80)
+
+
 def test_withheld_times_say_what_was_seen_and_which_flag_gives_them(fake: Any) -> None:
     assert time_lines(board_of(fake)) == [
         "Times: p95 needs 59 timed passes of a row, 6 were made; --repeats 10 makes enough."
@@ -233,6 +250,20 @@ def test_a_fault_of_the_clock_is_told_once_for_all_rows(fake: Any) -> None:
     ]
     assert re.search(r"a +2030 ms", shown(board))
     assert "Time of a case, CONTENDED" in shown(board)
+
+
+def test_memory_of_a_shared_process_is_said_to_be_shared(fake: Any) -> None:
+    def row(name: str, verdict: Verdict) -> RunRecord:
+        peak = Measurement(
+            name="peak_memory_bytes", value=2e9, unit="bytes", verdict=verdict, reason="shared"
+        )
+        record: RunRecord = fake.scored(name, [9] * 6, times=TIMES, measurements=[peak])
+        return record
+
+    first, *others = row("a", Verdict.VALID), row("b", Verdict.CONTENDED), row("c", Verdict.VALID)
+    assert "Peak memory of b is CONTENDED: shared." in shown(build_board([first, *others]))
+    shared = [row(name, Verdict.CONTENDED) for name in "bc"]
+    assert time_lines(build_board(shared))[-1] == "Peak memory of all rows is CONTENDED: shared."
 
 
 def test_no_number_has_an_exponent() -> None:

@@ -31,8 +31,8 @@ def answer(board: Board) -> str:
     primary = board.settings.primary
     best, tied = board.models[0], board.contest.tied_for_best
     score = written(best.scores[primary.name])
-    if len(board.cases) < MINIMUM_CASES:
-        return f"{_few(board)} {_so_far(board)}."
+    if _cases_with_number(best, board) < MINIMUM_CASES:
+        return f"{_few(board, best)} {_so_far(board)}."
     if primary.higher_is_better and float(plain(best.scores[primary.name])) <= primary.low:
         return (
             f"No model found anything: the best {primary.title} is {score}, of {short(best.name)}."
@@ -75,12 +75,19 @@ def _no_contestant(board: Board) -> str:
     return f"No model has a known {primary.title} ({reason})."
 
 
-def _few(board: Board) -> str:
-    count = len(board.cases)
-    cases, verb = ("1 case", "is") if count == 1 else (f"{count} cases", "are")
+def _cases_with_number(row: Row, board: Board) -> int:
+    """How many cases the primary score of a row is a mean of: a tool may leave some out."""
+    return row.sampled[board.settings.primary.name].case_count
+
+
+def _few(board: Board, best: Row) -> str:
+    count = _cases_with_number(best, board)
+    verb = "is" if count == 1 else "are"
+    which = "" if count == len(board.cases) else f" with a number, of {len(board.cases)},"
     lacking = MINIMUM_CASES - count
     return (
-        f"{cases} {verb} too few to name a best model: {MINIMUM_CASES} are needed, {lacking} more."
+        f"{_cases(count)}{which} {verb} too few to name a best model: {MINIMUM_CASES} are needed, "
+        f"{lacking} more."
     )
 
 
@@ -156,7 +163,7 @@ def standing(row: Row, board: Board) -> str:
     if primary.value is None:
         return primary.reason or "unknown"
     duel = board.contest.beats_controls.get(row.name)
-    if duel is None or len(board.cases) < MINIMUM_CASES:
+    if duel is None or _cases_with_number(row, board) < MINIMUM_CASES:
         return ""  # why is said once, below the table
     if duel.p_value is None:
         return duel.difference.reason or "not tested"
@@ -247,7 +254,7 @@ def _of_cases(board: Board) -> list[str]:
         if leaves_out:
             means += f", but for those that {convention.title} leaves out or adds up"
         first = f"{means}; a case without an answer scores the worst."
-    if count < MINIMUM_CASES:
+    if max((_cases_with_number(row, board) for row in board.models), default=count) < MINIMUM_CASES:
         why = "below that no paired test can reach p = 0.05"
         return [first, f"No interval and no test: both need {MINIMUM_CASES} cases; {why}."]
     freedom = "one degree of freedom less than cases with a number"
