@@ -347,6 +347,12 @@ ONNX = {"library_name": "transformers.js", "files": ("config.json", "onnx/model.
             ),
         ),
         (
+            {**config("Sam2Model", "sam2"), **ONNX, "pipeline_tag": "mask-generation"},
+            "mask-generation",
+            "elsewhere",
+            "its only weights are ONNX (onnx/model.onnx), which need a runtime of their own",
+        ),
+        (
             {**config("Dinov2Model", "dinov2"), **ONNX, "pipeline_tag": None},
             SEG,
             "unknown",

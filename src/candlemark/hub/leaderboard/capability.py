@@ -240,7 +240,8 @@ def _another_format(model: TrackedModel, task: str) -> Capability | None:
     if model.task != task and _named_head(model, task) is None:
         other = f"it is tagged {model.task}, not {task}" if model.task else "it has no task"
         return _of("unknown", f"its only weights are {_FORMATS[end]} ({file}), and {other}")
-    if end in {".onnx", ".ts"} and task in SEGMENTATION:
+    # The parts of a model that is asked with points give no masks by themselves.
+    if end in {".onnx", ".ts"} and task in SEGMENTATION and model.model_type not in SAM:
         return _of("elsewhere", f"{_FORMATS[end]} file {file}: give it to --model once downloaded")
     reason = f"its only weights are {_FORMATS[end]} ({file}), which need a runtime of their own"
     return _of("elsewhere", reason)
