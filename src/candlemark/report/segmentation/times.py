@@ -95,7 +95,7 @@ def time_lines(board: Board) -> list[str]:
     lines = [line for line in few if line]
     if any(t.p50.value is None and t.seen_ms is not None for _, t in whole):
         lines.append("Times with ~: the median of fewer passes than p50 needs.")
-    return [*lines, *_faults(whole)]
+    return [*lines, *_faults(whole), *_memory_faults(board)]
 
 
 def _lacking(board: Board, percentile: str, found: Sequence[Measurement]) -> str | None:
@@ -128,6 +128,18 @@ def _faults(whole: Sequence[tuple[Row, StageTime]]) -> Iterator[str]:
         yield f"Times of {who} are {verdict}: {next(iter(reasons))}{more}."
     for reason, names in unseen.items():
         yield f"No times of {listed(names)}: {reason}."
+
+
+def _memory_faults(board: Board) -> Iterator[str]:
+    """Why peaks of memory may not be quoted, each reason once."""
+    found = [(row, m) for row in board.everyone if (m := row.peak_memory) and m.value is not None]
+    by_reason: dict[str, list[str]] = {}
+    for row, m in found:
+        if m.verdict is not Verdict.VALID:
+            by_reason.setdefault(f"{m.verdict}: {m.reason or 'unknown'}", []).append(row.name)
+    for reason, names in by_reason.items():
+        who = "all rows" if len(names) == len(found) > 1 else listed(names)
+        yield f"Peak memory of {who} is {reason}."
 
 
 def _known(time: StageTime) -> bool:
