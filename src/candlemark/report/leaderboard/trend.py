@@ -56,7 +56,7 @@ def why_none(board: Board) -> str:
             f"a trend needs two snapshots, and there is {len(board.snapshots)}; look again another "
             "day, or let cron do it: candlemark hub leaderboard --watch"
         )
-    return "no model has a count of downloads in two snapshots"
+    return "no model has a count of downloads above 0 at two times"
 
 
 def write_trend(board: Board, path: Path) -> Path:
