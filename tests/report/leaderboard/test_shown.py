@@ -357,3 +357,9 @@ def test_a_claim_names_the_part_of_the_data_it_is_about() -> None:
     )  # fmt: skip
     assert claim_text(claim) == "wer 2.01 on librispeech_asr (clean, test)"
     assert claim_text(replace(claim, config="default")) == "wer 2.01 on librispeech_asr (test)"
+
+
+def test_a_trend_is_a_png_by_its_name_too(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"t\.svg: it is drawn as PNG; write t\.png"):
+        write_trend(board(standing(1, "a/b")), tmp_path / "t.svg")
+    assert write_trend(board(standing(1, "a/b")), tmp_path / "T.PNG").exists()

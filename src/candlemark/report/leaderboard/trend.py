@@ -62,8 +62,11 @@ def why_none(board: Board) -> str:
 def write_trend(board: Board, path: Path) -> Path:
     """Write the picture.
 
-    Raises ResultsError: there are fewer than two snapshots, or the file cannot be written.
+    Raises ResultsError: there are fewer than two snapshots, the name is another format's, or the
+    file cannot be written.
     """
+    if path.suffix.lower() not in {"", ".png"}:
+        raise ResultsError(f"cannot draw {path}: it is drawn as PNG; write {path.stem}.png")
     drawn = lines(board)
     if not drawn:
         raise ResultsError(f"cannot draw {path}: {why_none(board)}")
