@@ -132,12 +132,12 @@ def explain(error: BaseException, errand: Errand, *, attempts: int = 1) -> str:
 
 
 def hide(text: str, token: str | None) -> str:
-    """The text on one line without the token and without signed parts of addresses."""
+    """The text on one line without the token, signed addresses and what would steer a terminal."""
     if token:
         text = text.replace(token, "***")
     text = re.sub(r"\bhf_[A-Za-z0-9]{16,}", "***", text)
     text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1", text)
-    return " ".join(text.split())
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
 @contextmanager

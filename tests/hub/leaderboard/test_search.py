@@ -230,6 +230,12 @@ def test_a_search_that_is_forbidden_is_not_told_how_to_write(
     )
 
 
+def test_what_a_hub_says_steers_no_terminal(hub_with_models: Any) -> None:
+    hub_with_models.fail(400, on="/api/models", message="\x1b]0;x\x07\u202ebad\x9b31m é")
+    with pytest.raises(HubError, match="answered 400: ]0;x bad 31m é; correct what it names"):
+        ModelSearch(cache=PageCache()).find(SEGMENTATION)
+
+
 def test_the_hub_is_told_which_candlemark_asks(hub_with_models: Any) -> None:
     from importlib.metadata import version
 
