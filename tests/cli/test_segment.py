@@ -130,6 +130,22 @@ def test_a_config_as_people_have_it(config_of):
     assert (config.performance.device, config.performance.batch_size) == ("auto", 2)
 
 
+def test_a_flag_turns_on_what_a_file_turns_off(config_of):
+    Path("c.yaml").write_text(
+        "dataset: {phantoms: 2}\ncontrols: []\n"
+        "reporting: {overlays: false, page: false, keep_predictions: false}\n",
+        encoding="utf-8",
+    )
+    off, on = (
+        config_of("--config", "c.yaml", *words)
+        for words in ((), ("--controls", "--overlays", "--page", "--keep-predictions"))
+    )
+    for config, said in ((off, False), (on, True)):
+        shown = config.reporting
+        assert (shown.overlays, shown.page, shown.keep_predictions) == (said, said, said)
+        assert bool(config.controls) is said
+
+
 def test_flags_change_what_a_file_says(config_of):
     Path("c.yaml").write_text(
         "dataset: {image_dir: i, seg_dir: s, binary: true}\n"

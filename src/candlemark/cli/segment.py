@@ -113,8 +113,11 @@ def segment(
         ),
     ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls/--no-controls", help="Rows that no model may lose to.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--controls/--no-controls", help="Rows that no model may lose to; on by default."
+        ),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Of --hf-models: pretrained, random, or a local path.")
     ] = None,
@@ -140,14 +143,23 @@ def segment(
         float | None, typer.Option(help="Seconds a row may take, and a command for one case.")
     ] = None,
     keep_predictions: Annotated[
-        bool, typer.Option("--keep-predictions/--no-keep-predictions", help="Keep each mask.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--keep-predictions/--no-keep-predictions", help="Keep each mask; on by default."
+        ),
+    ] = None,
     overlays: Annotated[
-        bool, typer.Option("--overlays/--no-overlays", help="Draw best, median and worst cases.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--overlays/--no-overlays", help="Draw best, median and worst cases; on by default."
+        ),
+    ] = None,
     page: Annotated[
-        bool, typer.Option("--page/--no-page", help="Write the HTML page with the slice viewer.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--page/--no-page", help="Write the HTML page with the slice viewer; on by default."
+        ),
+    ] = None,
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", help="By default benchmarks.")
     ] = None,
@@ -182,7 +194,7 @@ def segment(
             },
             "huggingface_models": hub_models(hf_models, weights=weights, epochs=epochs),
             "models": [{"source": source} for source in model or []] or None,
-            "controls": None if controls else (),
+            "controls": _controls(controls),
             "benchmark": {"max_cases": max_cases, "metrics": words(metric) or None},
             "performance": {
                 "device": device,
@@ -192,15 +204,24 @@ def segment(
             },
             "reporting": {
                 "convention": convention,
-                "overlays": None if overlays else False,
-                "page": None if page else False,
-                "keep_predictions": None if keep_predictions else False,
+                "overlays": overlays,
+                "page": page,
+                "keep_predictions": keep_predictions,
             },
             "seeds": None if seeds is None else whole_numbers(seeds),
         },
         config=config,
     )
     segment_and_show(asked, output_dir, resume=resume, verbose=verbose, json=json)
+
+
+def _controls(asked: bool | None) -> tuple[str, ...] | None:
+    """Every control, none, or (None) those of the config."""
+    from candlemark.benchmark.segmentation.config import SegmentationConfig
+
+    if asked is None:
+        return None
+    return tuple(SegmentationConfig.model_fields["controls"].default) if asked else ()
 
 
 def resolve(flags: Mapping[str, Any], *, config: Path | None = None) -> SegmentationConfig:
