@@ -156,6 +156,24 @@ def test_tools_that_lack_the_same_number_are_named_together(fake: Any) -> None:
     assert re.fullmatch(r"HD95: monai, .* and .* have no number for blank\.", told)
 
 
+def test_others_may_order_what_the_boards_own_convention_does_not(fake: Any) -> None:
+    """Models that every other tool orders were said to be level by a tool without the score."""
+    records = [fake.scored("a", [9] * 6), fake.scored("b", [5] * 6)]
+    found = {
+        metrics: build_board(records, metrics=metrics, convention="torchmetrics").stability
+        for metrics in (("dice", "nsd", "lesion_f1"), ("nsd",))
+    }
+    first, second = (stability.sentences()[0] for stability in found.values())
+    assert first == (
+        "Rank stability: 2 models stand in the same order under every convention by Dice; by NSD "
+        "and Lesion F1 torchmetrics has no order, others do."
+    )
+    assert second == (
+        "Rank stability: the order of 2 models cannot be compared; by NSD torchmetrics has no "
+        "order, others do."
+    )
+
+
 def test_what_was_never_trained_has_no_place(fake: Any) -> None:
     records = [fake.scored("a", [9] * 6), fake.scored("b", [5] * 6, untrained=True)]
     assert build_board(records, metrics=("dice",)).stability.sentences() == (

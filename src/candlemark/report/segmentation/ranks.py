@@ -184,40 +184,48 @@ def _sign(number: float) -> int:
     return 0 if abs(number) < 1e-12 else 1 if number > 0 else -1
 
 
+def _standing(rankings: Sequence[Ranking], convention: str) -> str:
+    """What the orders by one metric say: "depends", "same", "level", "alone" or "theirs".
+
+    alone: no other convention has numbers of two models; theirs: the board's own has not
+    """
+    asked = [one for one in rankings if one.absent is None]
+    orders = {one.convention: one for one in asked if len(one.order) > 1}
+    own = orders.pop(convention, None)
+    if own is None:
+        return "theirs" if orders else "level"
+    if not orders:
+        return "alone"
+    if all(one.tau is None for one in asked):
+        return "level"
+    return "depends" if any(one.swaps for one in orders.values()) else "same"
+
+
 def _summary(stability: RankStability, metrics: Sequence[str]) -> str:
     """The one line that says by what the order depends on the convention."""
-    by: dict[bool, list[str]] = {True: [], False: []}
-    alone, tied = [], []
+    by: dict[str, list[str]] = {}
     for metric in metrics:
-        title = SEGMENTATION_METRICS[metric].title
-        asked = _asked(stability, metric)
-        others = [one for one in asked if one.convention != stability.convention]
-        others = [one for one in others if len(one.order) > 1]
-        if not others:
-            alone.append(title)
-        elif all(one.tau is None for one in asked):
-            tied.append(title)
-        else:
-            by[any(one.swaps for one in others)].append(title)
+        standing = _standing(stability.of(metric), stability.convention)
+        by.setdefault(standing, []).append(SEGMENTATION_METRICS[metric].title)
     models = f"{stability.models} models"
-    if by[True]:
-        text = f"the order of {models} depends on the convention by {listed(by[True])}"
-        text += f", not by {listed(by[False])}" if by[False] else ""
-    elif by[False]:
-        text = f"{models} stand in the same order under every convention by {listed(by[False])}"
-    elif tied:
+    if "depends" in by:
+        text = f"the order of {models} depends on the convention by {listed(by['depends'])}"
+        text += f", not by {listed(by['same'])}" if "same" in by else ""
+    elif "same" in by:
+        text = f"{models} stand in the same order under every convention by {listed(by['same'])}"
+    elif "level" in by:
         text = f"{models} have no order"
+    elif "theirs" in by:
+        text = f"the order of {models} cannot be compared"
     else:
         text = f"{models} are ordered by {stability.convention}'s convention alone"
-    if tied:
-        text += f"; by {listed(tied)} all are level, or no two have a number"
-    if alone and (by[True] or by[False]):
-        text += f"; no other convention orders them by {listed(alone)}"
+    if "level" in by:
+        text += f"; by {listed(by['level'])} all are level, or no two have a number"
+    if "theirs" in by:
+        text += f"; by {listed(by['theirs'])} {stability.convention} has no order, others do"
+    if "alone" in by and len(by) > 1:
+        text += f"; no other convention orders them by {listed(by['alone'])}"
     return f"Rank stability: {text}."
-
-
-def _asked(stability: RankStability, metric: str) -> list[Ranking]:
-    return [one for one in stability.of(metric) if one.absent is None]
 
 
 def _sentence(rankings: Sequence[Ranking], stability: RankStability) -> str:
