@@ -20,7 +20,7 @@ from PIL import Image
 from candlemark.errors import ScanError
 from candlemark.scans import volume
 from candlemark.scans.geometry import Geometry, to_itk
-from candlemark.scans.masks import read_integers
+from candlemark.scans.masks import mask_to_file, read_integers
 from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.volume import Scan, open_scan
 
@@ -429,6 +429,14 @@ def test_one_wrong_bit_in_what_is_packed_is_noticed(
         refuse_damaged(path)
     with pytest.raises(ScanError, match=r"cannot read .*; is it damaged"):
         read_integers(path)
+
+
+def test_a_name_that_is_no_text_is_refused_and_ends_no_process(tmp_path: Path) -> None:
+    path = tmp_path / "case_\udce9.nii.gz"
+    with pytest.raises(ScanError, match=r"case_\?\.nii\.gz: each \? stands for a byte that is no"):
+        open_scan(path)
+    with pytest.raises(ScanError, match="rename the file, or set a UTF-8 locale"):
+        mask_to_file(np.ones((1, 2, 2), np.uint8), Geometry(shape=(1, 2, 2)), path)
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -141,6 +142,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def main() -> None:
     """Run the command line; user errors leave one line and exit status 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # None of a process without one
+        # A letter that a terminal or a log cannot take is no reason to lose a table.
+        sys.stdout.reconfigure(errors="replace")
     logging.getLogger("torch.utils._pytree").addFilter(_is_news)
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,8 +16,13 @@ UNCUT_WIDTH = 1000
 
 
 def print_json(value: Any) -> None:
-    """One strict JSON object: unknown is null, NaN is a defect."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    """One strict JSON object: unknown is null, NaN is a defect, and no letter is lost."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    typer.echo(text)
 
 
 def table_console(**options: Any) -> Console:

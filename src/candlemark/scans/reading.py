@@ -67,6 +67,7 @@ def open_source(path: Path, *, indexed: bool = False) -> Source:
         the colours
     Raises ScanError for what is not there, cannot be read, or is no scan.
     """
+    refuse_nameless(path)
     if path.is_dir():
         return _of_series(path)
     if not path.is_file():
@@ -88,6 +89,18 @@ def open_source(path: Path, *, indexed: bool = False) -> Source:
     if known in {".nii", ".nii.gz"}:
         refuse_truncated_nifti(path)
     return _of_itk(path, placed=known in PLACED or known is None)
+
+
+def refuse_nameless(path: Path) -> None:
+    """ScanError where the bytes of a path are no letters: ITK ends the process over one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="replace").decode()
+        raise ScanError(
+            f"{shown}: each ? stands for a byte that is no UTF-8; rename the file, or set a UTF-8 "
+            "locale (LC_ALL=C.UTF-8)"
+        ) from None
 
 
 def _kept(load: Callable[[], Voxels]) -> tuple[Callable[[int, int], Voxels], Callable[[], None]]:

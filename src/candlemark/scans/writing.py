@@ -15,7 +15,7 @@ from typing import Any
 
 from candlemark.errors import ScanError
 from candlemark.scans.nifti import refuse_truncated_nifti
-from candlemark.scans.reading import ending, said
+from candlemark.scans.reading import ending, refuse_nameless, said
 
 
 def write_image(image: Any, path: Path) -> Path:
@@ -25,6 +25,7 @@ def write_image(image: Any, path: Path) -> Path:
     """
     import SimpleITK
 
+    refuse_nameless(path)
     known = ending(path) or ""
     # Two runs may make the same phantoms at once.
     stem = path.name[: len(path.name) - len(known)]
