@@ -296,6 +296,15 @@ def test_what_a_user_must_state_is_asked_for_before_anything_runs(
     assert str(raised.value) == said
 
 
+@pytest.mark.parametrize("protocol", ["linear_probe", "sam_auto", "none"])
+def test_a_model_that_nobody_knows_is_found_out_while_planning(
+    config_of, works_of, tmp_path, protocol
+):
+    model = {"model_id": str(tmp_path / "absent"), "protocol": protocol, "weights": "random"}
+    with pytest.raises(ModelError, match="absent' is no model folder"):
+        works_of(config_of(huggingface_models=[model]))
+
+
 def test_a_program_that_is_not_there_is_found_out_while_planning(config_of, works_of):
     with pytest.raises(ModelError) as raised:
         works_of(config_of(models=[{"source": "absent-tool --fast {input} {output}"}]))

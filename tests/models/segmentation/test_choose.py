@@ -96,6 +96,11 @@ def test_open_clip_is_probed_and_the_reason_says_why(tmp_path: Path) -> None:
     assert open_clip_vision(folder) == {"timm_model_name": "vit_base_patch16_224"}
 
 
+def test_a_published_tower_with_random_weights_needs_no_network() -> None:
+    name = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+    assert choose_protocol(name, weights="random").protocol == "linear_probe"
+
+
 def test_open_clip_with_a_tower_of_its_own_is_refused(tmp_path: Path) -> None:
     towers = {"model_cfg": {"vision_cfg": {"layers": 12}}}
     folder = folder_of(tmp_path / "own", towers, "open_clip_config.json")

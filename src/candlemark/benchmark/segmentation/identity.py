@@ -56,9 +56,14 @@ def _of_hub(spec: SegmenterSpec) -> str:
 
 def _hub_weights(spec: SegmenterSpec) -> str:
     from candlemark.benchmark.inference.plan import weights_identity
-    from candlemark.models.segmentation.choose import describe_segmenter, open_clip_vision
+    from candlemark.models.segmentation.choose import (
+        choose_protocol,
+        describe_segmenter,
+        open_clip_vision,
+    )
 
     if spec.weights == "random":
+        choose_protocol(spec.source, weights="random")  # refuses what nobody knows
         return "random"
     if spec.weights == "pretrained" and open_clip_vision(spec.source) is not None:
         return _sha256(_open_clip_weights(spec))

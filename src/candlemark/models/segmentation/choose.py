@@ -26,6 +26,14 @@ from candlemark.models.segmentation.base import AskProtocol
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
+TOWERS: dict[str, Mapping[str, Any]] = {
+    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": {
+        "timm_model_name": "vit_base_patch16_224",
+        "image_size": 224,
+    }
+}
+"""Vision towers that open_clip published, for random weights with no network."""
+
 HEADS: tuple[str, ...] = (
     "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES",
     "MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES",
@@ -77,7 +85,8 @@ def choose_protocol(model_id: str, *, weights: str = "pretrained") -> Choice:
     try:
         return choose_for(describe_segmenter(model_id, weights=weights))
     except ModelError:
-        vision = open_clip_vision(model_id)
+        published = TOWERS.get(model_id) if weights == "random" else None
+        vision = published or open_clip_vision(model_id)
         if vision is None:
             raise
         return _for_open_clip(model_id, vision)

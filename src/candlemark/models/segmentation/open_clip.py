@@ -20,6 +20,7 @@ from candlemark.errors import ModelError
 from candlemark.models.files import cached_file, find_file
 from candlemark.models.inference.weights import weights_sha256
 from candlemark.models.segmentation.base import SegmenterSpec
+from candlemark.models.segmentation.choose import TOWERS
 from candlemark.models.segmentation.maps import Sight, TimmMaps
 
 CONFIG_NAME = "open_clip_config.json"
@@ -30,14 +31,6 @@ PREFIX = "visual.trunk."
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """OpenAI's CLIP, which open_clip takes where its config says nothing."""
-
-TOWERS: dict[str, Mapping[str, Any]] = {
-    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224": {
-        "timm_model_name": "vit_base_patch16_224",
-        "image_size": 224,
-    }
-}
-"""Published towers, for random weights with no network."""
 
 
 def load_tower(spec: SegmenterSpec) -> Sight | None:
