@@ -403,6 +403,17 @@ def test_numbers_of_a_nifti_in_either_byte_order(tmp_path: Path, order: str) -> 
     np.testing.assert_array_equal(open_scan(path).read(), values * 0.5 - 10)
 
 
+def test_a_file_whose_two_places_differ_is_read_without_noise(
+    tmp_path: Path, voxels: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(voxels, tmp_path / "a.nii")
+    head = bytearray(path.read_bytes())
+    head[280:284] = struct.pack("<f", 3.0)
+    path.write_bytes(head)
+    np.testing.assert_array_equal(open_scan(path).read(), voxels)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_row_of_voxels_is_a_scan(tmp_path: Path) -> None:
     path = write(np.arange(4, dtype=np.int16).reshape(1, 1, 4), tmp_path / "a.nii")
     head = bytearray(path.read_bytes())

@@ -9,7 +9,8 @@ stacks and folders with two series are refused, because every distance would be 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ class _Head:
     turned: npt.NDArray[np.float64]
     dtype: np.dtype[Any]
     channels: int
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what ITK says on standard error, of one file again for each of its slices."""
+    import SimpleITK
+
+    warned = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalWarningDisplay(warned)
 
 
 def is_dicom(path: Path) -> bool:
@@ -94,9 +108,7 @@ def open_series(folder: Path) -> Series:
 def _files_of(folder: Path) -> tuple[Path, ...]:
     import SimpleITK
 
-    warned = SimpleITK.ProcessObject.GetGlobalWarningDisplay()
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
+    with quiet():
         found = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         if not found:
             raise ScanError(
@@ -108,8 +120,6 @@ def _files_of(folder: Path) -> tuple[Path, ...]:
                 f"{', ...' if len(found) > 3 else ''}); give each a folder of its own"
             )
         names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), found[0])
-    finally:
-        SimpleITK.ProcessObject.SetGlobalWarningDisplay(warned)
     files = tuple(map(Path, names))
     _refuse_left_out(folder, files)
     return files
@@ -152,7 +162,8 @@ def _head(file: Path) -> _Head:
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(file))
     try:
-        reader.ReadImageInformation()
+        with quiet():
+            reader.ReadImageInformation()
     except RuntimeError:
         raise ScanError(f"cannot read {file} as DICOM; is it damaged?") from None
     size = reader.GetSize()
@@ -207,7 +218,8 @@ def _slice(file: Path, dtype: np.dtype[Any], channels: int) -> npt.NDArray[Any]:
     import SimpleITK
 
     try:
-        values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))
+        with quiet():
+            values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))
     except RuntimeError:
         raise ScanError(f"cannot read {file}; is it damaged? Copy it again") from None
     flat = values.reshape(values.shape[-2:] if channels == 1 else (*values.shape[-3:-1], -1))

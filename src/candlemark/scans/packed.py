@@ -1,6 +1,7 @@
 """Whether what is packed in a file fits its checksum.
 
     refuse_damaged(Path("case_7.mha"))
+    require_readable(Path("case_8.png"))
 
 ITK unpacks a MetaImage, and some NRRD, as far as it can and gives what it has as if it were whole.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from candlemark.errors import ScanError
 from candlemark.scans.pairs import files_of
-from candlemark.scans.reading import ending
+from candlemark.scans.reading import ending, open_source
 
 BLOCK = 1 << 14
 """Bytes that are unpacked at once: a mask may grow a thousandfold."""
@@ -29,6 +30,20 @@ ENDS = {
     ".mha": re.compile(rb"(?im)^ElementDataFile *= *LOCAL *\r?\n"),
 }
 """What stands between a header and the voxels in one file with it."""
+
+
+def require_readable(path: Path) -> None:
+    """Raise ScanError where a scan cannot be read to its end.
+
+    What is read slice by slice was held against its header when it was opened; all else is read
+    once, and forgotten.
+    """
+    source = open_source(path)
+    if not source.by_region:
+        source.read(0, source.geometry.shape[0])
+        source.release()
+    if ending(path) != ".nii.gz":  # of which reading itself tells
+        refuse_damaged(path)
 
 
 def refuse_damaged(path: Path) -> None:

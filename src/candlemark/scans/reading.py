@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from candlemark.errors import ScanError
-from candlemark.scans.dicom import is_dicom, open_series, says_spacing
+from candlemark.scans.dicom import is_dicom, open_series, quiet, says_spacing
 from candlemark.scans.geometry import Geometry
 from candlemark.scans.nifti import refuse_truncated_nifti, stored_type, voxels_of
 from candlemark.scans.pictures import Pages, pages_of, refuse_truncated_picture
@@ -172,7 +172,8 @@ def _header(path: Path) -> Any:
     if ending(path) in {".mha", ".mhd"}:
         reader.SetImageIO("MetaImageIO")  # which knows its own files by small letters alone
     try:
-        reader.ReadImageInformation()
+        with quiet():
+            reader.ReadImageInformation()
     except RuntimeError as error:
         if "orthonormal" in str(error):
             raise ScanError(
@@ -184,7 +185,8 @@ def _header(path: Path) -> Any:
 
 def _execute(path: Path, reader: Any) -> Any:
     try:
-        return reader.Execute()
+        with quiet():
+            return reader.Execute()
     except RuntimeError as error:
         raise ScanError(
             f"cannot read {path}: {said(error)}; is it damaged? Copy it again"

@@ -72,14 +72,18 @@ def test_scans_that_were_taken_for_masks_are_told(config_of, tmp_path, scans, re
     assert any("values beside 0, and each is taken for a class" in line for line in reported)
 
 
-def test_a_packed_scan_that_fails_its_checksum_is_refused_before_anything_runs(
-    config_of, tmp_path, scans
-):
+@pytest.mark.parametrize("name", ["case_2.nii.gz", "case_2.mha", "case_2.nrrd"])
+def test_a_damaged_scan_is_refused_before_anything_runs(config_of, tmp_path, scans, name):
     path = scans / "images" / "case_2.nii.gz"
+    image = SimpleITK.ReadImage(str(path))
+    path.unlink()
+    path = path.with_name(name)
+    SimpleITK.WriteImage(image, str(path), useCompression=name != "case_2.nrrd")
+    assert len(prepare(config_of(), tmp_path, learns=False).test) == 4
     damaged = bytearray(path.read_bytes())
     damaged[-6] ^= 1
-    path.write_bytes(damaged)
-    with pytest.raises(ScanError, match=r"cannot read .*case_2.nii.gz: .*; is it damaged"):
+    path.write_bytes(damaged[:-9] if name == "case_2.nrrd" else damaged)
+    with pytest.raises(ScanError, match=rf"cannot read .*{name}: .*; is it damaged"):
         prepare(config_of(), tmp_path, learns=False)
 
 

@@ -27,7 +27,7 @@ from candlemark.errors import ConfigError, ScanError
 from candlemark.records import content_id
 from candlemark.scans.geometry import compare_geometry, require_overlap, require_same_grid
 from candlemark.scans.masks import LabelMap, discover_labels, label_map, open_mask
-from candlemark.scans.packed import refuse_damaged
+from candlemark.scans.packed import require_readable
 from candlemark.scans.pairs import Match, Pairing, content_hash, pair, read_pairs, stamp
 from candlemark.scans.phantoms import make_phantoms
 from candlemark.scans.reading import open_source
@@ -229,7 +229,7 @@ def _hashed(matches: Sequence[Match], *, images: bool) -> list[ScanCase]:
                 reference=match.reference.absolute(),
             )
             stamped = stamp(known)
-            refuse_damaged(known.image)  # the reference was looked at with its labels
+            require_readable(known.image)  # the reference was looked at with its labels
             cases.append(
                 ScanCase(
                     id=match.case,
