@@ -219,6 +219,10 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
     assert json.loads(call("--config", "f.yaml", "--json"))["queries"] == ["text=sam limit=50"]
     Path("g.yaml").write_text("leaderboard:\n", encoding="utf-8")
     assert len(json.loads(call("--config", "g.yaml", "--json"))["sections"]) == 9
+    Path("h.yaml").write_text("leadrboard: {task: image-segmentation}\n", encoding="utf-8")
+    assert error_of("--config", "h.yaml") == (
+        "h.yaml has no section 'leaderboard'; did you mean it by 'leadrboard'?"
+    )
     Path("e.yaml").write_text("leaderboard: {quereis: []}\n", encoding="utf-8")
     assert error_of("--config", "e.yaml") == (
         "e.yaml: leaderboard: unknown key 'quereis'; did you mean 'queries'?"

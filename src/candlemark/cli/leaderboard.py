@@ -5,6 +5,7 @@ candlemark hub leaderboard --task image-segmentation --tag medical
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -230,7 +231,12 @@ def _configured(
     from candlemark.errors import ConfigError
     from candlemark.hub.leaderboard import queries as asking
 
-    section = read_mapping(path).get("leaderboard") or {}
+    found_in = read_mapping(path)
+    if "leaderboard" not in found_in:
+        near = difflib.get_close_matches("leaderboard", [str(key) for key in found_in], n=1)
+        hint = f"did you mean it by '{near[0]}'?" if near else "name what to ask for in one"
+        raise ConfigError(f"{path} has no section 'leaderboard'; {hint}")
+    section = found_in["leaderboard"] or {}
     where = f"{path}: leaderboard"
     told = parse(LeaderboardConfig, section, where=where)
     try:
