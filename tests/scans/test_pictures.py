@@ -152,6 +152,21 @@ def test_a_stack_that_ends_too_early_is_not_a_shorter_stack(
         open_scan(path)
 
 
+def test_tags_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    path = _write(_stack("uint8"), tmp_path / "a.tif", tile=16)
+    sound = path.read_bytes()
+    words = struct.pack("<HH", 325, 2)  # lengths of tiles in letters
+    path.write_bytes(sound.replace(struct.pack("<HH", 325, 4), words))
+    with pytest.raises(ScanError, match="has tags that mean nothing; is it damaged"):
+        open_scan(path)
+    wide = struct.pack("<HHII", 256, 4, 1, 2**31 - 1)
+    tall = struct.pack("<HHII", 257, 4, 1, 2**31 - 1)
+    sound = sound.replace(struct.pack("<HHII", 256, 4, 1, 48), wide)
+    path.write_bytes(sound.replace(struct.pack("<HHII", 257, 4, 1, 32), tall))
+    with pytest.raises(ScanError, match="values, which no memory here holds; is it damaged"):
+        open_scan(path).read()
+
+
 def test_slices_in_one_page_are_not_one_slice(tmp_path: Path) -> None:
     path = _write(_stack("uint8")[:1], tmp_path / "a.tif", depth=4)
     with pytest.raises(ScanError, match="keeps 4 slices in one page, which is not read; save each"):

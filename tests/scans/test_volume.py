@@ -251,6 +251,13 @@ def _backwards(folder: Path) -> Path:
     return folder / "a.npy"
 
 
+def _open_bracket(folder: Path) -> Path:
+    np.save(folder / "a.npy", np.zeros((22, 30)))
+    written = (folder / "a.npy").read_bytes()
+    (folder / "a.npy").write_bytes(written.replace(b"(22, 30)", b"K22, 30)"))
+    return folder / "a.npy"
+
+
 def _text_for_array(folder: Path) -> Path:
     (folder / "a.npy").write_text("hello", encoding="utf-8")
     return folder / "a.npy"
@@ -340,6 +347,7 @@ def _other(folder: Path) -> Path:
         (_lost_offset, "its voxels begin at byte nan; is it damaged"),
         (_archive, "is an archive of arrays"),
         (_backwards, "must be positive; write it again with numpy.save"),
+        (_open_bracket, "cannot read .*; write it again with numpy.save"),
         (_text_for_array, "it is no NPY file, or holds objects; write it again with numpy.save"),
         (_no_meta, "File cannot be read: .*a.mha for reading; is it damaged, or misnamed"),
         (_five_axes, r"has shape \(2, 2, 2, 2, 2\)"),

@@ -73,7 +73,13 @@ def pages_of(path: Path, *, indexed: bool) -> Pages | None:
 
     def load() -> npt.NDArray[Any]:
         shape = (count, high, wide) if channels == 1 else (count, high, wide, 3)
-        values = np.empty(shape, dtype)
+        try:
+            values = np.empty(shape, dtype)
+        except (MemoryError, ValueError):
+            raise ScanError(
+                f"{path} says it has {' x '.join(map(str, shape))} values, which no memory here "
+                "holds; is it damaged?"
+            ) from None
         with _opened(path) as picture:
             for page in range(count):
                 try:
@@ -118,15 +124,21 @@ def refuse_truncated_picture(path: Path) -> None:
     if path.suffix.lower() in {".tif", ".tiff"}:
         size = path.stat().st_size
         for tags in _directories(path):
-            parts = [
-                zip(tags.get(at, ()), tags.get(long, ()), strict=False) for at, long in EXTENTS
-            ]
-            if any(begin + length > size for part in parts for begin, length in part):
+            try:
+                ends = [
+                    begin + length
+                    for at, long in EXTENTS
+                    for begin, length in zip(tags.get(at, ()), tags.get(long, ()), strict=False)
+                ]
+                slices = int(tags.get(DEPTH, 1))
+            except BROKEN:
+                raise ScanError(f"{path} has tags that mean nothing; is it damaged?") from None
+            if max(ends, default=0) > size:
                 raise _too_short(path, size)
-            if tags.get(DEPTH, 1) > 1:
+            if slices > 1:
                 raise ScanError(
-                    f"{path} keeps {tags[DEPTH]} slices in one page, which is not read; save "
-                    "each slice as a page"
+                    f"{path} keeps {slices} slices in one page, which is not read; save each "
+                    "slice as a page"
                 )
         return
     data = path.read_bytes()
@@ -196,7 +208,9 @@ def _directories(path: Path) -> Iterator[Mapping[int, Any]]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")  # what is cut off is only warned of
                     tags.load(file)
-                yield dict(tags)
+                    warnings.simplefilter("ignore")
+                    found = dict(tags)
+                yield found
         except (*BROKEN, UserWarning):
             raise _too_short(path, size) from None
 

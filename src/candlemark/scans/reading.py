@@ -10,6 +10,7 @@ slice; every other file must be read at once, and stays in memory in its own typ
 from __future__ import annotations
 
 import re
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from candlemark.errors import ScanError
 from candlemark.scans.dicom import is_dicom, open_series, quiet, says_spacing
 from candlemark.scans.geometry import Geometry
 from candlemark.scans.nifti import refuse_truncated_nifti, stored_type, voxels_of
-from candlemark.scans.pictures import Pages, pages_of, refuse_truncated_picture
+from candlemark.scans.pictures import BROKEN, Pages, pages_of, refuse_truncated_picture
 
 Voxels = npt.NDArray[Any]
 
@@ -270,7 +271,7 @@ def _of_series(folder: Path) -> Source:
 def _of_numpy(path: Path) -> Source:
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, OverflowError) as error:
+    except (*BROKEN, OverflowError, tokenize.TokenError) as error:
         # What has not its mark numpy takes for pickled, and tells how to trust it.
         why = "it is no NPY file, or holds objects" if "pickle" in str(error) else error
         raise ScanError(
