@@ -261,9 +261,13 @@ def _wait_s(error: BaseException, attempt: int) -> float:
     headers: Any = getattr(getattr(error, "response", None), "headers", {})
     asked = str(headers.get("retry-after", "")).strip()
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", asked, re.ASCII):
-        return float(asked)
-    if asked:
-        return _until(asked)
+        waited = float(asked)
+    elif asked:
+        waited = _until(asked)
+    else:
+        waited = 0.0
+    if waited > 0:  # "at once" is how it was asked before
+        return waited
     spent_s = spent_for_s(headers)
     if spent_s is not None and status_of(error) == 429:
         return spent_s

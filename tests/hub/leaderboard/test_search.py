@@ -210,6 +210,13 @@ def test_a_wait_that_nobody_can_read_is_a_pause(hub_with_models: Any, asked: str
     assert hub_with_models.waits == [8.0]
 
 
+@pytest.mark.parametrize("asked", ["0", "Wed, 01 Jan 2020 00:00:00 GMT"])
+def test_a_hub_that_says_at_once_is_given_a_moment(hub_with_models: Any, asked: str) -> None:
+    hub_with_models.fail(429, on="/api/models", times=3, retry_after=asked)
+    ModelSearch(cache=PageCache()).find(SEGMENTATION)
+    assert hub_with_models.waits == [1.0, 2.0, 4.0]
+
+
 @pytest.mark.parametrize(
     ("token", "said"),
     [
