@@ -194,7 +194,9 @@ def draw_overlay(board: Board, row: Row, panels: Sequence[Panel]) -> Figure:
         f"  ·  failed cases: {row.failed_cases} of {len(row.cases)}" if row.failed_cases else ""
     )
     seeds = "  ·  first seed" if len(row.seeds) > 1 else ""
-    note = f"{board.title}  ·  the slice where the reference is largest{seeds}{failed}"
+    volumes = any(panel.slices > 1 for panel in panels)
+    where = "  ·  the slice where the reference is largest" if volumes else ""
+    note = f"{board.title}{where}{seeds}{failed}"
     note += f"\n{SIDES}" if any(panel.sides for panel in panels) else ""
     _legend(figure, board, panels, colours, note)
     return figure

@@ -342,7 +342,7 @@ def _cell(value: float | None, shown: str, reason: str | None) -> str:
 
 def _table(heads: Heads, lines: Sequence[str]) -> str:
     cells = "".join(
-        f"<th{' class=number' if number else ''}>"
+        f'<th scope="col"{" class=number" if number else ""}>'
         f'<button type="button">{escape(title[:1].upper() + title[1:])}</button></th>'
         for title, number in heads
     )

@@ -178,6 +178,19 @@ def test_a_case_without_an_answer_says_so(opened: Any, scans: list[Any]) -> None
     assert told.endswith("; no mask")
 
 
+def test_on_paper_no_column_is_cut_off(chromium: Any, written: Path) -> None:
+    paper = chromium.new_page(viewport={"width": 718, "height": 1000})  # A4 within its margins
+    paper.emulate_media(media="print")
+    paper.goto(written.as_uri())
+    found = paper.evaluate(
+        "[...document.querySelectorAll('.scroll')]"
+        ".map(one => [one.scrollWidth - one.clientWidth, getComputedStyle(one).overflowX])"
+    )
+    paper.close()
+    assert found
+    assert all(over < 5 and how == "visible" for over, how in found)
+
+
 def test_keys_in_a_list_are_the_lists_own(opened: Any) -> None:
     opened.focus("#slices-row")
     before = opened.is_checked("#slices-prediction")
