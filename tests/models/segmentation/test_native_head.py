@@ -66,6 +66,23 @@ def test_slices_of_any_shape_come_back_in_place(
     assert dice > 0.85  # its places are 4 px of the square wide
 
 
+def test_a_processor_of_rectangles_is_told_to_make_squares(
+    bright_segformer: Path, tmp_path: Path, make_spec: MakeSpec, make_case: MakeCase
+) -> None:
+    """As those of street scenes do: no scan could be shown to such a model."""
+    source = edited(bright_segformer, tmp_path, lambda state: state)
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text(encoding="utf-8"))
+    settings["size"] = {"height": 64, "width": 128}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    voxels = band((1, 64, 64), slice(16, 40))
+    for side in (None, 128):
+        spec = make_spec(source, options={**MAP, "image_size": side})
+        labels = build_native_head(spec, batch_size=1).segment(
+            make_case(voxels), Stopwatch(lambda: 0)
+        )
+        assert np.array_equal(labels, voxels > 500)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_the_answer_does_not_depend_on_the_batch(
     batch_size: int, bright_segformer: Path, make_spec: MakeSpec, make_case: MakeCase

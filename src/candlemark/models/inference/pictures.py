@@ -265,16 +265,20 @@ def _sizes(processor: Any, name: str) -> dict[str, int]:
 
 
 def _size_options(processor: Any, side: int) -> dict[str, Any]:
-    """What makes the processor give squares of `side`: all its sizes, scaled alike."""
+    """What makes the processor give squares of `side`: all its sizes, scaled alike.
+
+    One that makes rectangles, as for photographs of streets, is told to make squares as high.
+    """
     native = _side_of(processor)
-    if native is None or native == side:
+    sizes = {name: _sizes(processor, name) for name in ("size", "crop_size", "pad_size")}
+    square = all(one.get("height") == one.get("width") for one in sizes.values())
+    if native is None or (native == side and square):
         return {}
-    options: dict[str, Any] = {}
-    for name in ("size", "crop_size", "pad_size"):
-        sizes = _sizes(processor, name)
-        if sizes:
-            options[name] = {key: round(value * side / native) for key, value in sizes.items()}
-    return options
+    return {
+        name: {key: round(one.get("height", value) * side / native) for key, value in one.items()}
+        for name, one in sizes.items()
+        if one
+    }
 
 
 def choose_side(request: LoadRequest, config: Any) -> int:
