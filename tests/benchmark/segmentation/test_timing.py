@@ -104,6 +104,26 @@ def test_a_pass_that_fails_leaves_no_time():
     assert {one.value for one in times.measurements() if one.unit == "ms"} == {None}
 
 
+def test_an_answer_that_is_none_leaves_no_time():
+    """Else a row whose every case has failed would stand in the table of times."""
+    ticks = Ticks()
+    times = times_with(ticks, repeats=2)
+    passes = []
+
+    def wrong(watch):
+        passes.append(watch)
+        ticks.pass_ms(3)
+        return LABELS
+
+    def check(_):
+        raise ValueError("label 9")
+
+    with pytest.raises(ValueError, match="label 9"):
+        times.ask(wrong, check)
+    assert times.samples() == {}
+    assert len(passes) == 1
+
+
 def test_what_was_finished_before_has_no_times():
     times = times_with(Ticks(), unseen=FINISHED_BEFORE)
     _, stages = times.ask(lambda _: LABELS)

@@ -10,7 +10,7 @@ the loading of a model, or its training, can fail the whole trial.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,8 +118,10 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
         "spacing_mm": None if scan.case.spacing_mm is None else list(scan.case.spacing_mm),
     }
     try:
-        labels, stages = _ask(built, case, reference, times)
-        _check(labels, scan, work.spec.classes, scored=built.scored)
+        labels, stages = _ask(
+            *(built, case, reference, times),
+            lambda found: _check(found, scan, work.spec.classes, scored=built.scored),
+        )
     except (Exception, SystemExit) as error:  # a model of anyone's fails in its own way
         if any(word in str(error).lower() for word in ACCELERATOR_LOST):
             raise  # the process is of no use any more; its record says so
@@ -135,7 +137,11 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
 
 
 def _ask(
-    built: Built, case: ScanCase, reference: Labels, times: CaseTimes
+    built: Built,
+    case: ScanCase,
+    reference: Labels,
+    times: CaseTimes,
+    check: Callable[[Labels], None],
 ) -> tuple[Labels, Mapping[str, float] | None]:
     # Which head a case belongs to is found out off the clock.
     asked = built.segmenter(case.id)
@@ -148,7 +154,7 @@ def _ask(
         return asked.segment(scan.case, watch)
 
     with progress.timing(case.id):
-        return times.ask(segment)
+        return times.ask(segment, check)
 
 
 def _check(labels: Labels, scan: OpenScan, classes: Mapping[int, str], *, scored: bool) -> None:

@@ -61,13 +61,18 @@ class CaseTimes:
         return cls(device=device, clock=clock, repeats=repeats, unseen=unseen)
 
     def ask(
-        self, segment: Callable[[Stopwatch], Labels]
+        self,
+        segment: Callable[[Stopwatch], Labels],
+        check: Callable[[Labels], None] = lambda _: None,
     ) -> tuple[Labels, Mapping[str, float] | None]:
         """The labels of the scored pass, and the median milliseconds of each stage.
 
-        Raises whatever `segment` raises; such a pass leaves no time.
+        check: raises where the labels are no answer
+
+        Raises whatever `segment` or `check` raises; such a pass leaves no time.
         """
         labels, scored = self._pass(segment)
+        check(labels)
         counted = [scored]
         if self.repeats:
             counted = [self._pass(segment)[1] for _ in range(self.repeats)]
