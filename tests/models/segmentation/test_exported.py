@@ -356,6 +356,16 @@ def test_onnx_of_a_fixed_picture_sees_slices_at_that_size(
     assert (asked(path, make_case(volume)) == volume // 255).all()
 
 
+def test_a_slice_that_gets_smaller_keeps_what_lies_between_the_pixels(
+    save_onnx: Save, asked: Callable[..., Labels], make_case: Callable[..., Case]
+) -> None:
+    """Four rows are bright on average; the two in their middle, seen alone, are not."""
+    volume = np.full((1, 64, 64), 255, np.uint8)
+    volume[:, 1::4], volume[:, 2::4] = 0, 100
+    path = save_onnx(("n", 1, 16, 16))
+    assert asked(path, make_case(volume)).all()
+
+
 def test_onnx_in_half_precision(save_onnx: Save, asked: Callable[..., Labels], case: Case) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     path = save_onnx(("n", 1, "y", "x"), element=onnx.TensorProto.FLOAT16)

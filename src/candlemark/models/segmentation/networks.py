@@ -138,7 +138,9 @@ class NetworkSegmenter:
                 pixels = self._prepare(raw, case).swapaxes(0, 1)
                 tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
                 if self._network.fixed and tuple(tensor.shape[2:]) != self._network.fixed:
-                    tensor = interpolate(tensor, size=self._network.fixed, mode="bilinear")
+                    tensor = interpolate(
+                        tensor, size=self._network.fixed, mode="bilinear", antialias=True
+                    )
             with watch("forward"):
                 made = self._ask(tensor)
             with watch("postprocess"):
