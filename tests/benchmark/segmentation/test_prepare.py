@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -19,6 +21,16 @@ def test_every_pair_is_a_test_case_where_nothing_learns(config_of, tmp_path):
     assert (found.train, dict(found.classes), found.name) == ((), {1: "lesion"}, "scans")
     again = prepare(config_of(), tmp_path, learns=False)
     assert again.content_hash == found.content_hash
+
+
+@pytest.mark.parametrize("folder", [".", "../images", "../other"])
+def test_scans_are_named_by_their_folder_wherever_one_stands(
+    config_of, tmp_path, scans, monkeypatch, folder
+):
+    shutil.copytree(scans / "images", scans / "other")
+    monkeypatch.chdir(scans / "images")
+    found = prepare(config_of({"image_dir": folder}), tmp_path, learns=False)
+    assert found.name == ("other" if folder == "../other" else scans.name)
 
 
 def test_the_hash_goes_by_content_and_by_what_values_mean(config_of, tmp_path, write_scan, scans):

@@ -262,5 +262,8 @@ def _name(data: ScansConfig) -> str:
     if data.pairs is not None:
         return data.pairs.stem
     folder = data.image_dir or Path()
+    if folder.name in {"", ".."}:  # the folder one is in has a name all the same
+        folder = folder.resolve()
     generic = {"images", "imagests", "imagestr", "image", "img", "scans"}
-    return folder.absolute().parent.name if folder.name.lower() in generic else folder.name
+    above = folder.resolve().parent.name if folder.name.lower() in generic else ""
+    return above or folder.name
