@@ -199,6 +199,26 @@ def test_what_is_wrong_is_one_line(call, words, said):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "dataset: scans\n",
+            "c.yaml: dataset = 'scans': Input should be a mapping of keys (binary",
+        ),
+        ("models: net.pt\n", "c.yaml: models = 'net.pt': Input should be a list"),
+        ("dataset:\n", "no scans are named; give --image-dir"),
+    ],
+)
+def test_a_section_in_another_form_is_named(call, text, said):
+    Path("c.yaml").write_text(text, encoding="utf-8")
+    scans = ("--phantoms", "2") if "models" in text else ()
+    status, _, error = call("segment", "--config", "c.yaml", "--model", "p:f", *scans)
+    assert status == 2
+    assert said in error
+    assert error.count("\n") == 1
+
+
 def test_a_run_shows_pairs_tables_files_and_what_is_next(call, in_process):
     words = ("segment", "--phantoms", "2", "--model", "own_models:bright", *QUICK)
     status, out, _ = call(*words, "--output-dir", "out", "--verbose")

@@ -248,10 +248,11 @@ def resolve(flags: Mapping[str, Any], *, config: Path | None = None) -> Segmenta
                     before.pop(key, None)
             merged[name] = {**before, **given}
         elif isinstance(value, list):
-            merged[name] = [*(base.get(name) or ()), *value]
+            listed = base.get(name) or []
+            merged[name] = [*listed, *value] if isinstance(listed, list) else listed
         elif value is not None:
             merged[name] = value
-    if not isinstance(merged.get("dataset"), Mapping):
+    if merged.get("dataset") is None:
         raise ConfigError(
             "no scans are named; give --image-dir and --seg-dir, or --pairs pairs.csv, or try: "
             "candlemark segment --phantoms 6"
