@@ -173,6 +173,19 @@ def test_slices_in_one_page_are_not_one_slice(tmp_path: Path) -> None:
         open_scan(path)
 
 
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_stack_of_imagej_is_not_its_first_slice(tmp_path: Path, count: int) -> None:
+    first, second = (Image.fromarray(page) for page in _stack("uint8")[:2])
+    told = f"ImageJ=1.54f\nimages={count}\nslices={count}\n"
+    path = tmp_path / "a.tif"
+    first.save(path, save_all=True, append_images=[second], tiffinfo={270: told})
+    if count == 2:
+        assert open_scan(path).geometry.shape[0] == 2
+        return
+    with pytest.raises(ScanError, match="is of 5 images, of which it tells where 2 lie, as ImageJ"):
+        open_scan(path)
+
+
 def test_truth_values_of_tifffile_are_not_turned_around(tmp_path: Path) -> None:
     mask = np.zeros((9, 13), bool)
     mask[1, 2:5] = True

@@ -11,6 +11,7 @@ nothing at all.
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +26,11 @@ import numpy.typing as npt
 from candlemark.errors import ScanError
 
 BITS, PLANES, TILE_WIDTH, SAMPLE_KIND = 258, 284, 322, 339
-MEANING, WRITER, DEPTH = 262, 305, 32997
+MEANING, DESCRIPTION, WRITER, DEPTH = 262, 270, 305, 32997
 EXTENTS = ((273, 279), (324, 325))
 """Tags of TIFF 6.0: bits of each sample, whether planes lie apart (2), tiles, kind of number;
-whether 0 is white (0), the program that wrote it, slices in one page; begin and length of strips
-and of tiles."""
+whether 0 is white (0), words, the program that wrote it, slices in one page; begin and length of
+strips and of tiles."""
 
 KINDS = {1: "u", 2: "i", 3: "f"}
 """What a TIFF calls unsigned, signed and decimal."""
@@ -119,27 +120,10 @@ def _turned(picture: Any) -> bool:
 def refuse_truncated_picture(path: Path) -> None:
     """Raise ScanError for half a JPEG, BMP or TIFF: ITK fills up or leaves out what is not there.
 
-    And for a TIFF that keeps several slices in a page, of which only the first one would be read.
+    And for a TIFF that keeps several slices where only the first one would be read.
     """
     if path.suffix.lower() in {".tif", ".tiff"}:
-        size = path.stat().st_size
-        for tags in _directories(path):
-            try:
-                ends = [
-                    begin + length
-                    for at, long in EXTENTS
-                    for begin, length in zip(tags.get(at, ()), tags.get(long, ()), strict=False)
-                ]
-                slices = int(tags.get(DEPTH, 1))
-            except BROKEN:
-                raise ScanError(f"{path} has tags that mean nothing; is it damaged?") from None
-            if max(ends, default=0) > size:
-                raise _too_short(path, size)
-            if slices > 1:
-                raise ScanError(
-                    f"{path} keeps {slices} slices in one page, which is not read; save each "
-                    "slice as a page"
-                )
+        _refuse_half_tiff(path)
         return
     data = path.read_bytes()
     if data[:2] == b"BM":
@@ -151,6 +135,35 @@ def refuse_truncated_picture(path: Path) -> None:
         return  # misnamed: ITK has its own words for it
     if not whole:
         raise _too_short(path, len(data))
+
+
+def _refuse_half_tiff(path: Path) -> None:
+    size = path.stat().st_size
+    pages, told = 0, ""
+    for tags in _directories(path):
+        pages, told = pages + 1, told or str(tags.get(DESCRIPTION, ""))
+        try:
+            ends = [
+                begin + length
+                for at, long in EXTENTS
+                for begin, length in zip(tags.get(at, ()), tags.get(long, ()), strict=False)
+            ]
+            slices = int(tags.get(DEPTH, 1))
+        except BROKEN:
+            raise ScanError(f"{path} has tags that mean nothing; is it damaged?") from None
+        if max(ends, default=0) > size:
+            raise _too_short(path, size)
+        if slices > 1:
+            raise ScanError(
+                f"{path} keeps {slices} slices in one page, which is not read; save each "
+                "slice as a page"
+            )
+    images = re.search(r"^images=(\d+)", told, re.MULTILINE)
+    if told.startswith("ImageJ=") and images is not None and int(images[1]) > pages:
+        raise ScanError(
+            f"{path} is of {images[1]} images, of which it tells where {pages} lie, as ImageJ "
+            "saves stacks above 4 GB; save it as NRRD or NIfTI there, or as a sequence"
+        )
 
 
 def _too_short(path: Path, size: int) -> ScanError:
