@@ -267,6 +267,15 @@ def test_a_saved_config_runs_again_with_run(call, in_process):
     assert (status, "every trial had been finished before" in out) == (0, True)
 
 
+def test_a_report_into_a_pipe_has_every_column_of_the_run(call, in_process, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    run = call("segment", "--phantoms", "2", *QUICK, "--output-dir", "out", "--no-controls",
+               "--model", "own_models:bright")[1]  # fmt: skip
+    words = ("report", "--results-dir", "out/results", "--reports-dir", "out/reports")
+    (told,) = (line for line in run.splitlines() if line.startswith(" row") and "ASSD" in line)
+    assert told in call(*words)[1].splitlines()
+
+
 def test_files_without_a_partner_are_told(call, in_process):
     folder = Path("phantoms")
     make_phantoms(folder, 2)

@@ -65,10 +65,11 @@ def report(
 
         show_cells(files.cells, files.gains)
     if files.masks:
+        from candlemark.cli.segment import report_console
         from candlemark.report.segmentation.terminal import show as show_masks
 
         for board in files.masks:
-            show_masks(board)
+            show_masks(board, report_console())
     typer.echo(f"\nreport: {files.html}")
     if files.inference_html is not None and files.inference_html != files.html:
         typer.echo(f"inference: {files.inference_html}")

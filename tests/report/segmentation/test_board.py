@@ -249,6 +249,19 @@ def test_seeds_are_one_row_and_other_settings_are_another(fake: Any) -> None:
     assert m.low < 0.6  # the spread over seeds, as the cases have none
 
 
+def test_rows_whose_weights_differ_are_told_apart_by_the_first_letters_of_the_hash(
+    fake: Any,
+) -> None:
+    records = [
+        fake.scored("net", [8] * 8, options={"weights_sha256": f"source:{4 * sixteen}"})
+        for sixteen in ("0123456789abcdef", "fedcba9876543210")
+    ]
+    assert {row.name for row in board_of(records).rows} == {
+        "net, weights sha256 source:0123456789ab",
+        "net, weights sha256 source:fedcba987654",
+    }
+
+
 def test_classes_have_their_own_scores(fake: Any) -> None:
     names = fake.ids(6)
     cases = [fake.case_of(name, [10, 5]) for name in names]
