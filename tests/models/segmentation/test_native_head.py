@@ -83,6 +83,19 @@ def test_a_processor_of_rectangles_is_told_to_make_squares(
         assert np.array_equal(labels, voxels > 500)
 
 
+def test_a_side_that_its_processor_would_pad_is_refused_with_one_that_it_does_not(
+    bright_segformer: Path, tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    """Else every case is: squares of 50 px become squares of 64, of which 14 are padding."""
+    source = edited(bright_segformer, tmp_path, lambda state: state)
+    transformers.Mask2FormerImageProcessor(
+        size={"shortest_edge": 50, "longest_edge": 200}, size_divisor=32
+    ).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"image_size = 50; .* 64 x 64 px of it: ask for 64"):
+        build_native_head(make_spec(source, options=MAP), batch_size=1)
+    build_native_head(make_spec(source, options={**MAP, "image_size": 64}), batch_size=1)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_the_answer_does_not_depend_on_the_batch(
     batch_size: int, bright_segformer: Path, make_spec: MakeSpec, make_case: MakeCase

@@ -120,7 +120,7 @@ def find_reader(
 
 def _checked(read: _ByProcessor, side: int, source: str) -> Reader:
     """Refuse a side that the processor does not give: some round to whole patches."""
-    if read.options:
+    if read.options or getattr(read.processor, "size_divisor", None):
         length = raw_side(side)
         made = read(np.zeros((1, length, length, 3), np.uint8)).shape[-2:]
         if tuple(made) != (side, side):
