@@ -186,7 +186,10 @@ def test_flags_change_what_a_file_says(config_of):
         ),
         (("--phantoms", "2", "tiny:vit", "--model", "own_models:bright"), "extra argument"),
         (("--phantoms", "2", "--model", "nothing"), "is no folder of predictions that exists"),
-        (("--image-dir", "lost", "--seg-dir", "lost"), "lost is no folder"),
+        (
+            ("--image-dir", "lost", "--seg-dir", "lost"),
+            "lost does not exist; give a folder of scans",
+        ),
         (("--pairs", "lost.csv"), "cannot read lost.csv: No such file or directory\n"),
         (("--config", "lost.yaml"), "cannot read config lost.yaml"),
     ],

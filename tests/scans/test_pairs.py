@@ -263,8 +263,10 @@ def test_folders_without_scans_are_refused(tmp_path: Path) -> None:
         pair(full, empty)
     with pytest.raises(ScanError, match="with one of label, labels, seg"):
         pair(full, full)
-    with pytest.raises(ScanError, match="is no folder"):
+    with pytest.raises(ScanError, match="none does not exist; give a folder of scans or of masks"):
         pair(tmp_path / "none", full)
+    with pytest.raises(ScanError, match=r"a\.nii is a file; give a folder .* --pairs pairs\.csv"):
+        pair(full, full / "a.nii")
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,10 @@ def scans_in(folder: Path) -> list[Path]:
     folders the files are taken, one level deep.
     """
     if not folder.is_dir():
-        raise ScanError(f"{folder} is no folder")
+        raise ScanError(
+            f"{folder} {'is a file' if folder.exists() else 'does not exist'}; give a folder of "
+            "scans or of masks, or name each file with --pairs pairs.csv (case,image,reference)"
+        )
     found = []
     for one in sorted(folder.iterdir()):
         if one.name.startswith("."):

@@ -62,6 +62,14 @@ def test_scans_without_one_pair_are_refused_with_what_helps(config_of, tmp_path,
         path.rename(path.with_name(f"other_{path.name}"))
     with pytest.raises(ScanError, match=r"4 of the images and 4 of the references .*--pairs"):
         prepare(config_of(), tmp_path, learns=False)
+    shutil.rmtree(scans / "images")
+    (scans / "images").mkdir()
+    for name in ("1.dcm", "2.dcm"):
+        (scans / "images" / name).write_bytes(b"")
+    with pytest.raises(
+        ScanError, match=r"slices of one scan belong in a folder named by its case$"
+    ):
+        prepare(config_of(), tmp_path, learns=False)
 
 
 def test_another_grid_is_refused_or_resampled_where_asked(config_of, tmp_path, write_scan, scans):

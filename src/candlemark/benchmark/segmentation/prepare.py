@@ -85,11 +85,14 @@ def find_cases(config: ScansConfig, folder: Path, *, max_cases: int = 0) -> Pair
     else:
         raise ConfigError("dataset: give image_dir and seg_dir, or pairs, or phantoms")
     if not found.matches:
+        alone = list(found.missing_reference.values())
+        slices = len(alone) > 1 and all(path.suffix.lower() == ".dcm" for path in alone)
         raise ScanError(
             f"no image of {where} has a reference of its own: "
             f"{len(found.missing_reference)} of the images and {len(found.missing_image)} of the "
             f"references stand alone, ids in doubt: {len(found.doubts)}; name the files alike, or "
             "say which belong together with --pairs pairs.csv (case,image,reference)"
+            + ("; slices of one scan belong in a folder named by its case" if slices else "")
         )
     if not max_cases or max_cases >= len(found.matches):
         return found
