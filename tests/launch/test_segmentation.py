@@ -226,7 +226,7 @@ def test_another_convention_asks_no_model_again(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "error", "said"),
     [
-        ({"image_dir": "lost", "seg_dir": "lost"}, ScanError, "lost is no folder"),
+        ({"image_dir": "lost", "seg_dir": "lost"}, ScanError, "lost does not exist; give a folder"),
         ({"pairs": "lost.csv"}, ScanError, "cannot read lost.csv"),
         ({"image_dir": "lost"}, ConfigError, "image_dir and seg_dir go together"),
         ({}, ConfigError, "give image_dir and seg_dir, or pairs, or phantoms"),
