@@ -157,6 +157,12 @@ def test_a_narrow_table_keeps_hd95_and_says_what_it_left_out(fake: Any) -> None:
         r"Left out for want of width: .*IoU.*; the CSV and the page have", " ".join(text.split())
     )
     assert "Left out" not in shown(board_of(fake, metrics=metrics), 200)
+    text = " ".join(shown(board_of(fake, metrics=metrics), 60).split())
+    assert re.search(r"Left out .*times of .*load", text)
+    cases = [fake.case_of(name, [9, 5]) for name in fake.ids(6)]
+    classes = build_board([fake.record("net", cases, classes=2)], metrics=metrics)
+    assert re.search(r"Left out .*NSD by class", " ".join(shown(classes, 50).split()))
+    assert "Left out" not in shown(classes, 200)
 
 
 def test_one_case_is_no_mean_and_no_test(fake: Any) -> None:

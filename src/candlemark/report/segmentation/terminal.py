@@ -15,7 +15,7 @@ from candlemark.metrics.segmentation.aggregate import MINIMUM_CASES
 from candlemark.metrics.segmentation.catalog import SEGMENTATION_METRICS
 from candlemark.metrics.segmentation.conventions import CONVENTIONS
 from candlemark.records import Verdict
-from candlemark.report.format import quantity
+from candlemark.report.format import listed, quantity
 from candlemark.report.segmentation.board import Board, Row
 from candlemark.report.segmentation.text import (
     ORACLES,
@@ -69,12 +69,12 @@ def board_parts(board: Board, *, width: int) -> list[RenderableType]:
         parts.append(Text(ORACLES, style="bold yellow"))
         parts.append(_fitted(board, board.oracles, width, left_out, last="prompt"))
     if len(board.class_names) > 1:
-        parts += [Text("By class", style="bold"), _by_class(board, width)]
+        parts += [Text("By class", style="bold"), _by_class(board, width, left_out)]
     if timed_rows(board):
         said = ", ".join(filter(None, ("Time of a case", shared_verdict(board))))
-        parts += [Text(said, style="bold"), _times(board, width)]
+        parts += [Text(said, style="bold"), _times(board, width, left_out)]
     if left_out:
-        names = ", ".join(SEGMENTATION_METRICS[name].title for name in left_out)
+        names = ", ".join(left_out)
         parts.append(
             Text(
                 f"Left out for want of width: {names}; the CSV and the page have them.", style="dim"
@@ -115,7 +115,8 @@ def _fitted(
         table = fitting(build, ranked, width)
         if len(built) == len(others):
             break
-    left_out.update(dict.fromkeys(name for name in others if name not in built))
+    missing = (SEGMENTATION_METRICS[name].title for name in others if name not in built)
+    left_out.update(dict.fromkeys(missing))
     return table
 
 
@@ -158,8 +159,19 @@ def _table(
     return table
 
 
-def _by_class(board: Board, width: int) -> Table:
-    return fitting(lambda names: _class_table(board, names), list(board.settings.metrics), width)
+def _by_class(board: Board, width: int, left_out: dict[str, None]) -> Table:
+    built: list[str] = []
+
+    def build(names: Sequence[str]) -> Table:
+        built[:] = names
+        return _class_table(board, names)
+
+    table = fitting(build, board.settings.metrics, width)
+    missing = [name for name in board.settings.metrics if name not in built]
+    if missing:
+        titles = [SEGMENTATION_METRICS[name].title for name in missing]
+        left_out[f"{listed(titles)} by class"] = None
+    return table
 
 
 def _class_table(board: Board, metrics: Sequence[str]) -> Table:
@@ -181,10 +193,23 @@ def _class_table(board: Board, metrics: Sequence[str]) -> Table:
     return table
 
 
-def _times(board: Board, width: int) -> Table:
+def _times(board: Board, width: int, left_out: dict[str, None]) -> Table:
     # All stages together say most, then the network's own part.
     ranked = sorted(time_stages(board), key=("case", "forward").__contains__, reverse=True)
-    return fitting(lambda names: _time_table(board, names), ranked, width)
+    built: list[str] = []
+
+    def build(stages: Sequence[str]) -> Table:
+        built[:] = stages
+        return _time_table(board, stages)
+
+    table = fitting(build, ranked, width)
+    if missing := [_stage_title(stage) for stage in time_stages(board) if stage not in built]:
+        left_out[f"times of {listed(missing)}"] = None
+    return table
+
+
+def _stage_title(stage: str) -> str:
+    return "all stages" if stage == "case" else stage
 
 
 def _time_table(board: Board, stages: Sequence[str]) -> Table:
@@ -195,8 +220,8 @@ def _time_table(board: Board, stages: Sequence[str]) -> Table:
     table.add_column("row", overflow="fold", min_width=20)
     for stage, percentiles in time_stages(board).items():
         if stage in stages:
-            name = "all stages" if stage == "case" else stage
-            table.add_column(", ".join([name, *percentiles]), justify="right", no_wrap=True)
+            title = ", ".join([_stage_title(stage), *percentiles])
+            table.add_column(title, justify="right", no_wrap=True)
     marked = any(map(time_verdict, rows)) and not shared_verdict(board)
     if marked:
         table.add_column("verdict", no_wrap=True)
