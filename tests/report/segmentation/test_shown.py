@@ -165,6 +165,18 @@ def test_a_narrow_table_keeps_hd95_and_says_what_it_left_out(fake: Any) -> None:
     assert "Left out" not in shown(classes, 200)
 
 
+def test_a_reason_of_its_own_in_every_case_is_not_a_line_in_every_case(fake: Any) -> None:
+    names = fake.ids(9)
+    failed = [
+        {**fake.failed_case(name, "wrong_shape"), "reason": f"shape ({place}, 2, 2)"}
+        for place, name in enumerate(names)
+    ]
+    lines = failure_lines(build_board([fake.record("net", failed)]))
+    assert len(lines) == 6
+    assert lines[0] == f"wrong shape: net: {names[0]}: shape (0, 2, 2)"
+    assert lines[-1] == "failed: net: 4 cases more, as the CSV of cases tells"
+
+
 def test_one_case_is_no_mean_and_no_test(fake: Any) -> None:
     one = build_board([fake.scored("net", [9]), fake.scored("other", [8])])
     assert note_lines(one)[:2] == [
@@ -286,6 +298,16 @@ def test_failures_are_told_once_with_their_reason(fake: Any) -> None:
         "crashed: <b>|broken: case_05: the network raised ValueError",
         "wrong shape: <b>|broken: case_06: the network raised ValueError",
         "failed: dead: crashed, boom",
+    ]
+
+
+def test_a_reason_that_every_seed_gives_is_told_once(fake: Any) -> None:
+    why = {"planned": fake.ids(6), "status": Status.CRASHED}
+    dead = [fake.record("net", [], seed=seed, reason="boom", **why) for seed in range(3)]
+    other = fake.record("net", [], seed=3, reason="no memory", **why)
+    assert failure_lines(build_board([*dead, other])) == [
+        "failed: net: crashed, boom",
+        "failed: net: crashed, no memory",
     ]
 
 
