@@ -61,7 +61,8 @@ def test_the_models_and_the_config_of_the_segmentation_page_run(tmp_path, monkey
     page = page.replace("source: python ", f"source: {sys.executable} ")
     (tmp_path / "whole.yaml").write_text(page, encoding="utf-8")
     config = load(SegmentationConfig, tmp_path / "whole.yaml")
-    own = config.model_copy(update={"huggingface_models": (), "controls": ()})
+    scans = config.dataset.model_copy(update={"folds": 5})  # of probes, of which none stays
+    own = config.model_copy(update={"huggingface_models": (), "controls": (), "dataset": scans})
     finished = run_segmentation(own, executor=Here())
     outcomes = {
         record.facts["row"]: [case["reason"] or case["outcome"] for case in record.cases]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from candlemark import progress
-from candlemark.benchmark.segmentation.config import SegmentationConfig
+from candlemark.benchmark.segmentation.config import ScansConfig, SegmentationConfig
 from candlemark.benchmark.segmentation.plan import plan, shares_process
 from candlemark.benchmark.segmentation.prepare import Prepared, prepare
 from candlemark.benchmark.segmentation.protocols import LEARNING
@@ -124,6 +124,10 @@ def planned(
     """
     rows = rows_of(config)
     learns = any(row.spec.protocol in LEARNING for row in rows)
+    if not learns and config.dataset.folds != ScansConfig.model_fields["folds"].default:
+        raise ConfigError(
+            f"folds = {config.dataset.folds}: they are of probes, and none is named; take folds out"
+        )
     prepared = prepare(config, folder, learns=learns, pairing=pairing)
     return plan(prepared, rows, device=device, folder=folder), prepared
 

@@ -117,6 +117,11 @@ def test_a_config_names_what_does_not_fit(config_of, fields, said):
         config_of(**fields)
 
 
+def test_folds_without_a_probe_are_refused(config_of, works_of):
+    with pytest.raises(ConfigError, match="folds = 2: they are of probes, and none is named"):
+        works_of(config_of({"folds": 2}, controls=("otsu",)))
+
+
 def test_a_config_that_asks_nothing_is_refused(config_of):
     with pytest.raises(ConfigError, match="no model is named and no control, so nothing would"):
         rows_of(config_of())
