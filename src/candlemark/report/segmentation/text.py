@@ -291,7 +291,7 @@ SHOWN_REASONS = 5
 
 def failure_lines(board: Board) -> list[str]:
     """Trials and cases that failed, each reason once a row, and of many the first few."""
-    lines = []
+    lines: list[str] = []
     for row in board.everyone:
         told = (f"failed: {short(row.name)}: {r.status}, {r.reason}" for r in row.failed)
         lines += dict.fromkeys(told)  # every seed of it may have the same
