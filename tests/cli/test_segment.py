@@ -261,6 +261,8 @@ def test_a_run_without_one_answer_leaves_a_status_and_is_tried_again(call, in_pr
         found = json.loads(out)
         assert found["ran"] == 1
     assert "ok" not in found["boards"][0]["rows"][0]["outcomes"]
+    told = call(*(word for word in words if word != "--json"))[1]
+    assert told.endswith("mend what is told above, and the same command asks again\n")
 
 
 def test_a_saved_config_runs_again_with_run(call, in_process):

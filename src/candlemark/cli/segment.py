@@ -343,6 +343,10 @@ def segment_and_show(
             typer.echo("every trial had been finished before; --no-resume runs them again")
     answered = any(case["outcome"] == "ok" for one in finished.records for case in one.cases)
     if not answered:
+        if not json:
+            typer.echo(
+                "no model answered: mend what is told above, and the same command asks again"
+            )
         raise typer.Exit(EXIT_NOTHING_ANSWERED)
 
 
