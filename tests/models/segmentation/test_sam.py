@@ -25,7 +25,7 @@ from candlemark.models.segmentation.sam import (
     SamOracle,
     as_the_model_sees,
     build_sam,
-    foreground,
+    masks_taken,
     stability,
 )
 
@@ -181,6 +181,37 @@ def test_a_part_of_many_hundreds_is_not_lost(
     assert np.array_equal(labels, reference)
 
 
+class Drawn(torch.nn.Module):
+    """Stands for a SAM that answers with masks (P, 1, h, w) that were drawn before."""
+
+    def __init__(self, masks: Tensor) -> None:
+        super().__init__()
+        self.masks = masks
+
+    def get_image_embeddings(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+    def forward(self, **_: Any) -> Any:
+        return SimpleNamespace(pred_masks=self.masks[None], iou_scores=torch.ones(1, 2, 1))
+
+
+def test_masks_of_two_parts_are_each_enlarged_before_they_are_joined(
+    make_spec: MakeSpec, make_case: MakeCase, watch: Stopwatch
+) -> None:
+    masks = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    reference = np.zeros((1, 64, 64), np.uint8)
+    reference[0, 4:9, 4:9] = reference[0, 30:40, 30:40] = 1
+    segmenter = build_sam(make_spec("tiny:sam", protocol="sam_oracle_box"), batch_size=1)
+    assert isinstance(segmenter, SamOracle)
+    sight = replace(segmenter._asked.eye.sight, network=Network(module=Drawn(masks)))
+    segmenter._asked.eye = replace(segmenter._asked.eye, sight=sight)
+    labels = segmenter.segment_with(make_case(reference), reference, watch)
+    large = torch.nn.functional.interpolate(masks, (64, 64), mode="bilinear")
+    assert np.array_equal(labels[0], (large[:, 0] > 0).any(dim=0).numpy())
+    early = torch.nn.functional.interpolate(masks.amax(dim=0)[None], (64, 64), mode="bilinear")
+    assert not np.array_equal(labels[0], early[0, 0].numpy() > 0)
+
+
 def test_a_point_draws_about_the_deepest_pixel(
     make_spec: MakeSpec, make_case: MakeCase, watch: Stopwatch
 ) -> None:
@@ -325,17 +356,17 @@ def test_the_rule_takes_masks_that_are_sure_stable_and_small() -> None:
     masks = torch.stack([sharp, soft, whole])[None]
     assert stability(masks[0]).tolist() == [1.0, 0.0, 1.0]
     sure = torch.full((1, 3), 0.9)
-    assert torch.equal(foreground(masks, sure, (1.0, 1.0)) > 0, sharp > 0)
+    assert torch.equal(masks_taken(masks, sure, (1.0, 1.0)), sharp[None])
     unsure = torch.tensor([[0.87, 0.9, 0.9]])
-    assert not (foreground(masks, unsure, (1.0, 1.0)) > 0).any()
+    assert len(masks_taken(masks, unsure, (1.0, 1.0))) == 0
 
 
 def test_what_was_filled_up_does_not_make_a_mask_small() -> None:
     half = torch.full((1, 1, 8, 8), -5.0)
     half[..., :4, :] = 5.0
     rated = torch.ones(1, 1)
-    assert (foreground(half, rated, (1.0, 1.0)) > 0).any()
-    assert not (foreground(half, rated, (0.5, 1.0)) > 0).any()
+    assert len(masks_taken(half, rated, (1.0, 1.0))) == 1
+    assert len(masks_taken(half, rated, (0.5, 1.0))) == 0
 
 
 def test_stability_of_nothing_is_nothing() -> None:

@@ -111,7 +111,7 @@ class SamAuto:
 
     def __init__(self, eye: Eye, label: int, *, batch_size: int, facts: dict[str, Any]) -> None:
         self._asked = _Asked(eye, batch_size)
-        self._table = np.array([0, label], np.uint8)
+        self._label = label
         self.facts = facts
 
     def segment(self, case: Case, watch: Stopwatch) -> Labels:
@@ -131,19 +131,17 @@ class SamAuto:
             with watch("forward"), torch.inference_mode():
                 embedded = asked.embed(pixels)
             for item in range(stop - start):
-                union: Tensor | None = None
+                taken: list[Tensor] = []
                 for first in range(0, len(points), PROMPTS_AT_ONCE):
                     some = points[first : first + PROMPTS_AT_ONCE]
                     with watch("forward"), torch.inference_mode():
                         masks, rated = asked.decode(embedded, item, some, scale)
                     with watch("postprocess"), torch.inference_mode():
-                        part = foreground(masks, rated, (size[0] / side, size[1] / side))
-                        union = part if union is None else torch.maximum(union, part)
+                        taken.append(masks_taken(masks, rated, (size[0] / side, size[1] / side)))
                 with watch("postprocess"):
-                    if union is not None:
-                        scores = torch.stack([torch.zeros_like(union), union])[None]
-                        whole = labels_of(scores, (side, side), table=self._table)
-                        labels[start + item] = crop(whole, size)[0]
+                    masks = torch.cat(taken)
+                    whole = _drawn(masks, [self._label] * len(masks), side)
+                    labels[start + item] = crop(whole, size)[0]
         return labels
 
 
@@ -204,7 +202,7 @@ class SamOracle:
         with watch("forward"), torch.inference_mode():
             embedded = asked.embed(pixels)
         for item, z in enumerate(places):
-            best: dict[int, Tensor] = {}
+            best: list[Tensor] = []
             for first in range(0, len(parts[z]), PROMPTS_AT_ONCE):
                 some = slice(first, first + PROMPTS_AT_ONCE)
                 with watch("forward"), torch.inference_mode():
@@ -212,10 +210,10 @@ class SamOracle:
                         embedded, item, prompts[z][some], asked.eye.side / side
                     )
                 with watch("postprocess"), torch.inference_mode():
-                    _keep_best(best, parts[z][some], masks, rated)
-            with watch("postprocess"), torch.inference_mode():
-                scores, table = _by_class(best)
-                labels[z] = crop(labels_of(scores, (side, side), table=table), size)[0]
+                    best.append(masks[torch.arange(len(masks)), rated.argmax(dim=1).cpu()])
+            with watch("postprocess"):
+                whole = _drawn(torch.cat(best), [part.label for part in parts[z]], side)
+                labels[z] = crop(whole, size)[0]
 
     def _prompts(
         self, case_id: str, z: int, parts: Sequence[Part], size: tuple[int, int]
@@ -273,8 +271,8 @@ def as_the_model_sees(prompts: Sequence[Sequence[float]], scale: float) -> Tenso
     return torch.cat([first, torch.maximum(first, last)], dim=1)  # a large slice's may be less
 
 
-def foreground(masks: Tensor, rated: Tensor, inside: tuple[float, float]) -> Tensor:
-    """The union of the masks that the rule takes, as scores (h, w); below 0 where none is.
+def masks_taken(masks: Tensor, rated: Tensor, inside: tuple[float, float]) -> Tensor:
+    """The masks that the rule takes, as scores (K, h, w).
 
     masks: scores (P, M, h, w); rated: the model's predicted IoU (P, M)
     inside: shares of the rows and columns that are slice; the rest was filled up
@@ -286,9 +284,7 @@ def foreground(masks: Tensor, rated: Tensor, inside: tuple[float, float]) -> Ten
     stable = stability(slice_only)
     share = (slice_only > 0).float().mean(dim=(1, 2))
     taken = (sure >= PREDICTED_IOU) & (stable >= STABILITY) & (share <= LARGEST_SHARE)
-    if not taken.any():
-        return torch.full_like(scores[0], -1.0)
-    return scores[taken].amax(dim=0)
+    return scores[taken]
 
 
 def stability(scores: Tensor) -> Tensor:
@@ -298,21 +294,14 @@ def stability(scores: Tensor) -> Tensor:
     return tight / loose.clamp(min=1)
 
 
-def _keep_best(
-    best: dict[int, Tensor], parts: Sequence[Part], masks: Tensor, rated: Tensor
-) -> None:
-    """Of each prompt the mask rated best; of each class the highest score of its parts."""
-    chosen = masks[torch.arange(len(parts)), rated.argmax(dim=1).cpu()]
-    for part, scores in zip(parts, chosen, strict=True):
-        before = best.get(part.label)
-        best[part.label] = scores if before is None else torch.maximum(before, scores)
+def _drawn(masks: Tensor, labels: Sequence[int], side: int) -> Labels:
+    """Scores of masks (K, h, w) as labels (1, side, side): of those above 0 the highest wins.
 
-
-def _by_class(best: Mapping[int, Tensor]) -> tuple[Tensor, npt.NDArray[np.uint8]]:
-    """Scores (1, 1 + classes, h, w) with 0 for background, and the label of each."""
-    layers = list(best.values())
-    scores = torch.stack([torch.zeros_like(layers[0]), *layers])[None]
-    return scores, np.array([0, *best], np.uint8)
+    Each mask is enlarged by itself, as the library does: of two that were joined before, the
+    border between them would move.
+    """
+    scores = torch.cat([masks.new_zeros(1, *masks.shape[1:]), masks])[None]
+    return labels_of(scores, (side, side), table=np.array([0, *labels], np.uint8))
 
 
 def _jitter(spec: SegmenterSpec) -> float:
