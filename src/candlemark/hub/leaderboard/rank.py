@@ -23,7 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
 
-from candlemark.hub.leaderboard.capability import SEGMENTATION, judge
+from candlemark.hub.leaderboard.capability import judge
+from candlemark.hub.leaderboard.vocabulary import SEGMENTATION
 from candlemark.report.leaderboard.board import LEVELS, Capability, Section, Standing, Trend
 from candlemark.report.leaderboard.words import claim_text, count
 from candlemark.results.own_scores import OwnScore
