@@ -97,6 +97,10 @@ def test_no_key_is_dead(config_of, field, model, said):
         ({"benchmark": {"thresholds": {"dice": 80}}}, "dice runs from 0 to 1, and 80 is no bar"),
         ({"benchmark": {"thresholds": {"hd95": -1}}}, "hd95 is never below 0, and -1 is no bar"),
         ({"benchmark": {"thresholds": {"dice": float("nan")}}}, "dice = nan: .* finite number"),
+        (
+            {"benchmark": {"thresholds": {"Dice": 0.8, "hd95": 5, "DSC": 0.7}}},
+            "test: benchmark.thresholds: Dice and DSC are one metric, dice; keep one of them",
+        ),
         ({"benchmark": {"metrics": []}}, r"benchmark.metrics = \[\]: List should have at least 1"),
         ({"benchmark": {"max_cases": True}}, "max_cases = True: Input should be a number"),
         ({"performance": {"timeout_s": True}}, "timeout_s = True: Input should be a number"),

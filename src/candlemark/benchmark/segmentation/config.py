@@ -240,6 +240,19 @@ class ScoringConfig(Section):
         _refuse_unknown(names)
         return names
 
+    @field_validator("thresholds", mode="before")
+    @classmethod
+    def _one_bar_each(cls, bars: Any) -> Any:
+        """Of two names of one metric the last bar would win in silence."""
+        names: dict[Any, str] = {}
+        for name in bars if isinstance(bars, dict) else ():
+            first = names.setdefault(_metric(name), name)
+            if first != name:
+                raise ValueError(
+                    f"{first} and {name} are one metric, {_metric(name)}; keep one of them"
+                )
+        return bars
+
     @field_validator("thresholds")
     @classmethod
     def _known_bars(cls, bars: dict[str, float]) -> dict[str, float]:
