@@ -104,6 +104,16 @@ def test_no_key_is_dead(config_of, field, model, said):
         ({"benchmark": {"metrics": []}}, r"benchmark.metrics = \[\]: List should have at least 1"),
         ({"benchmark": {"max_cases": True}}, "max_cases = True: Input should be a number"),
         ({"performance": {"timeout_s": True}}, "timeout_s = True: Input should be a number"),
+        ({"seeds": [0, True]}, "test: seeds.1 = True: Input should be a number$"),
+        (
+            {"models": [{"source": "net.pt", "patch": (True, 8, 8)}]},
+            "patch.0 = True: Input should be a number$",
+        ),
+        (
+            {"huggingface_models": [{"model_id": SAM, "jitter": [True]}]},
+            "jitter.0 = True: Input should be a number$",
+        ),
+        ({"benchmark": {"thresholds": {"dice": True}}}, "dice = True: Input should be a number$"),
         ({"performance": {"timeout_s": float("inf")}}, "timeout_s = inf: .* finite number"),
         (
             {"huggingface_models": [{"model_id": SAM, "jitter": []}]},

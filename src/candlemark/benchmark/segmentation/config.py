@@ -74,8 +74,19 @@ ClassMap = Annotated[dict[str, str | int], BeforeValidator(_by_word)]
 Place = Annotated[Path, AfterValidator(Path.expanduser)]
 """A path from where the command is run; `~` is the user's own folder, as in a shell."""
 
+
+def _no_yes(value: Any) -> Any:
+    """`seeds: [yes]` would be 1."""
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")  # noqa: TRY004 - what pydantic tells on
+    return value
+
+
 Words = Annotated[str, Field(min_length=1)]
-Voxels = Annotated[int, Field(ge=1)]
+Voxels = Annotated[int, Field(ge=1), BeforeValidator(_no_yes)]
+Seed = Annotated[int, Field(ge=0), BeforeValidator(_no_yes)]
+Jitter = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_yes)]
+Bar = Annotated[float, BeforeValidator(_no_yes)]
 
 
 class Section(Config):
@@ -95,9 +106,7 @@ class Section(Config):
     def _no_yes_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """`max_cases: yes` would be 1."""
         kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and kind in {int, float, int | None, float | None}:
-            raise ValueError("Input should be a number")
-        return value
+        return _no_yes(value) if kind in {int, float, int | None, float | None} else value
 
 
 class ScansConfig(Section):
@@ -154,9 +163,7 @@ class HubModelConfig(Section):
     protocol: AskProtocol | Literal["auto"] = "auto"
     class_map: ClassMap | None = None
     prompts: dict[str, str] | None = None
-    jitter: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
-        default=(0.0, 0.1, 0.2), min_length=1
-    )
+    jitter: tuple[Jitter, ...] = Field(default=(0.0, 0.1, 0.2), min_length=1)
     weights: str = "pretrained"
     epochs: int = Field(default=30, ge=1)
     image_size: int | None = Field(default=None, ge=16)
@@ -230,7 +237,7 @@ class ScoringConfig(Section):
     metrics: tuple[MetricName, ...] = Field(
         default=("dice", "iou", "sensitivity", "precision", "hd95", "assd", "nsd"), min_length=1
     )
-    thresholds: dict[MetricName, float] = Field(default_factory=dict)
+    thresholds: dict[MetricName, Bar] = Field(default_factory=dict)
     output: Place | None = None
     tolerance_mm: float = Field(default=1.0, gt=0)
 
@@ -330,7 +337,7 @@ class SegmentationConfig(Section):
     performance: PerformanceConfig = PerformanceConfig()
     leaderboard: LeaderboardConfig = LeaderboardConfig()
     reporting: ReportingConfig = ReportingConfig()
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     isolate: bool = True
 
     @model_validator(mode="after")
