@@ -229,6 +229,23 @@ def test_the_section_of_a_config_says_what_to_ask(hub_with_models: Any) -> None:
     )
 
 
+def test_sizes_of_a_file_are_written_as_they_are_typed(hub_with_models: Any) -> None:
+    Path("c.yaml").write_text(
+        "leaderboard: {queries: ['text=sam min=2M'], min_parameters: 1M, max_parameters: 100M}\n",
+        encoding="utf-8",
+    )
+    for words, asked in (
+        ((), "text=sam min=2M max=100M limit=20"),
+        (("--min-parameters", "3M", "--max-parameters", "1B"), "text=sam min=3M max=1B limit=20"),
+    ):
+        assert json.loads(call("--config", "c.yaml", *words, "--json"))["queries"] == [asked]
+    for size in ("big", "yes", "-5"):
+        Path("d.yaml").write_text(f"leaderboard: {{max_parameters: {size}}}\n", encoding="utf-8")
+        told = error_of("--config", "d.yaml")
+        assert told.startswith("d.yaml: leaderboard")
+        assert "write 90M, 1.5B or 90000000" in told
+
+
 @pytest.mark.parametrize(
     ("query", "told"),
     [

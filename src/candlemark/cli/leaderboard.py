@@ -193,8 +193,9 @@ def _queries(
         words = {name: value for name, value in selecting.items() if name != "sort"}
         found.append(asking.Query(**words))
     if config is not None:
-        told, limit, high = _configured(config, limit, high)
+        told, limit, lowest, highest = _configured(config, limit)
         found += told
+        low, high = lowest if low is None else low, highest if high is None else high
     if query_set is not None or not found:
         name = query_set or "medical"
         if name not in asking.QUERY_SETS:
@@ -202,7 +203,9 @@ def _queries(
         found += asking.QUERY_SETS[name]
     if single["sort"] is not None and single["sort"] not in asking.SORTS:
         raise ConfigError(f"--sort {single['sort']} is not known: {', '.join(asking.SORTS)}")
-    narrow = [asking.narrowed(one, limit=limit, max_parameters=high) for one in found]
+    narrow = [
+        asking.narrowed(one, limit=limit, min_parameters=low, max_parameters=high) for one in found
+    ]
     for name in dict.fromkeys(one.task for one in narrow if one.task):
         hint = asking.hint(name)
         if hint is not None:
@@ -212,7 +215,6 @@ def _queries(
             one,
             sort=single["sort"] or one.sort,
             wanted_for=single["wanted_for"] or one.wanted_for,
-            min_parameters=one.min_parameters if low is None else low,
         )
         for one in narrow
     ]
@@ -220,9 +222,9 @@ def _queries(
 
 
 def _configured(
-    path: Path, limit: int | None, high: int | None
-) -> tuple[list[Query], int | None, int | None]:
-    """The queries of a config's section `leaderboard`; options stand above its numbers.
+    path: Path, limit: int | None
+) -> tuple[list[Query], int | None, int | None, int | None]:
+    """The queries of a config's section `leaderboard`, its limit, and its bounds of size.
 
     Raises ConfigError naming the file: a key or a query of it is not understood.
     """
@@ -243,13 +245,17 @@ def _configured(
         found = [asking.checked(asking.parse(text)) for text in told.queries]
         if told.task is not None and not found:
             found = [asking.checked(asking.Query(task=told.task))]
+        low, high = (
+            None if size is None else asking.read_count(size)
+            for size in (told.min_parameters, told.max_parameters)
+        )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     if told.task is not None:
         found = [one if one.goal else replace(one, wanted_for=told.task) for one in found]
     # A default is no limit that was asked for: it leaves those that stand in queries.
     stated = told.limit if "limit" in told.model_fields_set else None
-    return found, limit or stated, told.max_parameters if high is None else high
+    return found, limit or stated, low, high
 
 
 def _check_diff(diff: str | None, until: str | None, given: list[str]) -> None:

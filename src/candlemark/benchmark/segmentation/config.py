@@ -83,6 +83,8 @@ def _no_yes(value: Any) -> Any:
 
 
 Words = Annotated[str, Field(min_length=1)]
+Typed = Annotated[str, BeforeValidator(str)]
+"""YAML reads a bare 100000 as a number and 100M as text."""
 Voxels = Annotated[int, Field(ge=1), BeforeValidator(_no_yes)]
 Seed = Annotated[int, Field(ge=0), BeforeValidator(_no_yes)]
 Jitter = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_yes)]
@@ -290,12 +292,14 @@ class LeaderboardConfig(Section):
     """What `candlemark hub leaderboard --config` asks the Hub for; a run of scans reads none of it.
 
     queries: as the command takes them; empty: the set for medical imaging
+    min_parameters, max_parameters: as the command takes them, such as 100M
     """
 
     queries: tuple[str, ...] = ()
     task: str | None = None
     limit: int = Field(default=20, ge=1)
-    max_parameters: int | None = Field(default=None, ge=1)
+    min_parameters: Typed | None = None
+    max_parameters: Typed | None = None
 
 
 class ReportingConfig(Section):

@@ -239,10 +239,22 @@ def _nearest(word: str, known: Any) -> str:
     return f"did you mean '{nearest[0]}'?" if nearest else f"known: {', '.join(known)}"
 
 
-def narrowed(query: Query, *, limit: int | None = None, max_parameters: int | None = None) -> Query:
-    """The query with a limit, and a size that it does not go beyond."""
-    sizes = [size for size in (query.max_parameters, max_parameters) if size is not None]
-    return replace(query, limit=limit or query.limit, max_parameters=min(sizes, default=None))
+def narrowed(
+    query: Query,
+    *,
+    limit: int | None = None,
+    min_parameters: int | None = None,
+    max_parameters: int | None = None,
+) -> Query:
+    """The query with a limit, and sizes that it does not go beyond."""
+    lows = [size for size in (query.min_parameters, min_parameters) if size is not None]
+    highs = [size for size in (query.max_parameters, max_parameters) if size is not None]
+    return replace(
+        query,
+        limit=limit or query.limit,
+        min_parameters=max(lows, default=None),
+        max_parameters=min(highs, default=None),
+    )
 
 
 def checked(query: Query) -> Query:
