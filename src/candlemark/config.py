@@ -13,6 +13,7 @@ import difflib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -90,8 +91,8 @@ def _from_yaml(text: str) -> Any:
 
 def _from_json(text: str) -> Any:
     def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if twice := [key for key in keys if keys.count(key) > 1]:
+        counts = Counter(key for key, _ in pairs)
+        if twice := [key for key, count in counts.items() if count > 1]:
             raise ValueError(f"the key '{twice[0]}' stands twice")
         return dict(pairs)
 

@@ -24,6 +24,13 @@ def fitting(build: Callable[[Sequence[str]], Table], names: Sequence[str], width
 
     Its first and its last column hold words and are folded, down to their `min_width`.
     """
+    return fitted(build, names, width)[0]
+
+
+def fitted(
+    build: Callable[[Sequence[str]], Table], names: Sequence[str], width: int
+) -> tuple[Table, list[str]]:
+    """The table as `fitting` makes it, and which of `names` it has."""
     from rich.console import Console
     from rich.measure import Measurement
 
@@ -37,11 +44,11 @@ def fitting(build: Callable[[Sequence[str]], Table], names: Sequence[str], width
         needed = Measurement.get(console, console.options, table).maximum
         if needed <= width:
             _share(table, console, width - needed)
-            return table
+            return table, kept
         if not kept:
             for column in folding:
                 column.width, column.min_width = None, _NARROWEST
-            return table
+            return table, kept
         kept = kept[:-1]
 
 

@@ -38,7 +38,7 @@ from candlemark.report.segmentation.times import (
     time_verdict,
     timed_rows,
 )
-from candlemark.report.tables import ROLE_STYLES, fitting
+from candlemark.report.tables import ROLE_STYLES, fitted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -106,16 +106,15 @@ def _fitted(
     # Of what there is no room for, that goes first which says least beside the Dice.
     ranked = sorted(others, key=lambda name: name not in _TELLING)
     for stacked in (False, True):
-        built: list[str] = []
 
-        def build(names: Sequence[str], stacked: bool = stacked, built: list[str] = built) -> Table:
-            built[:] = [name for name in others if name in names]
-            return _table(board, rows, built, last=last, stacked=stacked)
+        def build(names: Sequence[str], stacked: bool = stacked) -> Table:
+            chosen = [name for name in others if name in names]
+            return _table(board, rows, chosen, last=last, stacked=stacked)
 
-        table = fitting(build, ranked, width)
-        if len(built) == len(others):
+        table, kept = fitted(build, ranked, width)
+        if len(kept) == len(others):
             break
-    missing = (SEGMENTATION_METRICS[name].title for name in others if name not in built)
+    missing = (SEGMENTATION_METRICS[name].title for name in others if name not in kept)
     left_out.update(dict.fromkeys(missing))
     return table
 
@@ -160,17 +159,10 @@ def _table(
 
 
 def _by_class(board: Board, width: int, left_out: dict[str, None]) -> Table:
-    built: list[str] = []
-
-    def build(names: Sequence[str]) -> Table:
-        built[:] = names
-        return _class_table(board, names)
-
-    table = fitting(build, board.settings.metrics, width)
-    missing = [name for name in board.settings.metrics if name not in built]
-    if missing:
-        titles = [SEGMENTATION_METRICS[name].title for name in missing]
-        left_out[f"{listed(titles)} by class"] = None
+    metrics = board.settings.metrics
+    table, kept = fitted(lambda names: _class_table(board, names), metrics, width)
+    if missing := [SEGMENTATION_METRICS[name].title for name in metrics if name not in kept]:
+        left_out[f"{listed(missing)} by class"] = None
     return table
 
 
@@ -196,14 +188,8 @@ def _class_table(board: Board, metrics: Sequence[str]) -> Table:
 def _times(board: Board, width: int, left_out: dict[str, None]) -> Table:
     # All stages together say most, then the network's own part.
     ranked = sorted(time_stages(board), key=("case", "forward").__contains__, reverse=True)
-    built: list[str] = []
-
-    def build(stages: Sequence[str]) -> Table:
-        built[:] = stages
-        return _time_table(board, stages)
-
-    table = fitting(build, ranked, width)
-    if missing := [_stage_title(stage) for stage in time_stages(board) if stage not in built]:
+    table, kept = fitted(lambda stages: _time_table(board, stages), ranked, width)
+    if missing := [_stage_title(stage) for stage in time_stages(board) if stage not in kept]:
         left_out[f"times of {listed(missing)}"] = None
     return table
 

@@ -285,7 +285,7 @@ def _cases(count: int) -> str:
     return "1 case" if count == 1 else f"{count} cases"
 
 
-SHOWN_REASONS = 5
+_SHOWN_REASONS = 5
 """Of the cases of a row; a reason that names a shape or a file may be another in each of them."""
 
 
@@ -300,13 +300,13 @@ def failure_lines(board: Board) -> list[str]:
         for case in row.cases:
             if case.failed and case.trial_id not in dead:
                 reasons.setdefault((case.outcome, case.reason or ""), []).append(case.case)
-        for (outcome, reason), cases in list(reasons.items())[:SHOWN_REASONS]:
+        for (outcome, reason), cases in list(reasons.items())[:_SHOWN_REASONS]:
             which = cases[0] if len(cases) == 1 else f"{len(cases)} cases, {cases[0]} first"
             lines.append(
                 f"{outcome.replace('_', ' ')}: {short(row.name)}: {which}"
                 + (f": {reason}" if reason else "")
             )
-        more = [case for cases in list(reasons.values())[SHOWN_REASONS:] for case in cases]
+        more = [case for cases in list(reasons.values())[_SHOWN_REASONS:] for case in cases]
         if more:
             lines.append(
                 f"failed: {short(row.name)}: {_cases(len(more))} more, as the CSV of cases tells"
