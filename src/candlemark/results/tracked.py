@@ -19,7 +19,7 @@ Verification = Literal["verified", "signed", "claimed"]
 nobody here has checked; claimed: the author's word."""
 
 
-LOADERS = frozenset(
+UNNAMED_DATA = frozenset(
     {
         "imagefolder", "audiofolder", "videofolder", "csv", "json", "text", "parquet", "arrow",
         "pandas", "webdataset", "generator", "custom", "private", "unknown", "none", "null",
@@ -70,7 +70,7 @@ class Claim:
     @property
     def names_data(self) -> bool:
         """Whether another model can have been measured on the same data."""
-        return self.dataset is not None and self.dataset.casefold() not in LOADERS
+        return self.dataset is not None and self.dataset.casefold() not in UNNAMED_DATA
 
     @property
     def about(self) -> tuple[str | None, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from candlemark.results.tracked import LOADERS, Claim, Verification
+from candlemark.results.tracked import UNNAMED_DATA, Claim, Verification
 
 MODEL_INDEX = "model-index"
 EVAL_RESULTS = ".eval_results"
@@ -90,7 +90,7 @@ def _of_index(result: Mapping[str, Any], metric: Mapping[str, Any]) -> Claim:
 def _data(dataset: Mapping[str, Any]) -> str | None:
     """The Hub's id of it; its name where the id is only how its files were read."""
     kind, name = _word(dataset.get("type")), _word(dataset.get("name"))
-    return name if name and (kind is None or kind.casefold() in LOADERS) else kind
+    return name if name and (kind is None or kind.casefold() in UNNAMED_DATA) else kind
 
 
 def _from_files(entries: Any, problems: list[str]) -> Iterator[Claim]:
