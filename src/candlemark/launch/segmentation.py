@@ -124,12 +124,24 @@ def planned(
     """
     rows = rows_of(config)
     learns = any(row.spec.protocol in LEARNING for row in rows)
-    if not learns and config.dataset.folds != ScansConfig.model_fields["folds"].default:
-        raise ConfigError(
-            f"folds = {config.dataset.folds}: they are of probes, and none is named; take folds out"
-        )
+    _refuse_unread(config.dataset, learns=learns)
     prepared = prepare(config, folder, learns=learns, pairing=pairing)
     return plan(prepared, rows, device=device, folder=folder), prepared
+
+
+def _refuse_unread(data: ScansConfig, *, learns: bool) -> None:
+    """Refuse what says how cases are dealt where none are."""
+    default = {key: field.default for key, field in ScansConfig.model_fields.items()}
+    if not learns and data.folds != default["folds"]:
+        raise ConfigError(
+            f"folds = {data.folds}: they are of probes, and none is named; take folds out"
+        )
+    dealt = learns and data.splits is None
+    if data.seed != default["seed"] and not dealt and not data.phantoms:
+        raise ConfigError(
+            f"dataset.seed = {data.seed}: it makes phantoms and deals folds, and here are neither; "
+            "take it out (`seeds` are of models)"
+        )
 
 
 def _pending(

@@ -136,6 +136,17 @@ def test_folds_without_a_probe_are_refused(config_of, works_of):
         works_of(config_of({"folds": 2}, controls=("otsu",)))
 
 
+def test_a_seed_that_decides_nothing_is_refused(config_of, works_of):
+    splits = {"train": ["case_1"], "test": ["case_2"]}
+    probe = [{"model_id": "tiny:vit", "protocol": "linear_probe"}]
+    for config in (
+        config_of({"seed": 3}, controls=("otsu",)),
+        config_of({"seed": 3, "splits": splits}, huggingface_models=probe),
+    ):
+        with pytest.raises(ConfigError, match=r"dataset\.seed = 3: .* take it out"):
+            works_of(config)
+
+
 def test_a_config_that_asks_nothing_is_refused(config_of):
     with pytest.raises(ConfigError, match="no model is named and no control, so nothing would"):
         rows_of(config_of())
