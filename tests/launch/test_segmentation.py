@@ -107,6 +107,25 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     assert set(stopped.ran) & set(rest.ran) == set()
 
 
+def test_no_empty_folder_of_checkpoints_is_left_behind(tmp_path):
+    class Learning(Here):
+        """Each trial leaves a checkpoint, as a head in training does."""
+
+        def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Outcome]:
+            works = list(items)
+            for work in works:
+                work.checkpoint_dir.mkdir(parents=True)
+            yield from super().map(function, works)
+
+    asked = config(controls=(), dataset={"phantoms": 1})
+    run_segmentation(asked, output_dir=tmp_path, executor=Learning())
+    assert not (tmp_path / "checkpoints").exists()
+    interrupted = tmp_path / "checkpoints" / "of_another_run"
+    interrupted.mkdir(parents=True)
+    run_segmentation(asked, output_dir=tmp_path, executor=Here(), resume=False)
+    assert interrupted.is_dir()
+
+
 def test_a_process_that_dies_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
     import os
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def run_segmentation(
         for record in run_pending(pending, store, suite_id, runner):
             if record.status is Status.OK:  # one that was killed goes on from its checkpoint
                 shutil.rmtree(checkpoints[record.trial_id], ignore_errors=True)
+        with suppress(OSError):  # not there, or with what another run goes on from
+            (folder / "checkpoints").rmdir()
         leave_copies(store, suite_id, folder / "results", changed=bool(pending))
         records = tuple(store.records(suite_id))
     return FinishedSegmentation(
