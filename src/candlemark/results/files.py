@@ -49,7 +49,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
     except OSError as error:
         if beside.exists():  # not so where a file stands in the place of the folder
             beside.unlink()
-        full = error.errno in {errno.ENOSPC, errno.EFBIG}
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         hint = "; free some space and run the command again" if full else ""
         raise ResultsError(f"cannot write {path}: {error.strerror}{hint}") from error
     return path

@@ -97,13 +97,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_full_disk_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(("fault", "helps"), [("ENOSPC", True), ("EDQUOT", True), ("EFBIG", False)])
+def test_a_full_disk_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, helps: bool
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(getattr(errno, fault), "it does not fit")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ResultsError, match=r"left on device; free some space and run the command"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(ResultsError, match=r"cannot write .*: it does not fit") as error:
         write_bytes(tmp_path / "x", b"new")
+    assert str(error.value).endswith("; free some space and run the command again") == helps
 
 
 @pytest.mark.parametrize(
