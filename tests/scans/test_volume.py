@@ -21,7 +21,7 @@ from candlemark.errors import ScanError
 from candlemark.scans import volume
 from candlemark.scans.geometry import Geometry, to_itk
 from candlemark.scans.masks import mask_to_file, read_integers
-from candlemark.scans.packed import refuse_damaged
+from candlemark.scans.packed import require_readable
 from candlemark.scans.volume import Scan, open_scan
 
 SPACING, ORIGIN = (3.0, 0.75, 0.5), (-10.0, 20.0, 4.5)
@@ -439,15 +439,27 @@ def test_one_wrong_bit_in_what_is_packed_is_noticed(
 ) -> None:
     values = np.random.default_rng(0).integers(0, 300, (8, 32, 32)).astype(np.int16)
     path = write(values, tmp_path / name, packed=True)
-    refuse_damaged(path)
+    require_readable(path)
     packed = tmp_path / {"a.nhdr": "a.raw.gz", "a.mhd": "a.zraw"}.get(name, name)
     damaged = bytearray(packed.read_bytes())
     damaged[int(len(damaged) * place)] ^= 4
     packed.write_bytes(damaged)
+    for read in (require_readable, read_integers):
+        with pytest.raises(ScanError, match=r"cannot read .*; is it damaged"):
+            read(path)
+
+
+def test_one_wrong_bit_of_a_packed_nifti_in_colour_is_noticed(tmp_path: Path) -> None:
+    """Its voxels are read by ITK, which does not look at the checksum."""
+    values = np.random.default_rng(0).integers(0, 255, (16, 128, 128, 3)).astype(np.uint8)
+    path = tmp_path / "a.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values, isVector=True), str(path))
+    require_readable(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-6] ^= 4
+    path.write_bytes(damaged)
     with pytest.raises(ScanError, match=r"cannot read .*; is it damaged\? Copy it again"):
-        refuse_damaged(path)
-    with pytest.raises(ScanError, match=r"cannot read .*; is it damaged"):
-        read_integers(path)
+        require_readable(path)
 
 
 def test_a_name_that_is_no_text_is_refused_and_ends_no_process(tmp_path: Path) -> None:
@@ -462,10 +474,10 @@ def test_a_name_that_is_no_text_is_refused_and_ends_no_process(tmp_path: Path) -
 def test_what_is_not_packed_or_padded_is_not_damaged(tmp_path: Path, name: str) -> None:
     values = np.random.default_rng(0).integers(0, 300, (8, 32, 32)).astype(np.int16)
     path = write(values, tmp_path / name)
-    refuse_damaged(path)
+    require_readable(path)
     with path.open("ab") as file:
         file.write(bytes(100))
-    refuse_damaged(path)
+    require_readable(path)
     np.testing.assert_array_equal(open_scan(path).read(), values)
 
 

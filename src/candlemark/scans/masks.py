@@ -201,8 +201,7 @@ def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     Raises ScanError for what cannot be read, colours, and decimal numbers.
     """
     source = open_source(path, indexed=True)
-    if ending(path) != ".nii.gz":  # of which reading itself tells
-        refuse_damaged(path)
+    refuse_damaged(path)
     values = source.read(0, source.geometry.shape[0])
     source.release()
     if source.channels == 3:

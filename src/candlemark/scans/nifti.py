@@ -45,7 +45,7 @@ class _Header:
     """What its voxels are.
 
     offset, end: bytes where they begin, and where they must end
-    stored: their type; None of colour and complex numbers
+    stored: their type; None of colour, vectors and complex numbers
     """
 
     offset: int
@@ -147,10 +147,11 @@ def _header(path: Path) -> _Header | None:
             f"cannot read {path}: its voxels begin at byte {offset}; is it damaged? Copy it again"
         )
     voxels = int(np.prod([max(1, int(size)) for size in sizes[1 : 1 + sizes[0]]], dtype=object))
+    one_number = kind in TYPES and not (sizes[0] >= 5 and sizes[5] > 1)
     return _Header(
         offset=int(offset),
         end=int(offset) + voxels * int(bits) // 8,
-        stored=np.dtype(TYPES[kind]).newbyteorder(order) if kind in TYPES else None,
+        stored=np.dtype(TYPES[kind]).newbyteorder(order) if one_number else None,
         slope=slope,
         intercept=intercept,
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from candlemark.errors import ScanError
+from candlemark.scans.nifti import stored_type
 from candlemark.scans.pairs import files_of
 from candlemark.scans.reading import ending, open_source
 
@@ -42,15 +43,14 @@ def require_readable(path: Path) -> None:
     if not source.by_region:
         source.read(0, source.geometry.shape[0])
         source.release()
-    if ending(path) != ".nii.gz":  # of which reading itself tells
-        refuse_damaged(path)
+    refuse_damaged(path)
 
 
 def refuse_damaged(path: Path) -> None:
     """Raise ScanError where packed voxels do not unpack to their end, or to another checksum.
 
-    Of files that are not packed, and of a NRRD or MetaImage in parts of other kinds, nothing is
-    said.
+    Of files that are not packed, of a NRRD or MetaImage in parts of other kinds, and of a NIfTI
+    in grey, which tells when it is read, nothing is said.
     """
     for file, start in _packed_parts(path):
         try:
@@ -62,7 +62,7 @@ def refuse_damaged(path: Path) -> None:
 def _packed_parts(path: Path) -> Iterator[tuple[Path, int]]:
     """Files, each with the byte where what is packed begins."""
     known = ending(path) if path.is_file() else None
-    if known == ".nii.gz":
+    if known == ".nii.gz" and stored_type(path) is None:  # in colour, which ITK reads
         yield path, 0
     if known not in {".nrrd", ".mha", ".nhdr", ".mhd"}:
         return

@@ -135,7 +135,7 @@ def _of_itk(path: Path, *, placed: bool) -> Source:
     if ending(path) in {".dcm", None}:
         placed = placed and says_spacing(reader)
     shape, dtype = _shape(size), _dtype(path, reader)
-    stored = stored_type(path) if parts == 1 and ending(path) in {".nii", ".nii.gz"} else None
+    stored = stored_type(path) if ending(path) in {".nii", ".nii.gz"} else None
 
     def extract(start: int, stop: int) -> Voxels:
         if stored is not None:

@@ -11,6 +11,8 @@ import SimpleITK
 from candlemark.benchmark.segmentation.folds import Fold
 from candlemark.benchmark.segmentation.prepare import find_cases, prepare
 from candlemark.errors import ConfigError, ScanError
+from candlemark.scans import reading
+from candlemark.scans.nifti import voxels_of
 
 SHAPE = (4, 12, 12)
 
@@ -92,19 +94,34 @@ def test_scans_that_were_taken_for_masks_are_told(config_of, tmp_path, scans, re
     assert any("values beside 0, and each is taken for a class" in line for line in reported)
 
 
+@pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("name", ["case_2.nii.gz", "case_2.mha", "case_2.nrrd"])
-def test_a_damaged_scan_is_refused_before_anything_runs(config_of, tmp_path, scans, name):
+def test_a_damaged_scan_is_refused_before_anything_runs(config_of, tmp_path, scans, name, learns):
     path = scans / "images" / "case_2.nii.gz"
     image = SimpleITK.ReadImage(str(path))
     path.unlink()
     path = path.with_name(name)
     SimpleITK.WriteImage(image, str(path), useCompression=name != "case_2.nrrd")
-    assert len(prepare(config_of(), tmp_path, learns=False).test) == 4
+    assert len(prepare(config_of(), tmp_path, learns=learns).test) == 4
     damaged = bytearray(path.read_bytes())
     damaged[-6] ^= 1
     path.write_bytes(damaged[:-9] if name == "case_2.nrrd" else damaged)
     with pytest.raises(ScanError, match=rf"cannot read .*{name}: .*; is it damaged"):
-        prepare(config_of(), tmp_path, learns=False)
+        prepare(config_of(), tmp_path, learns=learns)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_an_image_is_read_through_once(config_of, tmp_path, scans, monkeypatch, learns):
+    seen = []
+
+    def told(path, start, stop, **options):
+        seen.extend([path] * (stop - start))
+        return voxels_of(path, start, stop, **options)
+
+    monkeypatch.setattr(reading, "voxels_of", told)
+    found = prepare(config_of(), tmp_path, learns=learns)
+    depth = SimpleITK.ReadImage(found.test[0].image).GetSize()[2]
+    assert [seen.count(case.image) for case in found.test] == [depth] * 4
 
 
 def test_labels_are_found_where_none_are_named(config_of, tmp_path, write_scan, scans):

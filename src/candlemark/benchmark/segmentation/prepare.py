@@ -232,14 +232,17 @@ def _hashed(matches: Sequence[Match], *, images: bool) -> list[ScanCase]:
                 reference=match.reference.absolute(),
             )
             stamped = stamp(known)
-            require_readable(known.image)  # the reference was looked at with its labels
+            # The reference was read through for its labels, the image is so here, once.
+            image_sha256 = voxels_sha256(known.image) if images else ""
+            if not images:
+                require_readable(known.image)
             cases.append(
                 ScanCase(
                     id=match.case,
                     image=known.image,
                     reference=known.reference,
                     sha256=content_hash(known),
-                    image_sha256=voxels_sha256(known.image) if images else "",
+                    image_sha256=image_sha256,
                     stamp=stamped,
                 )
             )

@@ -23,6 +23,7 @@ from candlemark.errors import ScanError
 from candlemark.models.segmentation.base import Case, Labels
 from candlemark.scans.geometry import compare_geometry, require_same_grid, resample_labels
 from candlemark.scans.masks import LabelMap, mask_to_file, open_mask
+from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.pairs import Match, content_hash, stamp
 from candlemark.scans.volume import Scan, open_scan
 
@@ -86,8 +87,9 @@ def require_unchanged(case: ScanCase) -> None:
 def voxels_sha256(image: Path) -> str:
     """SHA-256 in hex of shape and voxels: the same of a copy that was packed or saved otherwise.
 
-    Raises ScanError: the image cannot be read.
+    Raises ScanError: the image cannot be read to its end.
     """
+    refuse_damaged(image)
     scan = open_scan(image)
     shape = scan.geometry.shape
     found = hashlib.sha256(f"{shape} {scan.channels}".encode())
