@@ -141,9 +141,10 @@ def _storage_class(path: Path) -> bytes | None:
     with path.open("rb") as file:
         head = file.read(1024)
     at = head.find(b"\x02\x00\x02\x00UI")
-    return (
-        None if at < 0 else head[at + 8 : at + 8 + int.from_bytes(head[at + 6 : at + 8], "little")]
-    )
+    if at < 0:
+        return None
+    length = int.from_bytes(head[at + 6 : at + 8], "little")
+    return head[at + 8 : at + 8 + length]
 
 
 def says_spacing(reader: Any) -> bool:
@@ -151,9 +152,8 @@ def says_spacing(reader: Any) -> bool:
 
     ITK takes 1 mm where it does not, as of photographs and of screens.
     """
-    return any(reader.HasMetaDataKey(key) for key in SPACINGS) or set(reader.GetSpacing()[:2]) != {
-        1.0
-    }
+    told = any(reader.HasMetaDataKey(key) for key in SPACINGS)
+    return told or tuple(reader.GetSpacing()[:2]) != (1.0, 1.0)
 
 
 def _head(file: Path) -> _Head:

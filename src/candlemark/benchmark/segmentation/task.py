@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,8 @@ def _case(work: SegmentationWork, built: Built, case: ScanCase, times: CaseTimes
         "spacing_mm": None if scan.case.spacing_mm is None else list(scan.case.spacing_mm),
     }
     try:
-        labels, stages = _ask(
-            *(built, case, reference, times),
-            lambda found: _check(found, scan, work.spec.classes, scored=built.scored),
-        )
+        check = partial(_check, scan=scan, classes=work.spec.classes, scored=built.scored)
+        labels, stages = _ask(built, case, reference, times, check)
     except (Exception, SystemExit) as error:  # a model of anyone's fails in its own way
         if any(word in str(error).lower() for word in ACCELERATOR_LOST):
             raise  # the process is of no use any more; its record says so
