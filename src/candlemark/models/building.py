@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -36,6 +37,24 @@ def first_line(error: BaseException) -> str:
     """
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 4]} ..."
+
+
+_CALLED = {
+    "NoneType": "nothing",
+    "bool": "yes or no",
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "dict": "a mapping",
+    "ndarray": "a NumPy array",
+}
+
+
+def in_words(value: Any) -> str:
+    """What kind of thing a value is, with its article: `a whole number`, `an OrderedDict`."""
+    name = type(value).__name__
+    article = "an" if name[0] in "AEIOUaeiou" else "a"
+    return _CALLED.get(name, f"{article} {name}")
 
 
 @contextmanager

@@ -262,7 +262,7 @@ def test_a_file_of_weights_is_no_torchscript(tmp_path: Path, make_spec: MakeSpec
     torch.save(Brightness().state_dict(), path)
     with pytest.raises(ModelError, match=r"no TorchScript archive.*--model package.module:funct"):
         build_torchscript(make_spec(str(path)), batch_size=1)
-    with pytest.raises(ModelError, match="holds a OrderedDict, no network"):
+    with pytest.raises(ModelError, match="holds an OrderedDict, no network"):
         build_torchscript(make_spec(str(path), allow_pickle=True), batch_size=1)
     with pytest.raises(ModelError, match=r"there is no model file absent\.pt"):
         build_torchscript(make_spec("absent.pt"), batch_size=1)

@@ -137,7 +137,7 @@ def test_a_wrong_shape_fails_the_case_and_says_both(ask: Callable[..., Labels]) 
     with pytest.raises(CaseError, match=r"bool of shape \(8, 6\); allowed: \(3, 8, 6\)") as raised:
         ask("flat")
     assert raised.value.outcome == "wrong_shape"
-    with pytest.raises(ModelError, match="returned a str; allowed: a NumPy array"):
+    with pytest.raises(ModelError, match="returned text; allowed: a NumPy array"):
         ask("words")
 
 
@@ -147,7 +147,7 @@ def test_a_wrong_shape_fails_the_case_and_says_both(ask: Callable[..., Labels]) 
         ("brigth", "has no function brigth; it has: bright, broken"),
         ("needs_three", r"needs 3 arguments \(a, b, c\); it is given the volume"),
         ("broken", "failed: RuntimeError: no weights here; run it alone to see where"),
-        ("nothing", "so it is a factory, and it returned a NoneType; allowed: a function"),
+        ("nothing", "so it is a factory, and it returned nothing; allowed: a function"),
     ],
 )
 def test_what_is_no_model_is_refused(ask: Callable[..., Labels], function: str, told: str) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import MissingExtraError, ModelError
-from candlemark.models.building import first_line
+from candlemark.models.building import first_line, in_words
 from candlemark.models.segmentation.base import SegmenterSpec
 from candlemark.models.segmentation.networks import NetworkSegmenter, OwnNetwork, first_output
 from candlemark.models.segmentation.weights import weights_sha256
@@ -122,7 +122,7 @@ def _pickled(path: Path, spec: SegmenterSpec) -> nn.Module:
         ) from error
     if not isinstance(found, nn.Module):
         raise ModelError(
-            f"{path} holds a {type(found).__name__}, no network; give a function that returns "
+            f"{path} holds {in_words(found)}, no network; give a function that returns "
             "one: --model package.module:function"
         )
     return found

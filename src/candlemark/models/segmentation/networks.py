@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from candlemark.errors import ModelError
-from candlemark.models.building import first_line
+from candlemark.models.building import first_line, in_words
 from candlemark.models.segmentation.base import Case, Labels, SegmenterSpec, Stopwatch
 from candlemark.models.segmentation.failures import CaseError, not_a_number
 from candlemark.models.segmentation.own_labels import (
@@ -304,10 +304,10 @@ def first_output(made: Any) -> Tensor:
     elif isinstance(found, list | tuple):
         found = found[0] if found else None
     if not isinstance(found, Tensor):
+        first = "" if found is made else f" whose first part is {in_words(found)}"
         raise ModelError(
-            f"the network returned a {type(made).__name__} whose first part is a "
-            f"{type(found).__name__}; allowed: a tensor of scores, or a mapping or sequence that "
-            "has one first"
+            f"the network returned {in_words(made)}{first}; allowed: a tensor of scores, or a "
+            "mapping or sequence that has one first"
         )
     return found
 

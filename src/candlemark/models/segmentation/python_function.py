@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from candlemark.errors import ModelError
-from candlemark.models.building import first_line
+from candlemark.models.building import first_line, in_words
 from candlemark.models.inference.custom import named_function, source_sha256, working_folder
 from candlemark.models.segmentation.base import (
     Case,
@@ -152,7 +152,7 @@ def _array(answer: Any) -> npt.NDArray[Any]:
         answer = (answer.float() if answer.dtype == torch.bfloat16 else answer).numpy()
     if not isinstance(answer, np.ndarray):
         raise ModelError(
-            f"the function returned a {type(answer).__name__}; allowed: a NumPy array or a torch "
+            f"the function returned {in_words(answer)}; allowed: a NumPy array or a torch "
             "tensor of labels or scores"
         )
     return answer
@@ -178,8 +178,8 @@ def _from_factory(spec: SegmenterSpec, function: Callable[..., Any]) -> Any:
         ) from error
     if not callable(made):
         raise ModelError(
-            f"{spec.source} takes nothing, so it is a factory, and it returned a "
-            f"{type(made).__name__}; allowed: a function of a volume, or a torch module"
+            f"{spec.source} takes nothing, so it is a factory, and it returned "
+            f"{in_words(made)}; allowed: a function of a volume, or a torch module"
         )
     return made
 
