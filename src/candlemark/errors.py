@@ -11,6 +11,7 @@
     ├── ChartError             a window cannot be drawn as asked
     ├── DatasetError           a dataset is damaged, unfinished or impossible to build
     ├── ScanError              a scan or mask cannot be read, paired or compared
+    │   └── MaskError          a mask can be read, and holds something else than labels
     ├── ModelError             a model, its weights or its head cannot be had
     ├── ResultsError           the results store is locked, damaged or from another version
     └── HubError               the Hub refused, or could not be reached
@@ -71,6 +72,10 @@ class DatasetError(CandlemarkError):
 
 class ScanError(CandlemarkError):
     """A scan or mask cannot be read, paired or compared."""
+
+
+class MaskError(ScanError):
+    """A mask can be read, and holds something else than labels."""
 
 
 class ModelError(CandlemarkError):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from candlemark.errors import ScanError
+from candlemark.errors import MaskError, ScanError
 from candlemark.scans.geometry import Geometry, to_itk
 from candlemark.scans.packed import refuse_damaged
 from candlemark.scans.reading import PLACED, ending, open_source
@@ -198,7 +198,7 @@ def _counts(values: npt.NDArray[Any]) -> dict[int, int]:
 def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     """The whole numbers of a mask (Z, Y, X) and its grid; a palette's numbers, not its colours.
 
-    Raises ScanError for what cannot be read, colours, and decimal numbers.
+    Raises ScanError for what cannot be read, MaskError for colours and decimal numbers.
     """
     source = open_source(path, indexed=True)
     refuse_damaged(path)
@@ -207,13 +207,13 @@ def read_integers(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     if source.channels == 3:
         first = values[..., 0]
         if not (np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2])):
-            raise ScanError(
+            raise MaskError(
                 f"{path} is in colour; a mask has one number a pixel: save it as grey levels, "
                 "or as a PNG with a palette"
             )
         values = first
     if ending(path) in {".jpg", ".jpeg"} and len(smeared := set(_counts(values)) - {0}) > 1:
-        raise ScanError(
+        raise MaskError(
             f"{path} has {len(smeared)} values from {min(smeared)} to {max(smeared)}: JPEG smears "
             "labels at their edges; save masks as PNG or TIFF"
         )
@@ -229,18 +229,18 @@ def _whole(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     whole = np.empty(values.shape, np.int32)
     for place, one in enumerate(values):
         if not np.isfinite(one).all():
-            raise ScanError(f"{path} has NaN or infinite values; a mask has whole numbers")
+            raise MaskError(f"{path} has NaN or infinite values; a mask has whole numbers")
         nearest = np.rint(one)
         broken = np.abs(one - nearest) > ROUNDING
         if broken.any():
             shares = values.min() >= 0 and values.max() <= 1
-            raise ScanError(
+            raise MaskError(
                 f"{path} has {'probabilities' if shares else 'decimal numbers'} "
                 f"({float(one[broken][0]):.4g}), and a mask has whole numbers; "
                 "threshold it and save the labels"
             )
         if np.abs(nearest).max(initial=0) >= 2**31:
-            raise ScanError(f"{path} has the value {np.abs(one).max():.4g}; that is no label")
+            raise MaskError(f"{path} has the value {np.abs(one).max():.4g}; that is no label")
         whole[place] = nearest
     return whole
 

@@ -100,7 +100,8 @@ def test_places_may_stand_inside_a_word_and_a_map_is_honoured(
         ("import os; os.kill(os.getpid(), 9)", "crashed", "was ended by signal 9$"),
         ("pass", "missing", r"ended well and wrote nothing to {output} \(mask\.nii\.gz\)"),
         ("import sys; open(sys.argv[2] + '.tmp', 'w')", "missing", r"beside it stands mask\.nii"),
-        ("import sys; open(sys.argv[2], 'w').write('no mask')", "crashed", "cannot read"),
+        ("import sys; open(sys.argv[2], 'w').write('no mask')", "crashed",
+         r"cannot read \{output\} \(mask\.nii\.gz\)"),
     ],
 )  # fmt: skip
 def test_a_failure_says_how_and_quotes_the_last_line(
@@ -109,6 +110,32 @@ def test_a_failure_says_how_and_quotes_the_last_line(
     with pytest.raises(CaseError, match=told) as raised:
         run(python(code))
     assert raised.value.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            "s.Cast(a, s.sitkFloat32) / 230",
+            "has probabilities (0.04348), and a mask has whole numbers",
+        ),
+        ("a", "has values that are no class: "),
+    ],
+)
+def test_a_mask_that_holds_no_labels_is_told_as_the_commands_output(
+    run: Callable[..., Labels], tmp_path: Path, values: str, told: str
+) -> None:
+    """Where it lay is gone by the time anyone reads of it."""
+    tool = tmp_path / "tool.py"
+    tool.write_text(
+        "import sys, SimpleITK as s\na = s.Cast(s.ReadImage(sys.argv[1]), s.sitkInt16)\n"
+        f"s.WriteImage({values}, sys.argv[2])\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(CaseError) as raised:
+        run(f"{shlex.quote(sys.executable)} {shlex.quote(str(tool))} {{input}} {{output}}")
+    assert raised.value.outcome == "wrong_labels"
+    assert str(raised.value).startswith("{output} (mask.nii.gz) " + told)
 
 
 def test_a_tool_that_vanished_fails_the_case(

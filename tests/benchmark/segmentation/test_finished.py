@@ -162,7 +162,7 @@ def test_a_class_map_stands_above_all(answer: Callable[..., Labels], folder: Pat
     ("values", "outcome", "told"),
     [
         (MASK * 7, "wrong_labels", r"values that are no class: 7 \(4 voxels\).*a class_map"),
-        (MASK * 0.4, "crashed", "has probabilities"),
+        (MASK * 0.4, "wrong_labels", "has probabilities"),
         (MASK[:1], "wrong_shape", r"another grid than its scan: shape \(2, 4, 5\) and \(1, 4, 5\)"),
     ],
 )

@@ -78,7 +78,10 @@ class CommandSegmenter:
             if not output.exists():
                 raise CaseError("missing", _nothing(self.words[0], output))
             with watch("postprocess"):
-                return mask_of(output, case, self.mapping, self.references)
+                try:
+                    return mask_of(output, case, self.mapping, self.references)
+                except CaseError as error:
+                    raise CaseError(error.outcome, _as_asked(str(error), output)) from error
 
 
 def run_command(words: list[str], *, timeout_s: float | None) -> None:
@@ -176,6 +179,12 @@ def _nothing(tool: str, output: Path) -> str:
     there = sorted(path.name for path in output.parent.iterdir())
     beside = f"; beside it stands {there[0]}" if there else ""
     return f"{tool} ended well and wrote nothing to {{output}} ({output.name}){beside}"
+
+
+def _as_asked(told: str, output: Path) -> str:
+    """The mask as the command was told of it: where it lay is gone by the time it is read of."""
+    name = str(output) if str(output) in told else output.name
+    return told.replace(name, f"{{output}} ({output.name})")
 
 
 def _ended(status: int) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from candlemark.errors import ModelError, ScanError
+from candlemark.errors import MaskError, ModelError, ScanError
 from candlemark.models.segmentation.base import Case, Labels, Stopwatch
 from candlemark.models.segmentation.failures import CaseError
 from candlemark.models.segmentation.own_labels import own_map, whole_labels
@@ -139,11 +139,13 @@ def mask_of(path: Path, case: Case, mapping: Mapping[int, int], references: Refe
     mapping: label by value of the file, other values are background; empty: values mean what they
         mean in the references, 255 of a mask saved as a picture included
 
-    Raises CaseError: "crashed" where it cannot be read, "wrong_labels" where its values are no
-    class, "wrong_shape" where it lies on another grid and is not to be resampled.
+    Raises CaseError: "crashed" where it cannot be read, "wrong_labels" where it holds no labels or
+    no class, "wrong_shape" where it lies on another grid and is not to be resampled.
     """
     try:
         values, own = read_integers(path)
+    except MaskError as error:
+        raise CaseError("wrong_labels", str(error)) from error
     except ScanError as error:
         raise CaseError("crashed", str(error)) from error
     labels = _labels(path, values, mapping, references)
