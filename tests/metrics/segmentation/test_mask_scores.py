@@ -238,6 +238,24 @@ def test_cases_that_score_the_same_leave_room_for_those_not_seen(hits: int, wron
     assert str(found["hd95"].reason).startswith("every case has the ")
 
 
+@pytest.mark.parametrize("wrong", [(8, 8, 8, 8, 8, 8), (8, 7, 6, 5, 4, 3)])
+def test_an_interval_holds_a_score_beyond_our_own_range(wrong: Sequence[int]) -> None:
+    """Over the reference's volume a difference has no greatest value: 8.0 was from 4.9 to 5.6."""
+    cases = results(*(stored(str(n), (1, more, 0)) for n, more in enumerate(wrong)))
+    found = aggregate(
+        cases, labels=("1",), metrics=("volume_difference",), convention="metrics-reloaded"
+    ).overall["volume_difference"]
+    assert found.value == pytest.approx(np.mean(wrong))
+    if len(set(wrong)) == 1:
+        assert found.reason == (
+            "every case has the same score; how far off another may be is unseen"
+        )
+    else:
+        assert found.low is not None
+        assert found.high is not None
+        assert 3 < found.low < found.value < found.high < 10
+
+
 def test_cases_that_a_tool_leaves_out_bear_no_interval() -> None:
     """MONAI's Dice of eight cases, of which five have the class, is that of five."""
     blank = [stored(f"blank {n}", (0, 1, 0)) for n in range(3)]

@@ -177,6 +177,16 @@ def test_a_reason_of_its_own_in_every_case_is_not_a_line_in_every_case(fake: Any
     assert lines[-1] == "failed: net: 4 cases more, as the CSV of cases tells"
 
 
+def test_the_chart_holds_scores_that_have_no_greatest_value(fake: Any) -> None:
+    """Its axis ended at 2, with every volume difference over the reference's beyond it."""
+    ranged = {}
+    for name in ("candlemark", "metrics-reloaded"):
+        drawn = forest(board_of(fake, metrics=("volume_difference",), convention=name))
+        assert drawn is not None
+        ranged[name] = drawn["layout"]["xaxis"].get("range")
+    assert ranged == {"candlemark": [-0.02, 2.02], "metrics-reloaded": None}
+
+
 def test_one_case_is_no_mean_and_no_test(fake: Any) -> None:
     one = build_board([fake.scored("net", [9]), fake.scored("other", [8])])
     assert note_lines(one)[:2] == [

@@ -61,6 +61,7 @@ class Sampled:
     replicates: float64[B], empty where there are too few cases
     case_count: cases that have a number; a tool that leaves cases out has fewer than there are
     seed_variance: of the mean over training seeds, 0 where there is one
+    unbounded: whether the convention knows no greatest value of the metric
     reason: why the value is unknown
     """
 
@@ -68,6 +69,7 @@ class Sampled:
     replicates: FloatArray
     case_count: int
     seed_variance: float = 0.0
+    unbounded: bool = False
     reason: str | None = None
 
 
@@ -148,7 +150,10 @@ def sample(
     # Sums in another order differ in the last bits: taken for spread, they would make a difference
     # that is the same in every case look surer than the cases can make it.
     return Sampled(
-        value=round(value, _DIGITS), replicates=np.round(kept, _DIGITS), case_count=known
+        value=round(value, _DIGITS),
+        replicates=np.round(kept, _DIGITS),
+        case_count=known,
+        unbounded=metric in convention.unbounded,
     )
 
 
@@ -208,6 +213,8 @@ def bounds_of(metric: SegmentationMetric, sampled: Sampled, *, level: float = LE
     count = sampled.case_count
     if count < MINIMUM_CASES:
         return Interval(reason=too_few(count))
+    if sampled.unbounded:
+        metric = replace(metric, high=np.inf)
     drawn = sampled.replicates[np.isfinite(sampled.replicates)]
     if sampled.seed_variance == 0 and drawn.size and np.ptp(drawn) == 0:
         return _of_one_score(metric, sampled.value, count, level)

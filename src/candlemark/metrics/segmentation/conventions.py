@@ -48,6 +48,7 @@ class Convention:
     absent: by metric, why the tool has no such number
     pooled: metrics that the tool computes from the voxels of all cases added up
     pools_classes: whether it adds up the classes too
+    unbounded: metrics that have no greatest value by its rule, though they have one by ours
     nan: what its mean does with NaN: leaves it out, or becomes NaN
     first: what its mean goes over first: the classes of a case, the cases of a class, or both
         at once; `first_of` by metric, where one differs
@@ -60,6 +61,7 @@ class Convention:
     absent: Mapping[str, str]
     pooled: frozenset[str] = frozenset()
     pools_classes: bool = False
+    unbounded: frozenset[str] = frozenset()
     nan: Literal["skip", "spread"] = "skip"
     first: Order = "classes"
     first_of: Mapping[str, Order] = field(default_factory=dict)
@@ -187,6 +189,7 @@ _RELOADED = Convention(
         "volume_difference": relative_volume("reference", no_reference=math.inf),
     },
     absent=dict.fromkeys(_LESIONS, "it takes voxels that share a face alone for one part"),
+    unbounded=frozenset({"volume_difference"}),
     first="cases",
 )
 

@@ -267,7 +267,9 @@ def _layout(board: Board, names: Sequence[str]) -> Chart:
     primary = board.settings.primary
     title = f"{head(board, primary.name)}: mean with 95 %; dots: cases; open: not to be quoted"
     # Without its ends a share of 0.001 looks like much.
-    axis = {} if math.isinf(primary.high) else {"range": [primary.low - 0.02, primary.high + 0.02]}
+    unbounded = CONVENTIONS[board.settings.convention].unbounded
+    endless = math.isinf(primary.high) or primary.name in unbounded
+    axis = {} if endless else {"range": [primary.low - 0.02, primary.high + 0.02]}
     return {
         "height": 110 + 30 * len(names),
         "xaxis": {"title": {"text": title}, **axis},
