@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
@@ -19,6 +19,7 @@ from candlemark.report.segmentation.ranks import Ranking, RankStability, kendall
 NUMBERS = st.lists(st.tuples(*[st.integers(0, 4)] * 2), min_size=2, max_size=8)
 
 
+@settings(deadline=None)  # the first call of scipy.stats is slow
 @given(pairs=NUMBERS)
 def test_tau_is_scipys(pairs: list[tuple[int, int]]) -> None:
     first, second = ([float(pair[side]) for pair in pairs] for side in (0, 1))
