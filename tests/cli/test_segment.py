@@ -172,6 +172,9 @@ def test_flags_change_what_a_file_says(config_of):
         (("--phantoms", "2", "--weights", "random"), "--weights is of models named with"),
         (("--phantoms", "2", "--epochs", "2"), "--epochs is of probes, and none is named"),
         (("--phantoms", "2", "--hf-models", "a/b=sam"), "sam_oracle_box"),
+        (("--phantoms", "2", "--hf-models", "a/b="), "'a/b=' names no protocol; write one after ="),
+        (("--phantoms", "2", "--hf-models", " ,"), "--hf-models ' ,' names no model; write one"),
+        (("--phantoms", "2", "--metric", ""), "--metric '' names no metric; write one, such as"),
         (
             ("--phantoms", "2", "--hf-models", "a/b=samm_auto"),
             "no protocol; did you mean 'sam_auto'?",

@@ -195,7 +195,10 @@ def segment(
             "huggingface_models": hub_models(hf_models, weights=weights, epochs=epochs),
             "models": [{"source": source} for source in model or []] or None,
             "controls": _controls(controls),
-            "benchmark": {"max_cases": max_cases, "metrics": words(metric) or None},
+            "benchmark": {
+                "max_cases": max_cases,
+                "metrics": named(metric, "--metric", "metric", "dice"),
+            },
             "performance": {
                 "device": device,
                 "batch_size": batch_size,
@@ -260,19 +263,37 @@ def resolve(flags: Mapping[str, Any], *, config: Path | None = None) -> Segmenta
     return parse(SegmentationConfig, merged, where=str(config) if config else "segment")
 
 
+def named(values: list[str] | None, flag: str, kind: str, example: str) -> list[str] | None:
+    """The words behind a flag; None where it is not given.
+
+    Raises ConfigError: it is given, and names nothing.
+    """
+    from candlemark.errors import ConfigError
+
+    found = words(values)
+    if values and not found:
+        raise ConfigError(f"{flag} '{values[0]}' names no {kind}; write one, such as {example}")
+    return found or None
+
+
 def hub_models(
     names: list[str] | None, *, weights: str | None, epochs: int | None
 ) -> list[dict[str, Any]] | None:
     """`["a/b=linear_probe,c/d"]` as entries of `huggingface_models`; None where none are named.
 
-    Raises ConfigError: --weights or --epochs without a model that they are of.
+    Raises ConfigError: a word names no model or no protocol, or --weights or --epochs stand
+    without a model that they are of.
     """
     from candlemark.benchmark.segmentation.protocols import LEARNING
     from candlemark.errors import ConfigError
 
     found = []
-    for word in words(names):
-        name, _, protocol = word.partition("=")
+    for word in named(names, "--hf-models", "model", "nvidia/mit-b0") or ():
+        name, equals, protocol = word.partition("=")
+        if equals and not protocol:
+            raise ConfigError(
+                f"--hf-models '{word}' names no protocol; write one after =, or leave = out"
+            )
         entry: dict[str, Any] = {"model_id": name}
         if protocol:
             entry["protocol"] = protocol
