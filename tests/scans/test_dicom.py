@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -155,6 +156,52 @@ def test_dicom_without_a_spacing_has_none(tmp_path: Path, whole: bool) -> None:
     assert open_scan(folder if whole else path).geometry.spacing_mm is not None
     path.write_bytes(written[:at] + written[end:])
     assert open_scan(folder if whole else path).geometry.spacing_mm is None
+
+
+def element(group: int, number: int, value: bytes) -> bytes:
+    """Of a data set in implicit VR, little endian."""
+    value += b" " * (len(value) % 2)
+    return struct.pack("<HHI", group, number, len(value)) + value
+
+
+def sequence(group: int, number: int, *items: bytes) -> bytes:
+    return element(group, number, b"".join(element(0xFFFE, 0xE000, one) for one in items))
+
+
+def write_enhanced_mr(path: Path, wide: float, apart: float) -> None:
+    """Three frames of 6 x 7 in one file, which share what is said of their pixels."""
+    kind, uid = b"1.2.840.10008.5.1.4.1.1.4.1\0", b"1.2.3\0"
+    meta = b"".join(
+        struct.pack("<HH2sH", 2, number, b"UI", len(value)) + value
+        for number, value in ((2, kind), (3, uid), (16, b"1.2.840.10008.1.2\0"))
+    )
+    shared = sequence(0x20, 0x9116, element(0x20, 0x37, b"1\\0\\0\\0\\1\\0"))
+    measures = element(0x18, 0x50, str(apart).encode()) + element(
+        0x28, 0x30, f"{wide}\\{wide}".encode()
+    )
+    shared += sequence(0x28, 0x9110, measures)
+    places = (f"0\\0\\{place * apart}".encode() for place in range(3))
+    frames = [sequence(0x20, 0x9113, element(0x20, 0x32, place)) for place in places]
+    numbers = {0x02: 1, 0x10: 6, 0x11: 7, 0x100: 16, 0x101: 16, 0x102: 15, 0x103: 1}
+    head = {number: struct.pack("<H", value) for number, value in numbers.items()}
+    head |= {0x04: b"MONOCHROME2", 0x08: b"3"}
+    data = element(8, 0x16, kind) + element(8, 0x18, uid)
+    data += b"".join(element(0x28, number, head[number]) for number in sorted(head))
+    data += sequence(0x5200, 0x9229, shared) + sequence(0x5200, 0x9230, *frames)
+    data += element(0x7FE0, 0x10, VOXELS[:3].tobytes())
+    group = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta))
+    path.write_bytes(bytes(128) + b"DICM" + group + meta + data)
+
+
+@pytest.mark.parametrize(("wide", "apart"), [(0.5, 3.0), (1.0, 3.0), (1.0, 1.0)])
+def test_frames_of_one_file_have_the_spacing_that_they_share(
+    tmp_path: Path, wide: float, apart: float
+) -> None:
+    """Also of 1 mm, which ITK gives where nothing is said."""
+    write_enhanced_mr(tmp_path / "a.dcm", wide, apart)
+    scan = open_scan(tmp_path / "a.dcm")
+    assert scan.geometry.spacing_mm == (apart, wide, wide)
+    np.testing.assert_array_equal(scan.read(), VOXELS[:3])
 
 
 def test_two_series_are_refused(tmp_path: Path) -> None:

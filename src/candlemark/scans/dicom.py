@@ -24,6 +24,12 @@ from candlemark.scans.geometry import TOLERANCE_VOXELS, Geometry
 SPACINGS = ("0028|0030", "0018|1164", "0018|2010", "3002|0011")
 """Tags of DICOM: spacing of pixels, at the detector, as scanned from film, of a plane of beams."""
 
+FRAMES = "0028|0008"
+"""Tag of DICOM: how many slices the file holds."""
+
+LONGEST_HEAD = 1 << 20
+"""Bytes of a file within which its frames have said how far pixels lie apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Series:
@@ -153,7 +159,16 @@ def says_spacing(reader: Any) -> bool:
     ITK takes 1 mm where it does not, as of photographs and of screens.
     """
     told = any(reader.HasMetaDataKey(key) for key in SPACINGS)
-    return told or tuple(reader.GetSpacing()[:2]) != (1.0, 1.0)
+    if told or tuple(reader.GetSpacing()[:2]) != (1.0, 1.0):
+        return True
+    return reader.HasMetaDataKey(FRAMES) and _frames_say_spacing(Path(reader.GetFileName()))
+
+
+def _frames_say_spacing(path: Path) -> bool:
+    """Whether the tag stands in what frames of one file share: ITK reads that, and lists it not."""
+    with path.open("rb") as file:
+        head = file.read(LONGEST_HEAD)
+    return b"\x28\x00\x30\x00" in head.partition(b"\xe0\x7f\x10\x00")[0]
 
 
 def _head(file: Path) -> _Head:
