@@ -266,26 +266,8 @@ def read_pairs(path: Path) -> Pairing:
 
     Raises ScanError naming the line for a missing column, file or case, or one named twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            head = list(lines.fieldnames or ())
-            lines.fieldnames = [name.strip().lower() for name in head]
-            rows = [(lines.line_num, row) for row in lines]
-    except OSError as error:
-        raise ScanError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ScanError(f"cannot read {path}: it is no text in UTF-8") from error
-    except csv.Error as error:
-        raise ScanError(f"cannot read {path}: {error}") from error
-    absent = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
-    if head and absent:
-        raise ScanError(
-            f"{path} has no column {' and no '.join(absent)}: its first line is "
-            f"{','.join(head)[:MOST_TOLD]!r}; write there: {','.join(COLUMNS)}"
-        )
     matches: dict[str, Match] = {}
-    for number, row in rows:
+    for number, row in _lines_of(path):
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         cells["case"] = unicodedata.normalize("NFC", cells["case"])
         empty = [name for name, cell in cells.items() if not cell]
@@ -314,6 +296,29 @@ def read_pairs(path: Path) -> Pairing:
         missing_image={},
         doubts=(),
     )
+
+
+def _lines_of(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Number and cells of each line below the first, which names the columns in any case."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file)
+            head = list(lines.fieldnames or ())
+            lines.fieldnames = [name.strip().lower() for name in head]
+            rows = [(lines.line_num, row) for row in lines]
+    except OSError as error:
+        raise ScanError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ScanError(f"cannot read {path}: it is no text in UTF-8") from error
+    except csv.Error as error:
+        raise ScanError(f"cannot read {path}: {error}") from error
+    absent = [name for name in COLUMNS if name not in lines.fieldnames]
+    if head and absent:
+        raise ScanError(
+            f"{path} has no column {' and no '.join(absent)}: its first line is "
+            f"{','.join(head)[:MOST_TOLD]!r}; write there: {','.join(COLUMNS)}"
+        )
+    return rows
 
 
 def _exists(path: Path) -> bool:
