@@ -124,15 +124,12 @@ def build_report(
         pictures = [*_figures(boards, out, name), *draw_cells(cells, out, prefix=name)]
         bar.advance(text="page")
         pages = _pages(boards, cells, gains, masks, suites=suites, out=out, prefix=prefix)
-        for board in masks:
-            labels, rows = tuple(board.class_names), (*board.rows, *board.oracles)
-            records = rescored(records, rows, labels=labels, settings=board.settings)
         parts = [text.detailed(boards, suites)] if boards else []
         parts += [detailed(cells, gains, () if boards else suites)] if cells else []
         parts += [masks_detailed(masks, () if boards or cells else suites)] if masks else []
         files = ReportFiles(
             html=pages.newest,
-            csv=write_text(out / f"{name}_results.csv", records_to_csv(records)),
+            csv=write_text(out / f"{name}_results.csv", records_to_csv(_as_shown(records, masks))),
             detailed=write_text(out / f"{name}_detailed_report.txt", "\n".join(parts)),
             figures=tuple(pictures),
             boards=boards,
@@ -144,6 +141,14 @@ def build_report(
         )
         bar.advance()
     return files
+
+
+def _as_shown(records: Sequence[RunRecord], masks: Sequence[MaskBoard]) -> Sequence[RunRecord]:
+    """The records with the scores of masks that their boards show."""
+    for board in masks:
+        labels, rows = tuple(board.class_names), (*board.rows, *board.oracles)
+        records = rescored(records, rows, labels=labels, settings=board.settings)
+    return records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
