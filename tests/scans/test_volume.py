@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import resource
 import struct
 from collections.abc import Callable
@@ -20,8 +19,7 @@ from PIL import Image
 from candlemark.errors import ScanError
 from candlemark.scans import volume
 from candlemark.scans.geometry import Geometry, to_itk
-from candlemark.scans.masks import mask_to_file, read_integers
-from candlemark.scans.packed import require_readable
+from candlemark.scans.masks import mask_to_file
 from candlemark.scans.volume import Scan, open_scan
 
 SPACING, ORIGIN = (3.0, 0.75, 0.5), (-10.0, 20.0, 4.5)
@@ -387,110 +385,12 @@ def test_half_a_picture_is_refused(tmp_path: Path, name: str) -> None:
         open_scan(path).read()
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_is_no_number_is_not_made_zero(tmp_path: Path, name: str, dtype: str) -> None:
-    values = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(dtype)
-    values[0, 0, :3] = np.nan, np.inf, -np.inf
-    scan = open_scan(write(values, tmp_path / name))
-    assert scan.dtype == dtype
-    np.testing.assert_array_equal(scan.read(), values)
-    np.testing.assert_array_equal(scan.read(0, 1), values[:1])
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_numbers_of_a_nifti_in_either_byte_order(tmp_path: Path, order: str) -> None:
-    values = np.random.default_rng(0).integers(-500, 2000, (3, 4, 5)).astype(order + "i2")
-    head = struct.pack(order + "i", 348) + bytes(36)
-    head += struct.pack(order + "8h", 3, 5, 4, 3, 1, 1, 1, 1) + bytes(14)
-    head += struct.pack(order + "2h", 4, 16) + bytes(2)
-    head += struct.pack(order + "8f", 1, 1, 1, 1, 1, 1, 1, 1)
-    head += struct.pack(order + "3f", 352, 0.5, -10)
-    path = tmp_path / "a.nii"
-    path.write_bytes(head.ljust(344, b"\0") + b"n+1\0" + bytes(4) + values.tobytes())
-    np.testing.assert_array_equal(open_scan(path).read(), values * 0.5 - 10)
-
-
-def test_a_file_whose_two_places_differ_is_read_without_noise(
-    tmp_path: Path, voxels: np.ndarray, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = write(voxels, tmp_path / "a.nii")
-    head = bytearray(path.read_bytes())
-    head[280:284] = struct.pack("<f", 3.0)
-    path.write_bytes(head)
-    np.testing.assert_array_equal(open_scan(path).read(), voxels)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_row_of_voxels_is_a_scan(tmp_path: Path) -> None:
-    path = write(np.arange(4, dtype=np.int16).reshape(1, 1, 4), tmp_path / "a.nii")
-    head = bytearray(path.read_bytes())
-    head[40:42] = struct.pack("<h", 1)
-    path.write_bytes(head)
-    scan = open_scan(path)
-    assert scan.geometry.shape == (1, 1, 4)
-    assert scan.read().ravel().tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.nhdr", "a.mha", "a.mhd"])
-@pytest.mark.parametrize("place", [0.3, 0.8])
-def test_one_wrong_bit_in_what_is_packed_is_noticed(
-    tmp_path: Path, name: str, place: float
-) -> None:
-    values = np.random.default_rng(0).integers(0, 300, (8, 32, 32)).astype(np.int16)
-    path = write(values, tmp_path / name, packed=True)
-    require_readable(path)
-    packed = tmp_path / {"a.nhdr": "a.raw.gz", "a.mhd": "a.zraw"}.get(name, name)
-    damaged = bytearray(packed.read_bytes())
-    damaged[int(len(damaged) * place)] ^= 4
-    packed.write_bytes(damaged)
-    for read in (require_readable, read_integers):
-        with pytest.raises(ScanError, match=r"cannot read .*; is it damaged"):
-            read(path)
-
-
-def test_one_wrong_bit_of_a_packed_nifti_in_colour_is_noticed(tmp_path: Path) -> None:
-    """Its voxels are read by ITK, which does not look at the checksum."""
-    values = np.random.default_rng(0).integers(0, 255, (16, 128, 128, 3)).astype(np.uint8)
-    path = tmp_path / "a.nii.gz"
-    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values, isVector=True), str(path))
-    require_readable(path)
-    damaged = bytearray(path.read_bytes())
-    damaged[-6] ^= 4
-    path.write_bytes(damaged)
-    with pytest.raises(ScanError, match=r"cannot read .*; is it damaged\? Copy it again"):
-        require_readable(path)
-
-
 def test_a_name_that_is_no_text_is_refused_and_ends_no_process(tmp_path: Path) -> None:
     path = tmp_path / "case_\udce9.nii.gz"
     with pytest.raises(ScanError, match=r"case_\?\.nii\.gz: each \? stands for a byte that is no"):
         open_scan(path)
     with pytest.raises(ScanError, match="rename the file, or set a UTF-8 locale"):
         mask_to_file(np.ones((1, 2, 2), np.uint8), Geometry(shape=(1, 2, 2)), path)
-
-
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
-def test_what_is_not_packed_or_padded_is_not_damaged(tmp_path: Path, name: str) -> None:
-    values = np.random.default_rng(0).integers(0, 300, (8, 32, 32)).astype(np.int16)
-    path = write(values, tmp_path / name)
-    require_readable(path)
-    with path.open("ab") as file:
-        file.write(bytes(100))
-    require_readable(path)
-    np.testing.assert_array_equal(open_scan(path).read(), values)
-
-
-def test_a_nifti_compressed_in_blocks_is_whole(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 300, (8, 16, 16)).astype(np.int16)
-    plain = write(values, tmp_path / "a.nii").read_bytes()
-    blocks = [gzip.compress(plain[at : at + 1000]) for at in range(0, len(plain), 1000)]
-    path = tmp_path / "b.nii.gz"
-    path.write_bytes(b"".join([*blocks, gzip.compress(b"")]))
-    np.testing.assert_array_equal(open_scan(path).read(), values)
-    path.write_bytes(b"".join(blocks[:-2]))
-    with pytest.raises(ScanError, match="ends too early: its header promises"):
-        open_scan(path)
 
 
 def test_slices_that_are_not_there_are_refused(tmp_path: Path, voxels: np.ndarray) -> None:
