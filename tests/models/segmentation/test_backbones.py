@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from candlemark.errors import ModelError
+from candlemark.models.inference.tiny import TINY
 from candlemark.models.segmentation.backbones import Backbone, load_backbone
 from candlemark.models.segmentation.base import SegmenterSpec
 
@@ -140,6 +141,34 @@ def test_what_changes_in_a_corner_changes_there_in_the_finest_map(
     stride = backbone.strides[0]
     assert 40 <= (row + 0.5) * stride < 56
     assert 8 <= (column + 0.5) * stride < 24
+
+
+def test_what_is_under_a_decoder_is_a_backbone_with_or_without_the_decoder(
+    tmp_path: Path, load: Callable[..., Backbone]
+) -> None:
+    """UperNet is a backbone and a decoder, and no class of the library is what lies between."""
+    whole = transformers.UperNetForSemanticSegmentation(
+        transformers.UperNetConfig(**TINY["upernet"].config)
+    ).eval()
+    whole.save_pretrained(tmp_path)
+    pixels = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = whole.backbone(pixels).feature_maps
+    weights = load_file(tmp_path / "model.safetensors")
+    for lost in ("", "decode_head.", "backbone."):
+        kept = {name: one for name, one in weights.items() if not (lost and name.startswith(lost))}
+        save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        if lost == "backbone.":
+            with pytest.raises(ModelError, match=r"lacks \d+ tensors of UperNetForSemantic"):
+                load(tmp_path)
+            continue
+        backbone = load(tmp_path)
+        assert backbone.facts["model_class"] == type(whole.backbone).__name__
+        assert backbone.facts["new_parameters"] == []
+        assert backbone.strides == IN_STAGES
+        for made, wanted in zip(backbone.module(pixels).values(), expected, strict=True):
+            assert torch.allclose(made, wanted, atol=1e-6)
+    assert load("tiny:upernet", weights="random").strides == IN_STAGES
 
 
 def test_trained_weights_of_timm_are_taken_whole(

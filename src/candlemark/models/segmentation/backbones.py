@@ -27,7 +27,12 @@ from candlemark.errors import CandlemarkError, ModelError
 from candlemark.models.building import first_line, quiet
 from candlemark.models.inference.base import Described, InputShape
 from candlemark.models.inference.classes import tables
-from candlemark.models.inference.networks import build_config, build_network, network_facts
+from candlemark.models.inference.networks import (
+    Network,
+    build_config,
+    build_network,
+    network_facts,
+)
 from candlemark.models.inference.pictures import Reader, choose_side, config_side, find_reader
 from candlemark.models.inference.request import LoadRequest
 from candlemark.models.inference.vision import build_sight
@@ -148,17 +153,21 @@ def _from_timm(request: LoadRequest) -> Sight:
 
 def _from_transformers(request: LoadRequest) -> Sight:
     whole = build_config(request)
-    config = getattr(whole, "vision_config", None) or whole
-    name, request = _map_class(request, config)
+    decoded = _is_decoder(whole)
+    config = whole.backbone_config if decoded else getattr(whole, "vision_config", None) or whole
+    asked, (name, request) = request, _map_class(request, config)
     patch = getattr(config, "patch_size", None)
     patch = patch if isinstance(patch, int) else 1
     side, native = _whole_patches(request, choose_side(request, whole), patch), config_side(whole)
     if request.file is None and native is not None:
         config.image_size = side
     staged = name.endswith("Backbone")
-    if staged:
-        config.out_features = evenly(list(config.stage_names)[1:])
-    network = build_network(request, model_class=name, config=config, optional=_OPTIONAL)
+    if decoded:
+        network = _below(build_network(asked, config=whole, optional=_DECODERS))
+    else:
+        if staged:
+            config.out_features = evenly(list(config.stage_names)[1:])
+        network = build_network(request, model_class=name, config=config, optional=_OPTIONAL)
     options: dict[str, Any] = {} if staged else {"output_hidden_states": True}
     if request.file is not None and native not in (None, side):
         options |= _interpolation(network.module, native, side)
@@ -186,6 +195,22 @@ def _whole_patches(request: LoadRequest, side: int, patch: int) -> int:
 
 _OPTIONAL = ("pooler.", "vision_model.head.", "hidden_states_norms.", "layernorm.", "mask_token")
 """Tensors that no map depends on, or norms that only centre what a head is given."""
+
+
+_DECODERS = ("decode_head.", "auxiliary_head.")
+"""Tensors of what stands on a backbone that was saved with it."""
+
+
+def _is_decoder(config: Any) -> bool:
+    """Whether it is a decoder on a backbone (UperNet), which the library has only as a whole."""
+    known = tables().get("MODEL_MAPPING_NAMES", {})
+    return getattr(config, "backbone_config", None) is not None and config.model_type not in known
+
+
+def _below(whole: Network) -> Network:
+    """The backbone of a decoder; all of its own weights were there."""
+    decoder: Any = whole.module
+    return replace(whole, module=decoder.backbone, new=())
 
 
 def _map_class(request: LoadRequest, config: Any) -> tuple[str, LoadRequest]:
