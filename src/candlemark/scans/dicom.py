@@ -180,7 +180,7 @@ def _head(file: Path) -> _Head:
         with quiet():
             reader.ReadImageInformation()
     except RuntimeError:
-        raise ScanError(f"cannot read {file} as DICOM; is it damaged?") from None
+        raise ScanError(f"cannot read {file} as DICOM; is it damaged? Copy it again") from None
     size = reader.GetSize()
     if len(size) > 2 and size[2] > 1:
         raise ScanError(

@@ -150,7 +150,9 @@ def _refuse_half_tiff(path: Path) -> None:
             ]
             slices = int(tags.get(DEPTH, 1))
         except BROKEN:
-            raise ScanError(f"{path} has tags that mean nothing; is it damaged?") from None
+            raise ScanError(
+                f"{path} has tags that mean nothing; is it damaged? Copy it again"
+            ) from None
         if max(ends, default=0) > size:
             raise _too_short(path, size)
         if slices > 1:

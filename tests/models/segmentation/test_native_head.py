@@ -199,7 +199,7 @@ def test_a_head_of_other_classes_than_the_config_s_is_named(
         build_native_head(make_spec(source, options=MAP), batch_size=1)
     assert str(raised.value) == (
         f"{tmp_path / 'model.safetensors'} holds {name} of shape (9, 64, 1, 1), and by the config "
-        f"of {tmp_path} it has (2, 64, 1, 1); they do not belong together"
+        f"of {tmp_path} it has (2, 64, 1, 1); take both of one model"
     )
 
 

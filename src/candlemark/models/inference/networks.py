@@ -125,7 +125,7 @@ def _from_weights(
     for name, saved, built in sorted(info["mismatched_keys"]):
         raise ModelError(
             f"{file} holds {name} of shape {tuple(saved)}, and by the config of "
-            f"{request.described.id} it has {tuple(built)}; they do not belong together"
+            f"{request.described.id} it has {tuple(built)}; take both of one model"
         )
     # Batch norms count their batches for training alone, and old files leave the count out.
     names = {str(name) for name in info["missing_keys"]}
