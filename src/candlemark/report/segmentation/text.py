@@ -227,7 +227,7 @@ def note_lines(board: Board) -> list[str]:
     if "nsd" in settings.metrics:
         unit = "px" if "px" in board.units.values() else "mm"
         lines.append(f"NSD: surfaces within {settings.tolerance_mm:g} {unit} count as equal.")
-    lines += fold_lines(board)
+    lines += [*fold_lines(board), *class_lines(board)]
     reasons: dict[str, list[str]] = {}
     for row in (*board.rows, *board.oracles):
         for metric in settings.metrics:
@@ -279,6 +279,20 @@ def fold_lines(board: Board) -> list[str]:
                 way = f"a head trained on {_cases(len(folds[0]['train']))} that no row is tested on"
             found.setdefault(way, {})[row.protocol] = None
     return [f"{', '.join(protocols)}, {way}." for way, protocols in found.items()]
+
+
+def class_lines(board: Board) -> list[str]:
+    """Which classes a model was never going to find, by its class map."""
+    found: dict[str, dict[str, None]] = {}
+    for row in board.everyone:
+        for record in row.records[:1]:
+            left = list(record.facts.get("classes_without_answer") or [])
+            if left:
+                found.setdefault(", ".join(left), {})[row.name] = None
+    return [
+        f"Never found by {listed(list(rows))}, none of whose classes stands for it: {left}."
+        for left, rows in found.items()
+    ]
 
 
 def _cases(count: int) -> str:
