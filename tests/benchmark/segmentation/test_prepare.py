@@ -206,6 +206,19 @@ def test_one_scan_under_two_names_is_not_learnt_and_tested(config_of, tmp_path, 
         prepare(config_of({"splits": splits}), tmp_path, learns=True)
 
 
+def test_black_pictures_are_no_copies_of_each_other(config_of, tmp_path, scans):
+    """The first and last slices of most scans are black, and nobody learns one by heart."""
+    black = SimpleITK.Image([12, 12, 4], SimpleITK.sitkUInt8)
+    for case in ("case_2", "case_3", "case_4"):
+        SimpleITK.WriteImage(black, scans / "images" / f"{case}.nii.gz")
+        SimpleITK.WriteImage(black, scans / "masks" / f"{case}.nii.gz")
+    splits = {"train": ["case_1", "case_2"], "test": ["case_3", "case_4"]}
+    data = {"splits": splits, "geometry": "resample"}
+    assert len(prepare(config_of(data), tmp_path, learns=True).test) == 2
+    dealt = prepare(config_of({"folds": 4, "geometry": "resample"}), tmp_path, learns=True).folds
+    assert [len(fold.test) for fold in dealt] == [1, 1, 1, 1]
+
+
 def test_an_image_that_was_copied_and_drawn_anew_is_not_learnt_and_tested(
     config_of, tmp_path, write_scan, scans
 ):

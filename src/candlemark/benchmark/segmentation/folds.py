@@ -71,7 +71,7 @@ def _alike(cases: Sequence[ScanCase]) -> list[list[str]]:
     """Ids by scan: those that share an image, as a file or by its voxels, are of one."""
     groups: list[tuple[set[object], list[str]]] = []
     for case in sorted(cases, key=lambda one: one.id):
-        keys: set[object] = {case.sha256, case.image.resolve(), _image_of(case)}
+        keys: set[object] = {case.image.resolve(), _image_of(case)}
         same = [one for one in groups if one[0] & keys]
         ids = [one for _, held in same for one in held]
         groups = [one for one in groups if one not in same]
