@@ -106,6 +106,10 @@ def test_no_key_is_dead(config_of, field, model, said):
         ({"performance": {"timeout_s": True}}, "timeout_s = True: Input should be a number"),
         ({"seeds": [0, True]}, "test: seeds.1 = True: Input should be a number$"),
         (
+            {"huggingface_models": [{"model_id": SAM, "class_map": {"1": True}}]},
+            "class_map.1 = True: Input should be a number$",
+        ),
+        (
             {"models": [{"source": "net.pt", "patch": (True, 8, 8)}]},
             "patch.0 = True: Input should be a number$",
         ),

@@ -167,6 +167,8 @@ def test_downloads_nobody_told_come_after_none() -> None:
         ("average_surface_distance", 3.0, 2.0),
         ("edit_similarity", 0.7, 0.8),
         ("ppl", 12.0, 3.0),
+        ("mape", 12.0, 0.9),
+        ("box mAP50-95", 0.4, 41.0),
     ],
 )
 def test_which_way_a_metric_is_better(metric: str, worse: float, better: float) -> None:

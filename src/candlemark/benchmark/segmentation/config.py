@@ -69,8 +69,6 @@ def _by_word(found: Any) -> Any:
     return {str(own): to for own, to in found.items()} if isinstance(found, dict) else found
 
 
-ClassMap = Annotated[dict[str, str | int], BeforeValidator(_by_word)]
-
 Place = Annotated[Path, AfterValidator(Path.expanduser)]
 """A path from where the command is run; `~` is the user's own folder, as in a shell."""
 
@@ -82,6 +80,8 @@ def _no_yes(value: Any) -> Any:
     return value
 
 
+Label = Annotated[str | int, BeforeValidator(_no_yes)]
+ClassMap = Annotated[dict[str, Label], BeforeValidator(_by_word)]
 Words = Annotated[str, Field(min_length=1)]
 Typed = Annotated[str, BeforeValidator(str)]
 """YAML reads a bare 100000 as a number and 100M as text."""

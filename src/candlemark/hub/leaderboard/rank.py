@@ -43,11 +43,11 @@ _HIGHER_IS_BETTER = ("accuracy", "similarity", "sim", "correlation", "nsd")
 
 _SHARES = (
     "accuracy", "dice", "f1", "iou", "precision", "recall", "auc", "sensitivity", "specificity",
-    "jaccard", "map", "rouge", "kappa", "mcc", "score", "auroc", "auprc", "pearson", "spearman",
+    "jaccard", "rouge", "kappa", "mcc", "score", "auroc", "auprc", "pearson", "spearman",
     "ndcg", "exact_match", "bleu",
 )  # fmt: skip
-_SHORT_SHARES = ("wer", "cer", "mer", "eer", "der", "dsc", "nsd", "pq", "ap", "acc", "em", "mrr")
-"""Metrics of 0 to 1 that some write in per cent; the short ones are whole words."""
+_SHORT_SHARES = re.compile(r"wer|cer|mer|eer|der|dsc|nsd|pq|m?ap\d*|acc|em|mrr")
+"""Metrics of 0 to 1 that some write in per cent; the short ones are whole words: MAPE is no mAP."""
 
 _CHECKED = {"verified": 0, "signed": 1, "claimed": 2}
 
@@ -203,7 +203,7 @@ def worth(metric: str, value: float, told: str = "") -> float:
     """A claim as a number that is better when higher; shares in per cent as shares."""
     name = metric.lower()
     words = re.split(r"[\W_]+", name)
-    share = any(word in name for word in _SHARES) or any(word in _SHORT_SHARES for word in words)
+    share = any(word in name for word in _SHARES) or any(map(_SHORT_SHARES.fullmatch, words))
     if share and (1 < value <= 100 or told.endswith("%")):
         value /= 100
     # A normalised surface distance is the share of a surface that is near enough.
