@@ -18,6 +18,7 @@ from candlemark.records import Measurement, RunRecord, Status, content_id
 WHEN = "2026-05-01T09:30:00+00:00"
 SHAPE = (1, 16, 16)
 NAMES = ("lesion", "organ", "vessel")
+TIMES = {"load": 1.0, "preprocess": 2.0, "forward": 5.0, "postprocess": 1.0}
 ENVIRONMENT = {"comparability_key": "5e1f0c77a9b1d2e3", "device": "cpu", "precision": "fp32"}
 
 
@@ -152,3 +153,18 @@ def scored(row: str, hits: Sequence[int | None], **more: Any) -> RunRecord:
         for name, count in zip(ids(len(hits)), hits, strict=True)
     ]
     return record(row, cases, **more)
+
+
+def study() -> list[RunRecord]:
+    """A model that answers, two that fail in part and altogether, a control, an oracle, a clock."""
+    names = ids(6)
+    broken = [case_of(name, 8) for name in names[:4]]
+    broken += [failed_case(names[4]), failed_case(names[5], "wrong_shape", shape=None)]
+    return [
+        scored("owner/good", [9, 8, 9, 8, 9, 9], times=TIMES, protocol="native_head"),
+        record("<b>|broken", broken, planned=names, description="a model of ours"),
+        record("dead", [], planned=names, status=Status.CRASHED, reason="boom"),
+        scored("control: Otsu", [3, 2, 4, 3, 2, 3], role="control"),
+        scored("sam", [10] * 6, oracle=True, protocol="sam_oracle_box", jitter=0.1),
+        scored("net", [0] * 6, protocol="none", times=TIMES),
+    ]

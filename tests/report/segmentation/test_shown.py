@@ -13,12 +13,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from candlemark.cli.main import app
-from candlemark.errors import ConfigError
 from candlemark.records import Measurement, RunRecord, Status, Verdict
-from candlemark.report.build import build_report
 from candlemark.report.format import quantity
 from candlemark.report.segmentation.board import Board, build_board
 from candlemark.report.segmentation.detailed import detailed
@@ -33,23 +29,6 @@ from candlemark.report.segmentation.tables import forest, page
 from candlemark.report.segmentation.terminal import show
 from candlemark.report.segmentation.text import answer, failure_lines, note_lines
 from candlemark.report.segmentation.times import time_lines
-from candlemark.results.store import open_results
-
-TIMES = {"load": 1.0, "preprocess": 2.0, "forward": 5.0, "postprocess": 1.0}
-
-
-def study(fake: Any) -> list[RunRecord]:
-    names = fake.ids(6)
-    broken = [fake.case_of(name, 8) for name in names[:4]]
-    broken += [fake.failed_case(names[4]), fake.failed_case(names[5], "wrong_shape", shape=None)]
-    return [
-        fake.scored("owner/good", [9, 8, 9, 8, 9, 9], times=TIMES, protocol="native_head"),
-        fake.record("<b>|broken", broken, planned=names, description="a model of ours"),
-        fake.record("dead", [], planned=names, status=Status.CRASHED, reason="boom"),
-        fake.scored("control: Otsu", [3, 2, 4, 3, 2, 3], role="control"),
-        fake.scored("sam", [10] * 6, oracle=True, protocol="sam_oracle_box", jitter=0.1),
-        fake.scored("net", [0] * 6, protocol="none", times=TIMES),
-    ]
 
 
 @cache
@@ -58,7 +37,7 @@ def board_of(
     metrics: tuple[str, ...] = ("dice", "hd95", "lesion_f1"),
     convention: str = "candlemark",
 ) -> Board:
-    return build_board(study(fake), metrics=metrics, convention=convention)
+    return build_board(fake.study(), metrics=metrics, convention=convention)
 
 
 def shown(board: Board, width: int = 120) -> str:
@@ -74,9 +53,9 @@ def test_the_answer_names_the_best_and_the_test_against_the_controls(fake: Any) 
         "good and <b>|broken cannot be told apart: Dice 0.867 [0.807, 0.916] for the first, "
         "better than every control (p < 0.001)."
     )
-    alone = build_board([r for r in study(fake) if r.facts["row"] != "<b>|broken"])
+    alone = build_board([r for r in fake.study() if r.facts["row"] != "<b>|broken"])
     assert answer(alone).startswith("good has the best Dice, 0.867 [0.807, 0.916]; better than")
-    assert answer(build_board(study(fake)[3:])) == (
+    assert answer(build_board(fake.study()[3:])) == (
         "No model was scored, and none can be recommended: name one by --hf-models or --model."
     )
     assert answer(board_of(fake, metrics=("nsd",), convention="nnunet")) == (
@@ -240,7 +219,7 @@ def test_withheld_times_say_what_was_seen_and_which_flag_gives_them(fake: Any) -
     assert time_lines(board_of(fake)) == [
         "Times: p95 needs 59 timed passes of a row, 6 were made; --repeats 10 makes enough."
     ]
-    few = build_board([fake.scored("net", [9] * 3, times=TIMES)])
+    few = build_board([fake.scored("net", [9] * 3, times=fake.TIMES)])
     assert time_lines(few) == [
         "Times: p50 needs 5 timed passes of a row, 3 were made; --repeats 2 makes enough.",
         "Times: p95 needs 59 timed passes of a row, 3 were made; --repeats 20 makes enough.",
@@ -285,7 +264,7 @@ def test_memory_of_a_shared_process_is_said_to_be_shared(fake: Any) -> None:
         peak = Measurement(
             name="peak_memory_bytes", value=2e9, unit="bytes", verdict=verdict, reason="shared"
         )
-        record: RunRecord = fake.scored(name, [9] * 6, times=TIMES, measurements=[peak])
+        record: RunRecord = fake.scored(name, [9] * 6, times=fake.TIMES, measurements=[peak])
         return record
 
     first, *others = row("a", Verdict.VALID), row("b", Verdict.CONTENDED), row("c", Verdict.VALID)
@@ -427,99 +406,7 @@ def test_a_verdict_stands_once_a_row(fake: Any) -> None:
     text = page([board_of(fake)], [], title="scans")
     (row,) = re.findall(r"<tr class=\"model\"><td class=\"name\">sam<.*?</tr>", text)[:1]
     assert row.count(">ORACLE</abbr>") == 1
-    few = page([build_board([fake.scored("net", [9] * 3, times=TIMES)])], [], title="scans")
+    few = page([build_board([fake.scored("net", [9] * 3, times=fake.TIMES)])], [], title="scans")
     assert re.search(r"<h3>Time of a case <abbr[^>]*>TOO_FEW</abbr></h3>", few)
     assert "~9 ms</td>" in few
     assert "Against the controls" not in few
-
-
-@pytest.fixture
-def store(fake: Any, tmp_path: Path) -> Path:
-    folder = tmp_path / "results"
-    with open_results(folder) as results:
-        config = {
-            "task": "segmentation",
-            "benchmark": {"metrics": ["dice", "nsd"], "thresholds": {"dice": 0.5}},
-            "reporting": {"convention": "candlemark"},
-        }
-        results.add_suite("s1", config, fake.WHEN)
-        for record in study(fake):
-            results.append(record, "s1")
-    return folder
-
-
-def test_a_store_of_segmentation_alone_has_its_page_as_the_report(
-    store: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "reports"
-    with open_results(store, read_only=True) as results:
-        files = build_report(results, out, prefix="scans")
-    assert files.html == out / "report.html"
-    assert files.masks_html == files.html
-    (board,) = files.masks
-    assert board.settings.metrics == ("dice", "nsd")
-    assert "Bar Dice at least 0.5" in files.html.read_text(encoding="utf-8")
-    told = files.to_dict()
-    assert told["answer"] == answer(board)
-    assert told["segmentation"][0]["dataset"] == "phantoms"
-    assert "segmentation, detailed report" in files.detailed.read_text(encoding="utf-8")
-
-
-def test_the_csv_of_a_report_follows_its_convention(fake: Any, tmp_path: Path) -> None:
-    """It had candlemark's numbers of the run beside a page of MONAI's."""
-    reference, prediction = fake.masks([10])
-    blank = [fake.case_of_masks("blank", 0 * reference, prediction)]
-    cases = [*(fake.case_of(name, 8) for name in fake.ids(6)), *blank]
-    carried = [Measurement(name=name, value=0.5) for name in ("dice", "load_s", "nsd")]
-    seeds = [fake.record("net", cases, seed=n, measurements=carried) for n in range(2)]
-    shown_it = fake.record("sam", cases, oracle=True, measurements=carried)
-    planned = [case["case"] for case in cases]
-    dead = fake.record("dead", [], planned=planned, status=Status.CRASHED, reason="it died")
-    with open_results(tmp_path / "results") as results:
-        results.add_suite("s1", {"task": "segmentation"}, fake.WHEN)
-        for record in (*seeds, shown_it, dead):
-            results.append(record, "s1")
-        found = {
-            name: build_report(results, tmp_path / name, convention=name).csv
-            for name in ("candlemark", "monai", "nnunet")
-        }
-    lines = {
-        name: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        for name, path in found.items()
-    }
-    for line in lines["monai"][:3]:
-        assert float(line["dice"]) == pytest.approx(0.8)
-    assert float(lines["candlemark"][0]["dice"]) == pytest.approx(0.8 * 6 / 7)
-    assert lines["nnunet"][0]["nsd"] == ""
-    assert [line["load_s"] for line in lines["monai"]] == ["0.5"] * 3 + [""]
-    assert [line["dice_verdict"] for line in lines["monai"]] == ["VALID", "VALID", "ORACLE", ""]
-
-
-def test_beside_other_tasks_the_page_is_linked(
-    fake: Any, charts: Any, store: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "reports"
-    with open_results(store) as results:
-        results.append(charts.fake_record(charts.ROWS[3]), "s1")
-        files = build_report(results, out, prefix="both")
-    assert files.masks_html == out / "both_segmentation_report.html"
-    assert 'href="both_segmentation_report.html"' in files.html.read_text(encoding="utf-8")
-    assert 'href="both_report.html"' in files.masks_html.read_text(encoding="utf-8")
-    assert [board.dataset for board in files.masks] == ["phantoms"]
-    assert len(files.boards) == 1
-
-
-def test_report_and_show_print_the_tables_by_any_convention(store: Path, tmp_path: Path) -> None:
-    runner = CliRunner()
-    out = str(tmp_path / "reports")
-    asked = ["report", "--results-dir", str(store), "--reports-dir", out, "--convention", "nnunet"]
-    printed = runner.invoke(app, asked)
-    assert printed.exit_code == 0, printed.output
-    assert "nnU-Net convention" in printed.output
-    assert "n/a of all rows, NSD: nnU-Net: it has no surface Dice" in printed.output
-    printed = runner.invoke(app, ["results", "show", "--results-dir", str(store), "--json"])
-    assert printed.exit_code == 0, printed.output
-    assert json.loads(printed.output)["segmentation"][0]["convention"] == "candlemark"
-    refused = runner.invoke(app, [*asked[:-1], "itk"])
-    assert refused.exit_code != 0
-    assert isinstance(refused.exception, ConfigError | SystemExit)
